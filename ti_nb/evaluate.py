@@ -1,0 +1,100 @@
+"""Does it look like the pictures, and does it do what the prompt says? Measured with a CLIP model (paper, section 4.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from .models import TINY, use_free_cores
+from .prompts import without_word
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .sampling import Sample
+
+
+@dataclass
+class Judge:
+    """A CLIP model that compares pictures with pictures and with words.
+
+    Attributes:
+        clip: a `CLIPModel`, tokenizer: its tokenizer, size: side of its pictures in px, mean, spread: of its pixels.
+    """
+
+    clip: Any
+    tokenizer: Any
+    size: int
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Unit vectors (n, d) of square pictures."""
+        import numpy as np
+        from PIL import Image
+
+        use_free_cores()
+        sized = [np.asarray(i.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)) for i in images]
+        pixels = torch.from_numpy(np.stack(sized)).float() / 255
+        pixels = (pixels - torch.tensor(self.mean)) / torch.tensor(self.spread)
+        hidden = self.clip.vision_model(pixels.permute(0, 3, 1, 2)).pooler_output
+        return F.normalize(self.clip.visual_projection(hidden), dim=-1)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Unit vectors (n, d) of texts."""
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt")
+        hidden = self.clip.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
+        return F.normalize(self.clip.text_projection(hidden), dim=-1)
+
+
+def load_judge(name: str | Path = "tiny") -> Judge:
+    """Load a CLIP model: "tiny" (comes with the package), a folder, or a repository such as "openai/clip-vit-base-patch32".
+
+    Raises:
+        OSError: nothing of that name can be loaded.
+    """
+    from transformers import CLIPModel, CLIPTokenizer
+
+    folder = str(TINY / "judge") if str(name) == "tiny" else str(name)
+    clip = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    settings = Path(folder) / "preprocessor_config.json"
+    if not settings.is_file():
+        from huggingface_hub import hf_hub_download
+
+        settings = Path(hf_hub_download(folder, "preprocessor_config.json"))
+    facts = json.loads(settings.read_text())
+    size = int(clip.config.vision_config.image_size)
+    return Judge(clip, tokenizer, size, tuple(facts["image_mean"]), tuple(facts["image_std"]))
+
+
+def subject_fidelity(judge: Judge, samples: Sequence[Sample | Image.Image], pictures: Sequence[Image.Image]) -> float:
+    """Mean cosine (-1 to 1) of every sample with every picture of the concept: CLIP-I, the paper's "reconstruction"."""
+    drawn = judge.embed_images([_image(s) for s in samples])
+    return float((drawn @ judge.embed_images(list(pictures)).T).mean())
+
+
+def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float:
+    """Mean cosine of every sample with its own prompt, the word deleted: CLIP-T, the paper's "editability"."""
+    texts = [without_word(s.prompt, word) for s in samples]
+    distinct = sorted(set(texts))
+    said = judge.embed_texts(distinct)[[distinct.index(t) for t in texts]]
+    return float((judge.embed_images([s.image for s in samples]) * said).sum(-1).mean())
+
+
+def gap_closed(initializer: float, word: float, real: float) -> float:
+    """Share of the way from the initializer's subject fidelity to that of real, held-back pictures: 0 to 1, may exceed both."""
+    return (word - initializer) / (real - initializer) if real != initializer else float("nan")
+
+
+def _image(sample: Any) -> Image.Image:
+    image: Image.Image = getattr(sample, "image", sample)
+    return image

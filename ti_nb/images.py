@@ -1,0 +1,175 @@
+"""A folder or an upload of pictures becomes a clean, square, checked `ConceptImages`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    import torch
+
+Picture = Union[str, Path, bytes, Image.Image]
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+
+
+@dataclass(frozen=True)
+class ConceptImages:
+    """Square RGB pictures of one concept, at their own resolution, and what was left out.
+
+    Attributes:
+        images: square PIL pictures in RGB.
+        names: one name for each, the file's name where there was one.
+        skipped: (name, reason) of everything that was not used.
+        flip: whether training may mirror the pictures.
+    """
+
+    images: tuple[Image.Image, ...]
+    names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+    flip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.images[index]
+
+    def pixels(self, size: int) -> torch.Tensor:
+        """The pictures as the VAE wants them: (n, 3, size, size) float32 in [-1, 1]; mirror images follow if `flip`."""
+        import numpy as np
+        import torch
+
+        resized = [image.resize((size, size), Image.Resampling.LANCZOS) for image in self.images]
+        if self.flip:
+            resized += [ImageOps.mirror(image) for image in resized]
+        stacked = np.stack([np.asarray(image) for image in resized])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def report(self, size: int = 512) -> str:
+        """What was found, in a few lines: each picture's size, those smaller than `size` px, and what was skipped."""
+        lines = [f"{len(self)} picture{'s' if len(self) != 1 else ''}"]
+        for name, image in zip(self.names, self.images):
+            note = f" (smaller than the model's {size}: it will be enlarged)" if image.width < size else ""
+            lines.append(f"  {name}: {image.width} x {image.height}{note}")
+        lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
+        if not 3 <= len(self) <= 8:
+            lines.append("  the paper found about 5 pictures best (appendix B)")
+        return "\n".join(lines)
+
+
+def load_images(
+    source: Picture | Iterable[Picture],
+    *,
+    background: str | tuple[int, int, int] = "white",
+    flip: bool = False,
+) -> ConceptImages:
+    """Load the pictures of one concept.
+
+    Args:
+        source: a folder, one picture, or several: paths, PIL pictures or file contents (bytes).
+        background: the colour put behind transparent parts, a name or (r, g, b).
+        flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
+
+    Raises:
+        FileNotFoundError: the folder or a named file does not exist.
+        ValueError: a named picture is empty, truncated or no picture (the message names it), or none is usable.
+    """
+    found, skipped = _find(source)
+    images, names = [], []
+    for name, item in found:
+        images.append(_square(_on_background(_open(item, name), background)))
+        names.append(name)
+    if not images:
+        detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
+        raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
+    return ConceptImages(tuple(images), tuple(names), tuple(skipped), flip)
+
+
+def _describe(source: object) -> str:
+    return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"
+
+
+def _find(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
+    """(name, picture) pairs in a fixed order, and what a folder holds beside pictures."""
+    if isinstance(source, (str, Path)):
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(f"no such folder or picture: '{path}'")
+        if path.is_dir():
+            return _find_in_folder(path)
+        return [(path.name, path)], []
+    if isinstance(source, (bytes, Image.Image)):
+        return [("picture 1", source)], []
+    items: Sequence[Picture] = list(source)
+    named = []
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, (str, Path, bytes, Image.Image)):
+            raise ValueError(f"picture {number} is a {type(item).__name__}: give a path, a PIL picture or bytes")
+        named.append((Path(item).name if isinstance(item, (str, Path)) else f"picture {number}", item))
+    return named, []
+
+
+def _find_in_folder(folder: Path) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
+    found: list[tuple[str, Picture]] = []
+    skipped = []
+    for path in sorted(folder.iterdir(), key=lambda p: p.name):
+        if path.name.startswith("."):
+            skipped.append((path.name, "hidden"))
+        elif path.is_dir():
+            skipped.append((path.name, "a folder"))
+        elif path.suffix.lower() not in SUFFIXES:
+            skipped.append((path.name, "not a picture"))
+        else:
+            found.append((path.name, path))
+    return found, skipped
+
+
+def _open(item: Picture, name: str) -> Image.Image:
+    """Decode fully, so that a truncated file is noticed here, and turn it upright."""
+    if isinstance(item, Image.Image):
+        picture = item
+    else:
+        data = item if isinstance(item, bytes) else _read(Path(item).expanduser())
+        if not data:
+            raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
+        try:
+            picture = Image.open(io.BytesIO(data))
+            picture.seek(0)
+            picture.load()
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{name} can't be read as a picture ({error}): remove it or export it again") from error
+    return ImageOps.exif_transpose(picture)
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such picture: '{path}'")
+    return path.read_bytes()
+
+
+def _on_background(picture: Image.Image, background: str | tuple[int, int, int]) -> Image.Image:
+    """Any mode as 8-bit RGB; 16-bit greys are scaled, not clipped; transparency goes on `background`."""
+    if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        import numpy as np
+
+        values = np.asarray(picture, dtype=np.float64)
+        top = 65535 if values.max() > 255 else 255
+        picture = Image.fromarray((values.clip(0, top) * 255 / top).round().astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        under = Image.new("RGBA", picture.size, background)
+        picture = Image.alpha_composite(under, picture)
+    return picture.convert("RGB")
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    """The largest centred square."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))

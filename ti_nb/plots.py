@@ -1,0 +1,92 @@
+"""Figures from records and samples. Each returns a `matplotlib.figure.Figure`; nothing uses pyplot's global state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .sampling import Sample
+    from .training import StepRecord
+
+INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
+
+
+def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
+    """Loss a step, its running mean over `window` steps, and how far the vector has moved."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [r.step for r in records]
+    losses = [r.loss for r in records]
+    means = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
+    left.plot(steps, losses, color=SOFT, linewidth=0.8, label="each step")
+    left.plot(steps, means, color=ACCENT, linewidth=2, label=f"mean of {window}")
+    left.set(xlabel="step", ylabel="loss")
+    left.legend(frameon=False)
+    right.plot(steps, [r.norm for r in records], color=INK, label="norm")
+    right.plot(steps, [r.cosine for r in records], color=ACCENT, label="cosine to start")
+    right.set(xlabel="step", ylim=(min(0, *(r.cosine for r in records)) if records else 0, None))
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        if records:
+            axes.set_xlim(0, records[-1].steps)
+    return figure
+
+
+def show_images(images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5) -> Figure:
+    """Pictures in rows of `columns`, each `size` inches."""
+    rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
+    return show_grid(rows, [], titles=titles, size=size)
+
+
+def show_grid(
+    rows: Sequence[Sequence[Image.Image]],
+    labels: Sequence[str] = (),
+    *,
+    titles: Sequence[str] = (),
+    heads: Sequence[str] = (),
+    size: float = 1.2,
+) -> Figure:
+    """Rows of pictures: `labels` at the left, one a row; `heads` above the columns; or `titles`, one a picture."""
+    if not rows or not rows[0]:
+        raise ValueError("no pictures to show")
+    columns = max(len(r) for r in rows)
+    margin = 0.075 * max((len(label) for label in labels), default=0)
+    extra = 0.22 if titles else 0.0
+    figure = Figure(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    number = 0
+    for y, row in enumerate(rows):
+        for x, axes in enumerate(grid[y]):
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if x >= len(row):
+                continue
+            axes.imshow(row[x], interpolation="nearest" if row[x].width <= 128 else "antialiased")
+            if titles and number < len(titles):
+                axes.set_title(titles[number], fontsize=8, color=INK)
+            if heads and y == 0 and x < len(heads):
+                axes.set_title(heads[x], fontsize=9, color=INK)
+            number += 1
+        if y < len(labels):
+            grid[y][0].set_ylabel(labels[y], rotation=0, ha="right", va="center", fontsize=9, color=INK)
+    return figure
+
+
+def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> Figure:
+    """One row a prompt: samples drawn with the initializer, then with the word. Both lists in `sample`'s order."""
+    prompts = list(dict.fromkeys(s.prompt for s in after))
+    each = len(after) // len(prompts)
+    rows, labels = [], []
+    for i, prompt in enumerate(prompts):
+        pair = [*before[i * each : (i + 1) * each], *after[i * each : (i + 1) * each]]
+        rows.append([s.image for s in pair])
+        labels.append(prompt)
+    heads = [names[0], *[""] * (each - 1), names[1], *[""] * (each - 1)]
+    return show_grid(rows, labels, heads=heads)
