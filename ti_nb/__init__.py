@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ConceptImages": "images",
+    "example_images": "images",
+    "example_names": "images",
     "load_images": "images",
     "OBJECT_TEMPLATES": "prompts",
     "OBJECT_TEMPLATES_CODE": "prompts",
@@ -31,12 +33,15 @@ _HOMES = {
     "Sample": "sampling",
     "sample": "sampling",
     "Judge": "evaluate",
+    "Scores": "evaluate",
     "gap_closed": "evaluate",
     "load_judge": "evaluate",
     "prompt_fidelity": "evaluate",
+    "score": "evaluate",
     "subject_fidelity": "evaluate",
     "compare": "plots",
     "plot_loss": "plots",
+    "plot_scores": "plots",
     "show_grid": "plots",
     "show_images": "plots",
     "load": "files",
@@ -60,12 +65,12 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .concept import Concept, initial_concept
-    from .evaluate import Judge, gap_closed, load_judge, prompt_fidelity, subject_fidelity
+    from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
     from .files import load, save
-    from .images import ConceptImages, load_images
+    from .images import ConceptImages, example_images, example_names, load_images
     from .inject import encode
     from .models import Model, load_model
-    from .plots import compare, plot_loss, show_grid, show_images
+    from .plots import compare, plot_loss, plot_scores, show_grid, show_images
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, without_word
     from .sampling import Sample, sample
     from .training import PAPER, Run, StepRecord, TrainSettings, train

@@ -17,6 +17,8 @@ from .prompts import without_word
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .concept import Concept
+    from .models import Model
     from .sampling import Sample
 
 
@@ -90,8 +92,62 @@ def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float
     return float((judge.embed_images([s.image for s in samples]) * said).sum(-1).mean())
 
 
+@dataclass(frozen=True)
+class Scores:
+    """How a word did, beside its references.
+
+    Attributes:
+        subject_fidelity: of samples with the "initializer", with the "word", and of "real" held-back pictures
+            (of the training pictures among themselves where none are held back).
+        prompt_fidelity: of samples with the "initializer" and with the "word".
+        before, after: the samples of the prompts, drawn with the initializer and with the word.
+    """
+
+    subject_fidelity: dict[str, float]
+    prompt_fidelity: dict[str, float]
+    before: list[Sample]
+    after: list[Sample]
+
+    @property
+    def gap_closed(self) -> float:
+        """See `gap_closed`."""
+        s = self.subject_fidelity
+        return gap_closed(s["initializer"], s["word"], s["real"])
+
+
+def score(
+    model: Model,
+    judge: Judge,
+    concept: Concept,
+    start: Concept,
+    pictures: Sequence[Image.Image],
+    *,
+    prompts: Sequence[str],
+    held_back: Sequence[Image.Image] = (),
+    subject_prompt: str = "a photo of a {}",
+    seeds: int = 4,
+    subject_seeds: int = 16,
+) -> Scores:
+    """Draw with the word and with what it started from, the same seeds, and compare both with pictures and prompts.
+
+    Args:
+        start: the word before training (`run.start`). prompts: templates for prompt fidelity.
+        subject_prompt: the template subject fidelity is measured on, the paper's by default.
+    """
+    from .sampling import sample
+
+    subject, drawn, said = {}, {}, {}
+    for name, which in (("initializer", start), ("word", concept)):
+        portraits = sample(model, subject_prompt, which, seeds=subject_seeds)
+        subject[name] = subject_fidelity(judge, portraits, pictures)
+        drawn[name] = sample(model, prompts, which, seeds=seeds)
+        said[name] = prompt_fidelity(judge, drawn[name], which.word)
+    subject["real"] = subject_fidelity(judge, held_back or pictures, pictures)
+    return Scores(subject, said, drawn["initializer"], drawn["word"])
+
+
 def gap_closed(initializer: float, word: float, real: float) -> float:
-    """Share of the way from the initializer's subject fidelity to that of real, held-back pictures: 0 to 1, may exceed both."""
+    """Share of the way from the initializer's subject fidelity to that of real pictures; below 0 and above 1 can happen."""
     return (word - initializer) / (real - initializer) if real != initializer else float("nan")
 
 

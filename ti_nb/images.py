@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Picture = Union[str, Path, bytes, Image.Image]
 
+EXAMPLES = Path(__file__).parent / "tiny" / "pictures"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 
 
@@ -89,6 +90,22 @@ def load_images(
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
         raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
     return ConceptImages(tuple(images), tuple(names), tuple(skipped), flip)
+
+
+def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
+    """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
+
+    Raises:
+        ValueError: no such example; the message lists them.
+    """
+    if name not in example_names():
+        raise ValueError(f"no example {name!r}: there are {', '.join(example_names())}")
+    return load_images(EXAMPLES / name / ("held_back" if held_back else "pictures"))
+
+
+def example_names() -> list[str]:
+    """What `example_images` knows."""
+    return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 
 
 def _describe(source: object) -> str:

@@ -96,6 +96,14 @@ class Model:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
+    def fresh_pipeline(self) -> Any:
+        """A pipeline whose tokenizer and text encoder are copies, so that loading words into it leaves the model alone."""
+        from copy import deepcopy
+
+        pipeline = self.pipeline()
+        pipeline.register_modules(tokenizer=deepcopy(self.tokenizer), text_encoder=deepcopy(self.text_encoder))
+        return pipeline
+
 
 def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: torch.dtype | None = None) -> Model:
     """Load a model by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,25 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .evaluate import Scores
     from .sampling import Sample
     from .training import StepRecord
 
 INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 
 
+class Picture(Figure):
+    """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=110)
+        return file.getvalue()
+
+
 def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     """Loss a step, its running mean over `window` steps, and how far the vector has moved."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = Picture(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = [r.step for r in records]
     losses = [r.loss for r in records]
@@ -58,7 +69,7 @@ def show_grid(
     columns = max(len(r) for r in rows)
     margin = 0.075 * max((len(label) for label in labels), default=0)
     extra = 0.22 if titles else 0.0
-    figure = Figure(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
+    figure = Picture(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     number = 0
@@ -90,3 +101,19 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str,
         labels.append(prompt)
     heads = [names[0], *[""] * (each - 1), names[1], *[""] * (each - 1)]
     return show_grid(rows, labels, heads=heads)
+
+
+def plot_scores(scores: Scores) -> Figure:
+    """Subject and prompt fidelity of the word beside their references, as bars with their values."""
+    figure = Picture(figsize=(8, 1.9), layout="constrained")
+    axes = figure.subplots(1, 2)
+    colours = {"initializer": SOFT, "word": ACCENT, "real": INK}
+    for one, title, values in zip(
+        axes, ("subject fidelity", "prompt fidelity"), (scores.subject_fidelity, scores.prompt_fidelity)
+    ):
+        names = list(values)[::-1]
+        bars = one.barh(names, [values[n] for n in names], color=[colours[n] for n in names])
+        one.bar_label(bars, fmt="%.3f", padding=3)
+        one.set(title=title, xlim=(min(0, *values.values()), max(1e-6, *values.values()) * 1.2))
+        one.spines[["top", "right"]].set_visible(False)
+    return figure

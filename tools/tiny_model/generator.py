@@ -18,7 +18,7 @@ UNET = dict(
     sample_size=16,
     in_channels=4,
     out_channels=4,
-    block_out_channels=(96, 192, 256),
+    block_out_channels=(64, 128, 256),
     layers_per_block=1,
     down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -82,15 +82,15 @@ def train(
     batch: int = 64,
     rate: float = 8e-4,
     seed: int = 0,
-    compile: bool = True,
+    compile: bool = False,
 ) -> None:
     """Train for `steps` batches; the order of pictures, captions, noise and timesteps depends on `seed` and step only."""
     torch.manual_seed(seed)
     scenes = [world.Scene(**s) for s in json.loads(scenes_path.read_text())]
     categories = {world.plain(k): v for k, v in world.training_things().items()}
     model = Generator(tokenizer).to(device(), memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    average = Average(model, 0.9985)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    average = Average(model, 0.994)  # updated every fourth step
     scheduler = DDIMScheduler(**SCHEDULER)
     run = Run(folder, steps)
     run.track(model=model, optimizer=optimizer, average=average)
@@ -117,7 +117,8 @@ def train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        average.update(model)
+        if step % 4 == 0:
+            average.update(model)
         if step % 50 == 0:
             run.log(loss=loss.item())
 

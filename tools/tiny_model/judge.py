@@ -70,6 +70,12 @@ def _pixels(pictures: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
     return (x * gain + noise).clamp(-1, 1).to(device())
 
 
+def _say(scene: world.Scene, rng: random.Random) -> str:
+    """A caption, now and then with the thing left out, as prompt fidelity asks ("a photo of a on the beach")."""
+    text = world.caption(scene, rng) or "a picture"
+    return " ".join(text.replace(scene.thing, "").split()) if rng.random() < 0.2 else text
+
+
 def train(folder_in: Path, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, batch: int = 96, rate: float = 1e-3, seed: int = 0) -> None:
     """Contrastive on captions plus cross-entropy on each factor's phrases."""
     torch.manual_seed(seed)
@@ -89,7 +95,7 @@ def train(folder_in: Path, tokenizer: CLIPTokenizer, folder: Path, *, steps: int
     for step in run.steps():
         rng, speech = np.random.default_rng((seed, step)), random.Random(seed * 7919 + step)
         rows = np.sort(rng.integers(len(pictures), size=batch))
-        captions = [world.caption(scenes[i], speech) or "a picture" for i in rows]
+        captions = [_say(scenes[i], speech) for i in rows]
         set_rate(optimizer, cosine_rate(step, steps, rate, warmup=200))
         tokens = _tokens(tokenizer, all_phrases + captions)
         with autocast():

@@ -82,11 +82,8 @@ class Average:
         """Move towards `module`."""
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for k, v in module.state_dict().items():
-            if v.is_floating_point():
-                self.shadow[k].lerp_(v.float(), 1 - decay)
-            else:
-                self.shadow[k] = v.clone()
+        now = {k: v for k, v in module.state_dict().items() if v.is_floating_point()}
+        torch._foreach_lerp_([self.shadow[k] for k in now], list(now.values()), 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         return {"shadow": self.shadow, "count": self.count}

@@ -1,0 +1,40 @@
+# make demo: learn a word and look at it · make test: every check · make lab: JupyterLab
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lab address benchmark clean
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.base
+	$(PIP) install -q -c constraints.txt jupyterlab
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/python -m tools.demo
+
+test: $(VENV)/.base
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks/
+
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab notebooks
+
+benchmark: $(VENV)/.base
+	$(BIN)/python -m benchmarks.dev_split
+
+address: $(VENV)/.base
+	$(BIN)/python -m tools.address $(REPO)
+
+clean:
+	rm -rf $(VENV) outputs

@@ -1,0 +1,80 @@
+"""Model folders are checked before they are loaded; the judge is plain CLIP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import ti_nb as ti
+from ti_nb.models import TINY
+
+
+def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no model_index\.json"):
+        ti.load_model(tmp_path)
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(ValueError, match="FluxPipeline"):
+        ti.load_model(tmp_path)
+    with pytest.raises(ValueError, match="no model 'sd7'"):
+        ti.load_model("sd7")
+    with pytest.raises(ValueError, match="not a diffusers model"):
+        ti.load_model("./not/here")
+
+
+def test_tiny_is_a_stable_diffusion_pipeline_that_diffusers_loads() -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(TINY, safety_checker=None)
+    kinds = [type(p).__name__ for p in (pipe.tokenizer, pipe.text_encoder, pipe.unet, pipe.vae)]
+    assert kinds == ["CLIPTokenizer", "CLIPTextModel", "UNet2DConditionModel", "AutoencoderKL"]
+
+
+def test_tiny_weighs_at_most_60_mb_in_safetensors_only() -> None:
+    weights = [p for p in TINY.rglob("*") if p.suffix in (".safetensors", ".bin", ".pt", ".ckpt", ".pkl")]
+    assert {p.suffix for p in weights} == {".safetensors"}
+    assert sum(p.stat().st_size for p in weights) <= 60e6
+
+
+def test_judge_gives_what_clip_model_gives() -> None:
+    judge = ti.load_judge("tiny")
+    images = list(ti.example_images("penguin").images)
+    tokens = judge.tokenizer(["a teapot", "a cat on the beach"], padding=True, return_tensors="pt")
+    pixels = ti.example_images("penguin").pixels(judge.size)  # mean and spread 0.5 are [-1, 1]
+    with torch.no_grad():
+        out = judge.clip(pixel_values=pixels, **tokens)
+    torch.testing.assert_close(judge.embed_images(images), F.normalize(out.image_embeds, dim=-1), atol=1e-4, rtol=1e-3)
+    said = judge.embed_texts(["a teapot", "a cat on the beach"])
+    torch.testing.assert_close(said, F.normalize(out.text_embeds, dim=-1), atol=1e-5, rtol=1e-4)
+
+
+def test_fidelities_are_mean_cosines() -> None:
+    class Fixed(ti.Judge):
+        def embed_images(self, images: list) -> torch.Tensor:
+            return torch.tensor([[1.0, 0.0], [0.6, 0.8]])[: len(images)]
+
+        def embed_texts(self, texts: list) -> torch.Tensor:
+            table = {"a photo of a": [0.0, 1.0], "a in the snow": [0.8, 0.6]}
+            return torch.tensor([table[t] for t in texts])
+
+    judge = Fixed(None, None, 8, (0.5,), (0.5,))
+    image = Image.new("RGB", (8, 8))
+    samples = [ti.Sample(image, "a photo of a <x>", 0), ti.Sample(image, "a <x> in the snow", 0)]
+    assert ti.subject_fidelity(judge, samples, [image]) == pytest.approx((1 + 0.6) / 2)
+    assert ti.prompt_fidelity(judge, samples, "<x>") == pytest.approx((0 + (0.6 * 0.8 + 0.8 * 0.6)) / 2)
+    assert ti.gap_closed(0.2, 0.5, 0.8) == pytest.approx(0.5)
+
+
+def test_judge_knows_its_world() -> None:
+    judge = ti.load_judge("tiny")
+    names = [n.replace("-", " ") for n in ti.example_names()]
+    right = 0
+    for name in ti.example_names():
+        seen = judge.embed_images(ti.example_images(name).images)
+        best = (seen @ judge.embed_texts([f"a {n}" for n in names]).T).argmax(1)
+        right += sum(names[i] == name.replace("-", " ") for i in best.tolist())
+    assert right / (5 * len(names)) > 0.7

@@ -1,0 +1,85 @@
+"""Templates are the paper's; a prompt with words tokenises as diffusers' tokenizer with the words added does."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+import ti_nb as ti
+from ti_nb import prompts
+
+
+def test_templates_count_as_in_the_paper_and_its_code() -> None:
+    assert len(ti.OBJECT_TEMPLATES) == len(set(ti.OBJECT_TEMPLATES)) == 27
+    assert len(ti.OBJECT_TEMPLATES_CODE) == 81
+    assert len(set(ti.OBJECT_TEMPLATES_CODE)) == 57
+    assert len(ti.STYLE_TEMPLATES) == 19
+    assert len(set(ti.STYLE_TEMPLATES)) == 17
+    assert all(t.endswith("{}.") for t in ti.TEMPLATES["object-paper"])
+    assert "an illustration of my {}" in ti.OBJECT_TEMPLATES_CODE
+    assert "a depiction of one {}" in ti.OBJECT_TEMPLATES_CODE
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a photo of a <my-cat>",
+        "<my-cat>, <my-cat-2> and a teapot",
+        "a <my-cat>'s hat",
+        "<my-cat> on the beach   at night",
+        "(<my-cat>)",
+        "nothing new here",
+    ],
+)
+def test_same_ids_as_a_tokenizer_with_the_words_added(model: ti.Model, prompt: str) -> None:
+    tokenizer = deepcopy(model.tokenizer)
+    tokenizer.add_tokens(["<my-cat>", "<my-cat-2>"])
+    first = len(model.tokenizer)
+    expected = tokenizer(prompt, padding="max_length", max_length=77).input_ids
+    assert prompts.tokenise(prompt, model.tokenizer, {"<my-cat>": [first], "<my-cat-2>": [first + 1]}) == expected
+
+
+def test_several_vectors_take_several_ids(model: ti.Model) -> None:
+    ids = prompts.tokenise("a <x> b", model.tokenizer, {"<x>": [9001, 9002, 9003]})
+    assert ids[2:5] == [9001, 9002, 9003]
+    assert len(ids) == 77
+
+
+def test_a_word_inside_another_is_left_alone() -> None:
+    assert prompts.split_on_words("cats and cat", {"cat": [1]}) == ["cats and ", "cat"]
+    assert prompts.split_on_words("bad bad-hands", {"bad": [1], "bad-hands": [2]}) == ["bad", "bad-hands"]
+
+
+def test_prompt_beyond_77_tokens_is_refused(model: ti.Model) -> None:
+    fits = " ".join(["a"] * 75)
+    assert len(prompts.tokenise(fits, model.tokenizer)) == 77
+    with pytest.raises(ValueError, match="76 tokens long, 75 fit"):
+        prompts.tokenise(fits + " a", model.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("teapot", "already in the model's vocabulary"),
+        ("<cat", "only one of '<' and '>'"),
+        ("my cat", "without spaces"),
+        ("", "without spaces"),
+        ("<Cat>", "capitals"),
+        ("<{}>", "brace"),
+    ],
+)
+def test_bad_words_are_refused_with_a_reason(model: ti.Model, word: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        prompts.check_word(word, model.tokenizer)
+
+
+def test_unknown_and_empty_initializers_are_refused(model: ti.Model) -> None:
+    with pytest.raises(ValueError, match="xqzvwkjh"):
+        prompts.init_ids("xqzvwkjh", model.tokenizer)
+    with pytest.raises(ValueError, match="empty"):
+        prompts.init_ids("", model.tokenizer)
+
+
+def test_word_is_deleted_for_prompt_fidelity() -> None:
+    assert ti.without_word("a photo of a <x> on the beach", "<x>") == "a photo of a on the beach"

@@ -1,0 +1,44 @@
+"""`make address REPO=owner/name`: the project's public address stands in pyproject.toml; badges, links and installs follow it."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILES = ("pyproject.toml", "README.md", "CITATION.cff", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def current() -> str:
+    """ "owner/name" as pyproject's Repository url has it."""
+    url = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    return str(url).removeprefix("https://github.com/").strip("/")
+
+
+def texts() -> list[Path]:
+    """Every file that may hold the address."""
+    found = [ROOT / name for name in FILES if (ROOT / name).exists()]
+    return found + sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "docs").glob("**/*.md"))
+
+
+def rewrite(new: str) -> list[Path]:
+    """Put `new` in place of the current address everywhere; returns the files that changed."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", new):
+        raise SystemExit(f"REPO={new!r} is not owner/name: write make address REPO=owner/name")
+    old, changed = current(), []
+    for path in texts():
+        text = path.read_text()
+        after = re.sub(rf"(github\.com/|github/){re.escape(old)}(?![\w-])", rf"\g<1>{new}", text)
+        if after != text:
+            path.write_text(after)
+            changed.append(path)
+    return changed
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("write make address REPO=owner/name")
+    for file in rewrite(sys.argv[1]):
+        print(file.relative_to(ROOT))
