@@ -14,7 +14,7 @@ import torch
 from .world import held_out_things, training_things
 
 SIZES = {
-    "cpu": dict(pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(4_000, 32), judge=(2_200, 96)),
+    "cpu": dict(pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(3_700, 64), judge=(2_200, 96)),
     "gpu": dict(pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)),
 }
 STEPS = ("fetch", "compose", "autoencoder", "generator", "judge", "evaluate", "export")
@@ -62,6 +62,7 @@ def _tokenizer(assets: Path, build: Path):  # type: ignore[no-untyped-def]
 
 def _generator(size: dict, assets: Path, build: Path) -> None:
     from . import autoencoder, generator
+    from .runs import in_parallel
 
     path = build / "latents.pt"
     pictures = np.load(build / "world/train/pictures.npy", mmap_mode="r")
@@ -73,7 +74,7 @@ def _generator(size: dict, assets: Path, build: Path) -> None:
     latents = torch.load(path, weights_only=True)["latents"]
     steps, batch = size["generator"]
     scenes = build / "world/train/scenes.json"
-    generator.train(latents, scenes, _tokenizer(assets, build), build / "generator", steps=steps, batch=batch)
+    in_parallel(generator.train, latents, scenes, _tokenizer(assets, build), build / "generator", steps, batch)
 
 
 def main() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import world
-from .runs import Average, Run, autocast, cosine_rate, device, set_rate
+from .runs import Average, Run, autocast, average_gradients, cosine_rate, device, set_rate
 
 UNET = dict(
     sample_size=16,
@@ -46,6 +47,7 @@ SCHEDULER = dict(
     set_alpha_to_one=True,
     steps_offset=0,
 )
+HALF_BATCHES = 1200
 
 
 class Generator(torch.nn.Module):
@@ -68,59 +70,68 @@ class Generator(torch.nn.Module):
         return self.unet(noisy, timesteps, states).sample
 
 
-def _captions(scenes: list[world.Scene], rng: random.Random, categories: dict[str, str]) -> list[str]:
-    return [world.caption(scene, rng, categories) for scene in scenes]
-
-
 def train(
+    rank: int,
+    count: int,
     latents: torch.Tensor,
     scenes_path: Path,
     tokenizer: CLIPTokenizer,
     folder: Path,
-    *,
     steps: int,
-    batch: int = 64,
+    batch: int,
     rate: float = 8e-4,
     seed: int = 0,
-    compile: bool = False,
 ) -> None:
-    """Train for `steps` batches; the order of pictures, captions, noise and timesteps depends on `seed` and step only."""
+    """Train for `steps` batches, worker `rank` of `count` on its share of each; the first 1200 batches are half as large.
+
+    The order of pictures, captions, noise and timesteps depends on `seed` and the step only.
+    """
     torch.manual_seed(seed)
     scenes = [world.Scene(**s) for s in json.loads(scenes_path.read_text())]
     categories = {world.plain(k): v for k, v in world.training_things().items()}
     model = Generator(tokenizer).to(device(), memory_format=torch.channels_last)
+    if device().type == "cpu":  # scaled_dot_product_attention's backward is slow there: 28 % of the speed
+        model.unet.set_attn_processor(AttnProcessor())
+        model.text_encoder.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     average = Average(model, 0.994)  # updated every fourth step
     scheduler = DDIMScheduler(**SCHEDULER)
-    run = Run(folder, steps)
+    run = Run(folder, steps, quiet=rank > 0)
     run.track(model=model, optimizer=optimizer, average=average)
-    forward = torch.compile(model) if compile else model
-    per_epoch = len(latents) // batch
     for step in run.steps():
-        epoch, place = divmod(step, per_epoch)
-        order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(seed + epoch))
-        rows = order[place * batch : (place + 1) * batch]
+        size = batch // 2 if step < HALF_BATCHES else batch
+        mine = slice(rank, None, count)
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        clean = latents[rows].float()
-        noise = torch.randn(clean.shape, generator=draw)
-        share = (torch.arange(batch) + torch.rand(batch, generator=draw)) / batch
-        timesteps = (share * 1000).long().clamp(max=999)
-        texts = _captions([scenes[i] for i in rows.tolist()], random.Random(seed * 7919 + step), categories)
+        rows = _rows(len(latents), step, size, batch, seed)
+        noise = torch.randn((size, *latents.shape[1:]), generator=draw)[mine]
+        share = (torch.arange(size) + torch.rand(size, generator=draw)) / size
+        timesteps = (share * 1000).long().clamp(max=999)[mine]
+        speech = random.Random(seed * 7919 + step)
+        texts = [world.caption(scenes[i], speech, categories) for i in rows.tolist()][mine]
+        clean = latents[rows][mine].float()
         ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         noisy = scheduler.add_noise(clean, noise, timesteps).to(device(), memory_format=torch.channels_last)
         target = scheduler.get_velocity(clean, noise, timesteps).to(device())
         set_rate(optimizer, cosine_rate(step, steps, rate, warmup=300))
         with autocast():
-            out = forward(noisy, timesteps.to(device()), ids.to(device()))
+            out = model(noisy, timesteps.to(device()), ids.to(device()))
         loss = F.mse_loss(out.float(), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(model, count)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 4 == 0:
             average.update(model)
-        if step % 50 == 0:
+        if step % 20 == 0:
             run.log(loss=loss.item())
+
+
+def _rows(total: int, step: int, size: int, batch: int, seed: int) -> torch.Tensor:
+    """Which pictures step `step` sees: a new order each epoch."""
+    at = step * (batch // 2) if step < HALF_BATCHES else HALF_BATCHES * (batch // 2) + (step - HALF_BATCHES) * batch
+    epoch, place = divmod(at, total - batch)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed + epoch))[place : place + size]
 
 
 def load(folder: Path, tokenizer: CLIPTokenizer) -> Generator:

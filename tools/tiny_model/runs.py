@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,50 @@ def autocast() -> torch.autocast:
     return torch.autocast(device().type, torch.bfloat16)
 
 
+def workers() -> int:
+    """How many processes to train with: on a CPU one for each core, with one thread each.
+
+    Measured on two cores, batch 32: one process with two threads 51 pictures a second, two with one each 70.
+    """
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+
+
+def in_parallel(function: Callable[..., None], *args: Any) -> None:
+    """Call `function(rank, world_size, *args)` in every worker, joined by gloo."""
+    count = workers()
+    if count == 1:
+        return function(0, 1, *args)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(_worker, (count, port, function, args), nprocs=count)
+
+
+def _worker(rank: int, count: int, port: int, function: Callable[..., None], args: tuple) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+    function(rank, count, *args)
+    torch.distributed.destroy_process_group()
+
+
+def average_gradients(module: torch.nn.Module, count: int) -> None:
+    """The mean of all workers' gradients, in each."""
+    if count == 1:
+        return
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= count
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
 class Run:
     """A resumable loop: `for step in run.steps(): ...` saves `state()` every `every` seconds and at the end."""
 
-    def __init__(self, folder: Path, total: int, every: float = 120.0) -> None:
+    def __init__(self, folder: Path, total: int, every: float = 240.0, quiet: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.total, self.every = folder, total, every
+        self.folder, self.total, self.every, self.quiet = folder, total, every, quiet
         self.objects: dict[str, Any] = {}
         self.step, self.seconds = 0, 0.0
 
@@ -44,6 +83,8 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then put it in its place."""
+        if self.quiet:
+            return
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         temporary = self.folder / "checkpoint.tmp"
         torch.save({"step": self.step, "seconds": self.seconds, **state}, temporary)
@@ -51,12 +92,14 @@ class Run:
 
     def log(self, **values: float) -> None:
         """Append one line of figures to `log.jsonl`."""
+        if self.quiet:
+            return
         with open(self.folder / "log.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, "seconds": round(self.seconds, 1), **values}) + "\n")
 
     def steps(self) -> Iterator[int]:
         """Steps still to do; the caller trains in the loop's body."""
-        bar = tqdm(total=self.total, initial=self.step, desc=self.folder.name, mininterval=5)
+        bar = tqdm(total=self.total, initial=self.step, desc=self.folder.name, mininterval=5, disable=self.quiet)
         started, before, saved = time.monotonic(), self.seconds, time.monotonic()
         while self.step < self.total:
             yield self.step
