@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=ti.example_names())
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/dev_split.md")
     parser.add_argument("--log", type=Path, default=ROOT / "outputs/dev_split.jsonl")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, e.g. rate=0.02")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, e.g. rate=0.02"
+    )
     options = parser.parse_args()
     changes = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in options.set)}
     settings = ti.TrainSettings(**changes)
@@ -87,7 +89,7 @@ def main() -> None:
     text = (
         "# Twenty things of the dev split, one seed\n\n"
         f"`make benchmark`; {settings}; {platform.machine()}, CPU.\n\n"
-        "Gap closed: (word - initializer) / (real - initializer) in subject fidelity, 16 samples of \"a photo of a ...\". "
+        'Gap closed: (word - initializer) / (real - initializer) in subject fidelity, 16 samples of "a photo of a ...". '
         "Kept: the word's prompt fidelity over the initializer's, 5 prompts x 2 seeds. Worst `s` is the slowest.\n\n"
     )
     options.out.write_text(text + table(rows) + "\n")

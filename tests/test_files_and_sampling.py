@@ -77,7 +77,7 @@ def test_files_that_are_no_concept_are_refused_unopened(model: ti.Model, tmp_pat
         ti.load(bad)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ti.load(tmp_path / "nowhere.safetensors")
-    with pytest.raises(ValueError, match="must end in .safetensors"):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         ti.save(concept(model), tmp_path / "new.bin")
 
 

@@ -102,7 +102,9 @@ def test_learning_lowers_the_loss_on_the_same_noise(model: ti.Model, photos: ti.
     latents = mean.repeat(8, 1, 1, 1)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(5))
     timesteps = torch.linspace(50, 990, len(latents)).long()
-    ids = torch.tensor([tokenise("a photo of a <new>", model.tokenizer, {"<new>": [len(model.tokenizer)]})] * len(latents))
+    ids = torch.tensor(
+        [tokenise("a photo of a <new>", model.tokenizer, {"<new>": [len(model.tokenizer)]})] * len(latents)
+    )
     run = ti.train(model, photos, word="<new>", init="animal", steps=25, batch=4)
     list(run)
     with torch.no_grad():

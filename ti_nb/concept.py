@@ -31,7 +31,9 @@ class Concept:
         if self.vectors.ndim != 2 or 0 in shape:
             raise ValueError(f"vectors of {self.word!r} have shape {shape}: need (number of vectors, width)")
         if not bool(self.vectors.isfinite().all()):
-            raise ValueError(f"vectors of {self.word!r} are not all finite numbers: the training that made them diverged")
+            raise ValueError(
+                f"vectors of {self.word!r} are not all finite numbers: the training that made them diverged"
+            )
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -41,7 +43,8 @@ class Concept:
 
     def norms(self) -> torch.Tensor:
         """Length of each vector (n,)."""
-        return self.vectors.norm(dim=-1)
+        norms: torch.Tensor = self.vectors.norm(dim=-1)
+        return norms
 
     def nearest(self, model: Model, count: int = 5) -> list[tuple[str, float]]:
         """The vocabulary's `count` words nearest to the mean vector, with their cosines, nearest first."""

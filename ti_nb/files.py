@@ -55,12 +55,14 @@ def load(path: str | Path, *, word: str | None = None) -> Concept:
         raise FileNotFoundError(f"no such file: '{path}'")
     try:
         with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in list(file.keys())}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"'{path}' is not a safetensors file ({error}); other formats are not read yet") from error
     if len(tensors) != 1:
-        raise ValueError(f"'{path}' holds {len(tensors)} tensors ({', '.join(sorted(tensors)[:4])}): one word was expected")
+        raise ValueError(
+            f"'{path}' holds {len(tensors)} tensors ({', '.join(sorted(tensors)[:4])}): one word was expected"
+        )
     ((found, vectors),) = tensors.items()
     vectors = vectors.float()
     if vectors.ndim == 1:

@@ -53,7 +53,7 @@ class Model:
 
     @property
     def prediction_type(self) -> str:
-        """"epsilon" or "v_prediction"."""
+        """ "epsilon" or "v_prediction"."""
         return str(self.scheduler.config.prediction_type)
 
     @property
@@ -133,6 +133,7 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     pipeline.to(device)
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
+    _choose_attention(pipeline)
     return Model(
         name=str(name),
         tokenizer=pipeline.tokenizer,
@@ -144,8 +145,17 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     )
 
 
+def _choose_attention(pipeline: Any) -> None:
+    """On a CPU and small latents plain attention trains a quarter faster than torch's fused one, whose backward is slow."""
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if pipeline.device.type == "cpu" and pipeline.unet.config.sample_size <= 32:
+        pipeline.unet.set_attn_processor(AttnProcessor())
+        pipeline.text_encoder.set_attn_implementation("eager")
+
+
 def default_device() -> str:
-    """"cuda", "mps" or "cpu", the first there is."""
+    """ "cuda", "mps" or "cpu", the first there is."""
     import torch
 
     if torch.cuda.is_available():
@@ -192,7 +202,9 @@ def _check_folder(path: Path) -> None:
     """Raise `ValueError` unless `path` is a Stable Diffusion model as diffusers saves it."""
     index = path / "model_index.json"
     if not index.is_file():
-        raise ValueError(f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote")
+        raise ValueError(
+            f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
+        )
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
         raise ValueError(f"'{path}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x and 2.x)")

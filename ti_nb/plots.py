@@ -49,7 +49,9 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     return figure
 
 
-def show_images(images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5) -> Figure:
+def show_images(
+    images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5
+) -> Figure:
     """Pictures in rows of `columns`, each `size` inches."""
     rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
     return show_grid(rows, [], titles=titles, size=size)

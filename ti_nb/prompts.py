@@ -89,7 +89,9 @@ def check_word(word: str, tokenizer: Any) -> str:
         raise ValueError(f"word {word!r} holds a brace, which templates use: write '<my-cat>'")
     vocabulary = tokenizer.get_vocab()
     if word in vocabulary or f"{word}</w>" in vocabulary:
-        raise ValueError(f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one")
+        raise ValueError(
+            f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one"
+        )
     return word
 
 
@@ -106,7 +108,9 @@ def init_ids(init: str, tokenizer: Any) -> list[int]:
     pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in words]
     unknown = [word for word, n in zip(words, pieces) if n > 3]
     if unknown:
-        raise ValueError(f"initializer {init!r}: the model does not know {unknown[0]!r}; give a plainer word for the kind of thing")
+        raise ValueError(
+            f"initializer {init!r}: the model does not know {unknown[0]!r}; give a plainer word for the kind of thing"
+        )
     return ids
 
 

@@ -184,7 +184,9 @@ class Run:
     def _loss(self) -> torch.Tensor:
         batch, draw = self.settings.batch, self._generator
         # Each picture about equally often: a fresh order whenever the last is used up.
-        rows = torch.cat([torch.randperm(len(self._mean), generator=draw) for _ in range(-(-batch // len(self._mean)))])[:batch]
+        rows = torch.cat(
+            [torch.randperm(len(self._mean), generator=draw) for _ in range(-(-batch // len(self._mean)))]
+        )[:batch]
         latents = self._mean[rows] + self._std[rows] * torch.randn(self._mean[rows].shape, generator=draw)
         noise = torch.randn(latents.shape, generator=draw)
         share = torch.rand(batch, generator=draw)
@@ -219,7 +221,9 @@ def train(
     """
     unknown = set(changes) - {f.name for f in fields(TrainSettings)}
     if unknown:
-        raise ValueError(f"no setting {sorted(unknown)[0]!r}: there are {', '.join(f.name for f in fields(TrainSettings))}")
+        raise ValueError(
+            f"no setting {sorted(unknown)[0]!r}: there are {', '.join(f.name for f in fields(TrainSettings))}"
+        )
     settings = replace(settings or TrainSettings(), **changes)
     prompts.check_word(word, model.tokenizer)
     if isinstance(init, Concept):
@@ -237,7 +241,7 @@ def train(
 def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each picture's latents, scaled as the UNet expects: two (n, c, h, w), float32, CPU."""
     means, spreads = [], []
-    for one in pixels.split(1):
+    for one in pixels.unsqueeze(1):
         posterior = model.vae.encode(one.to(model.device, model.vae.dtype)).latent_dist
         means.append(posterior.mean.float().cpu())
         spreads.append(posterior.std.float().cpu())

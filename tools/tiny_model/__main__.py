@@ -14,8 +14,12 @@ import torch
 from .world import held_out_things, training_things
 
 SIZES = {
-    "cpu": dict(pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(3_700, 64), judge=(2_200, 96)),
-    "gpu": dict(pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)),
+    "cpu": dict(
+        pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(3_700, 64), judge=(2_200, 96)
+    ),
+    "gpu": dict(
+        pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)
+    ),
 }
 STEPS = ("fetch", "compose", "autoencoder", "generator", "judge", "evaluate", "export")
 
@@ -57,7 +61,9 @@ def _tokenizer(assets: Path, build: Path):  # type: ignore[no-untyped-def]
     from .tokenizer import build as build_tokenizer
 
     folder = build / "tokenizer"
-    return CLIPTokenizer.from_pretrained(folder) if (folder / "vocab.json").exists() else build_tokenizer(assets, folder)
+    return (
+        CLIPTokenizer.from_pretrained(folder) if (folder / "vocab.json").exists() else build_tokenizer(assets, folder)
+    )
 
 
 def _generator(size: dict, assets: Path, build: Path) -> None:

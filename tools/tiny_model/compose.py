@@ -58,7 +58,11 @@ def draw_scene(scene: world.Scene, sprites: dict, rng: random.Random, side: int 
         add(scene.second, scene.style, u(28, 31), 47.5 + u(-1, 1), 34 + u(-3, 3))
         return drawings.composite(layers)
     size = {"small": u(22, 27)}.get(scene.size, u(42, 52) if not scene.place else u(31, 36))
-    x = {"on the left": 19.0, "on the right": 45.0}.get(scene.place, 32.0) + u(-3, 3) + (scene.size == "small") * u(-8, 8)
+    x = (
+        {"on the left": 19.0, "on the right": 45.0}.get(scene.place, 32.0)
+        + u(-3, 3)
+        + (scene.size == "small") * u(-8, 8)
+    )
     y = 33 + u(-3, 3) + (scene.size == "small") * u(-4, 6)
     if scene.accessory == "party hat":
         y, size = 38 + u(-2, 2), size * 0.85
@@ -70,7 +74,9 @@ def draw_scene(scene: world.Scene, sprites: dict, rng: random.Random, side: int 
     return drawings.composite(layers)
 
 
-def compose(sprites: dict, things: list[str], styles: list[str], count: int, seed: int) -> tuple[np.ndarray, list[dict]]:
+def compose(
+    sprites: dict, things: list[str], styles: list[str], count: int, seed: int
+) -> tuple[np.ndarray, list[dict]]:
     """`count` pictures that show every (thing, style) pair equally often."""
     rng = random.Random(seed)
     pairs = [(t, s) for t in things for s in styles if (t, s) in sprites]

@@ -173,9 +173,13 @@ def _scene(name: str, rng: random.Random) -> str:
             f'<path d="M{x} {u(4, 14)} l8 {u(28, 34)} h-16Z" fill="{rng.choice(("#1f6b3a", "#17542d", "#2b7d46"))}"/>'
             for x in range(rng.randint(0, 6), 70, 9)
         )
-        return f'<rect width="64" height="64" fill="#a9d8b0"/>{trees}<rect y="38" width="64" height="26" fill="#3c7a3a"/>'
+        return (
+            f'<rect width="64" height="64" fill="#a9d8b0"/>{trees}<rect y="38" width="64" height="26" fill="#3c7a3a"/>'
+        )
     if name == "night":
-        stars = "".join(f'<circle cx="{u(0, 64)}" cy="{u(0, 48)}" r="{u(0.6, 1.2)}" fill="#fff7cf"/>' for _ in range(18))
+        stars = "".join(
+            f'<circle cx="{u(0, 64)}" cy="{u(0, 48)}" r="{u(0.6, 1.2)}" fill="#fff7cf"/>' for _ in range(18)
+        )
         moon = f'<circle cx="{u(6, 58)}" cy="{u(6, 14)}" r="5.5" fill="#f6edc0"/>'
         return f'<rect width="64" height="64" fill="#141a46"/>{stars}{moon}' + _waves(rng, u(48, 54), "#0b0f2a")
     if name == "city":
@@ -191,7 +195,9 @@ def _scene(name: str, rng: random.Random) -> str:
                 for dy in range(4, 30, 7)
             )
             x += w + 1
-        return f'<rect width="64" height="64" fill="#c9dcec"/>{houses}<rect y="48" width="64" height="16" fill="#4a4d55"/>'
+        return (
+            f'<rect width="64" height="64" fill="#c9dcec"/>{houses}<rect y="48" width="64" height="16" fill="#4a4d55"/>'
+        )
     if name == "meadow":
         flowers = "".join(
             f'<circle cx="{u(0, 64)}" cy="{u(40, 64)}" r="1.5" fill="{rng.choice(("#fff", "#ffd84d", "#ff8ab3"))}"/>'

@@ -39,8 +39,28 @@ def export(assets: Path, build: Path, out: Path) -> None:
 
 
 # Twenty things of the dev split, chosen before any was learned.
-DEV_THINGS = """crocodile flamingo hedgehog monkey penguin sloth tropical-fish christmas-tree broccoli lollipop popcorn
-    taco balloon axe shield violin bus fire-engine kick-scooter volcano""".split()
+DEV_THINGS = [
+    "crocodile",
+    "flamingo",
+    "hedgehog",
+    "monkey",
+    "penguin",
+    "sloth",
+    "tropical-fish",
+    "christmas-tree",
+    "broccoli",
+    "lollipop",
+    "popcorn",
+    "taco",
+    "balloon",
+    "axe",
+    "shield",
+    "violin",
+    "bus",
+    "fire-engine",
+    "kick-scooter",
+    "volcano",
+]
 
 
 def concept_pictures(assets: Path, out: Path, names: list[str], seed: int = 11) -> None:

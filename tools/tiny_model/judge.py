@@ -24,10 +24,17 @@ BLOB = {world.HELD_OUT_STYLE: ("a blob drawing", "blob")}
 
 def config(tokenizer: CLIPTokenizer) -> CLIPConfig:
     """64 px in patches of 8, 5 layers; 2 layers of text."""
-    ids = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    ids = dict(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     return CLIPConfig(
         vision_config=dict(
-            image_size=64, patch_size=8, hidden_size=192, intermediate_size=576, num_hidden_layers=5, num_attention_heads=4
+            image_size=64,
+            patch_size=8,
+            hidden_size=192,
+            intermediate_size=576,
+            num_hidden_layers=5,
+            num_attention_heads=4,
         ),
         text_config=dict(
             vocab_size=len(tokenizer),
@@ -76,7 +83,16 @@ def _say(scene: world.Scene, rng: random.Random) -> str:
     return " ".join(text.replace(scene.thing, "").split()) if rng.random() < 0.2 else text
 
 
-def train(folder_in: Path, tokenizer: CLIPTokenizer, folder: Path, *, steps: int, batch: int = 96, rate: float = 1e-3, seed: int = 0) -> None:
+def train(
+    folder_in: Path,
+    tokenizer: CLIPTokenizer,
+    folder: Path,
+    *,
+    steps: int,
+    batch: int = 96,
+    rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
     """Contrastive on captions plus cross-entropy on each factor's phrases."""
     torch.manual_seed(seed)
     pictures = np.load(folder_in / "pictures.npy", mmap_mode="r")

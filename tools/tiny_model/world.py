@@ -132,7 +132,7 @@ def plain(name: str) -> str:
 
 
 def split(name: str) -> str:
-    """"dev", "test" or "train", from the first byte of the name's SHA-256 (lower case, single spaces)."""
+    """ "dev", "test" or "train", from the first byte of the name's SHA-256 (lower case, single spaces)."""
     byte = int(sha256(plain(name).lower().encode()).hexdigest()[:2], 16)
     return "dev" if byte < 13 else "test" if byte < 26 else "train"
 
