@@ -15,7 +15,7 @@ from .world import held_out_things, training_things
 
 SIZES = {
     "cpu": dict(
-        pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(3_700, 64), judge=(2_200, 96)
+        pictures=48_000, judge_pictures=40_000, autoencoder=(3_000, 32), generator=(3_500, 64), judge=(2_200, 96)
     ),
     "gpu": dict(
         pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)
@@ -67,7 +67,7 @@ def _tokenizer(assets: Path, build: Path):  # type: ignore[no-untyped-def]
 
 
 def _generator(size: dict, assets: Path, build: Path) -> None:
-    from . import autoencoder, generator
+    from . import autoencoder, generator, text
     from .runs import in_parallel
 
     path = build / "latents.pt"
@@ -80,7 +80,13 @@ def _generator(size: dict, assets: Path, build: Path) -> None:
     latents = torch.load(path, weights_only=True)["latents"]
     steps, batch = size["generator"]
     scenes = build / "world/train/scenes.json"
-    in_parallel(generator.train, latents, scenes, _tokenizer(assets, build), build / "generator", steps, batch)
+    tokenizer, text_path = _tokenizer(assets, build), build / "text.pt"
+    if not text_path.exists():
+        torch.manual_seed(0)
+        encoder = generator.Generator(tokenizer).text_encoder
+        text.pretrain(encoder, tokenizer, scenes)
+        torch.save(encoder.state_dict(), text_path)
+    in_parallel(generator.train, latents, scenes, text_path, tokenizer, build / "generator", steps, batch)
 
 
 def main() -> None:

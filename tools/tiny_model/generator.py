@@ -75,6 +75,7 @@ def train(
     count: int,
     latents: torch.Tensor,
     scenes_path: Path,
+    text_path: Path,
     tokenizer: CLIPTokenizer,
     folder: Path,
     steps: int,
@@ -90,6 +91,7 @@ def train(
     scenes = [world.Scene(**s) for s in json.loads(scenes_path.read_text())]
     categories = {world.plain(k): v for k, v in world.training_things().items()}
     model = Generator(tokenizer).to(device(), memory_format=torch.channels_last)
+    model.text_encoder.load_state_dict(torch.load(text_path, map_location=device(), weights_only=True))
     if device().type == "cpu":  # scaled_dot_product_attention's backward is slow there: 28 % of the speed
         model.unet.set_attn_processor(AttnProcessor())
         model.text_encoder.set_attn_implementation("eager")
