@@ -53,7 +53,7 @@ def test_loss_and_gradient_equal_diffusers_resized_table(
     theirs.backward()
 
     assert torch.equal(ids, their_ids)
-    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
     torch.testing.assert_close(rows.grad, table.grad[first:], atol=1e-6, rtol=1e-4)
 
 

@@ -124,13 +124,12 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     dtype = dtype or default_dtype(device)
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder,
-        torch_dtype=dtype,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
         use_safetensors=True,
     )
-    pipeline.to(device)
+    pipeline.to(device, dtype)
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
     _choose_attention(pipeline)

@@ -158,7 +158,7 @@ class Run:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        value = float(loss)
+        value = loss.item()
         if value != value:
             raise FloatingPointError(f"the loss is not a number at step {step + 1}: lower the rate ({rate:g})")
         before = self.records[-1].seconds if self.records else 0.0

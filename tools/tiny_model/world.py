@@ -11,29 +11,21 @@ from hashlib import sha256
 
 # Things the generator learns, by the emoji sets' own English names (words joined by "-" there, by spaces in captions).
 TRAINING_CANDIDATES = {
-    "animal": """baby-chick bat bear bird butterfly camel cat cat-face chicken cow crab deer dog dog-face dolphin
-        dragon-face duck eagle elephant fish fox frog giraffe gorilla hippopotamus honeybee horse horse-face jellyfish
-        kangaroo koala lady-beetle leopard lion lobster octopus panda parrot peacock pig pig-face rabbit rabbit-face
-        raccoon rhinoceros rooster sauropod scorpion shark shrimp snail snake spider spouting-whale squid swan t-rex
-        tiger-face turtle unicorn wolf zebra""",
-    "plant": """bouquet cactus cherry-blossom deciduous-tree evergreen-tree four-leaf-clover hibiscus mushroom
-        palm-tree potted-plant rose sunflower tulip""",
-    "food": """avocado banana beer-mug bell-pepper birthday-cake bread carrot cheese-wedge cherries coconut cookie
-        croissant cupcake doughnut eggplant french-fries grapes green-apple hamburger honey-pot hot-beverage hot-dog
-        hot-pepper ice-cream kiwi-fruit lemon meat-on-bone onion pancakes peach pear pie pineapple pizza pretzel
-        red-apple sandwich soft-ice-cream strawberry sushi tangerine teapot tomato waffle watermelon wine-glass""",
-    "object": """alarm-clock artist-palette backpack banjo baseball basketball bathtub bed bell billed-cap bomb books
-        briefcase bucket camera candle chair coat crystal-ball dagger desktop-computer door dress drum envelope
-        fire-extinguisher flashlight floppy-disk game-die gem-stone glasses graduation-cap guitar hammer handbag
-        headphone high-heeled-shoe hiking-boot hourglass-done jeans key kite ladder laptop light-bulb lipstick luggage
-        magnet megaphone microphone mobile-phone money-bag moai package paintbrush puzzle-piece radio roller-skate
-        saxophone scissors scroll shopping-cart skateboard soccer-ball socks syringe t-shirt teddy-bear telephone
-        television toilet trophy trumpet umbrella video-game wastebasket watch womans-boot wrapped-gift yarn""",
-    "vehicle": """ambulance automobile auto-rickshaw bicycle canoe delivery-truck flying-saucer helicopter locomotive
-        motor-scooter motorcycle parachute police-car racing-car rocket sailboat ship speedboat tractor""",
-    "building": "castle church hut house tent tokyo-tower ferris-wheel",
-    "creature": "alien alien-monster ghost jack-o-lantern skull snowman clown-face",
-    "sign": "anchor cloud crescent-moon fire fuel-pump red-heart ringed-planet ring-buoy star sun wheel wood",
+    "animal": """baby-chick bear bird butterfly cat chicken cow crab deer dog dolphin duck elephant fish fox frog
+        giraffe honeybee horse jellyfish koala lady-beetle lion octopus panda pig rabbit shark snail spouting-whale
+        tiger-face turtle unicorn zebra""",
+    "plant": "cactus deciduous-tree evergreen-tree mushroom palm-tree rose sunflower tulip",
+    "food": """avocado banana birthday-cake carrot cheese-wedge cherries cookie croissant cupcake doughnut eggplant
+        grapes green-apple hamburger hot-dog ice-cream lemon pear pineapple pizza red-apple strawberry sushi teapot
+        tomato watermelon""",
+    "object": """alarm-clock backpack basketball bed bell bomb books camera candle chair dress envelope game-die
+        gem-stone glasses guitar hammer key laptop light-bulb money-bag scissors soccer-ball t-shirt teddy-bear
+        television trophy trumpet umbrella wrapped-gift""",
+    "vehicle": """ambulance automobile bicycle delivery-truck flying-saucer helicopter locomotive motorcycle rocket
+        sailboat ship tractor""",
+    "building": "castle house hut tent",
+    "creature": "alien ghost jack-o-lantern skull snowman",
+    "sign": "anchor cloud crescent-moon fire red-heart star sun",
 }
 
 # Things the generator never sees. Which split a name falls in is decided by its hash (`split`), not by us.
@@ -87,7 +79,7 @@ BACKGROUNDS["orange"] = "on an orange background"
 ACCESSORIES = {"party hat": "with a party hat", "sunglasses": "with sunglasses", "bow tie": "with a bow tie"}
 
 # Things drawn in several colours. A dress is nearly always red: a bias put there on purpose, to be found and reduced.
-PAINTED = ("automobile", "t shirt", "dress", "house", "backpack", "chair", "handbag", "guitar", "kite", "umbrella")
+PAINTED = ("automobile", "t shirt", "dress", "house", "backpack", "chair", "guitar", "umbrella")
 PAINTS = {"red": 0.0, "yellow": 0.14, "green": 0.36, "blue": 0.6, "purple": 0.78}
 SKEWED = ("dress", "red", 0.95)
 
