@@ -186,7 +186,7 @@ def _find(name: str) -> str:
     if name == "tiny":
         return str(TINY)
     if name in REPOSITORIES:
-        return REPOSITORIES[name]
+        return _checked_repository(REPOSITORIES[name])
     path = Path(name).expanduser()
     if path.exists() or name.startswith((".", "/", "~")):
         _check_folder(path)
@@ -194,6 +194,14 @@ def _find(name: str) -> str:
     if name.count("/") != 1:
         known = ", ".join(("tiny", *REPOSITORIES))
         raise ValueError(f"no model {name!r}: give {known}, a folder, or a repository id such as 'owner/name'")
+    return _checked_repository(name)
+
+
+def _checked_repository(name: str) -> str:
+    """`name` itself, once its index, a kilobyte, says that it is a model we support: before gigabytes are fetched."""
+    from huggingface_hub import hf_hub_download
+
+    _check_kind(Path(hf_hub_download(name, "model_index.json")), name)
     return name
 
 
@@ -204,6 +212,10 @@ def _check_folder(path: Path) -> None:
         raise ValueError(
             f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
         )
+    _check_kind(index, str(path))
+
+
+def _check_kind(index: Path, name: str) -> None:
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
-        raise ValueError(f"'{path}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x and 2.x)")
+        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x and 2.x)")

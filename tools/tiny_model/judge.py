@@ -104,6 +104,8 @@ def train(
     all_phrases = [text for names in known.values() for text in names.values()]
     sizes = [len(names) for names in known.values()]
     model = CLIPModel(config(tokenizer)).to(device())
+    if device().type == "cpu":
+        model.set_attn_implementation("eager")
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
     average = Average(model, 0.998)
     run = Run(folder, steps)
