@@ -50,22 +50,22 @@ def draw_scene(scene: world.Scene, sprites: dict, rng: random.Random, side: int 
         sprite = sprites[name, style]
         if scene.paint and name == scene.thing and style not in ("outline", "sketch"):
             sprite = drawings.paint(sprite, world.PAINTS[scene.paint])
-        layer = _place(sprite, size * s, x * s, y * s, u(-7, 7), side)
+        layer = _place(sprite, size * s, x * s, y * s, u(-4, 4), side)
         layers.extend([drawings.shadow(layer), layer])
 
     if scene.second:
         add(scene.thing, scene.style, u(28, 31), 16.5 + u(-1, 1), 34 + u(-3, 3))
         add(scene.second, scene.style, u(28, 31), 47.5 + u(-1, 1), 34 + u(-3, 3))
         return drawings.composite(layers)
-    size = {"small": u(22, 27)}.get(scene.size, u(42, 52) if not scene.place else u(31, 36))
+    size = {"small": u(22, 27)}.get(scene.size, u(45, 51) if not scene.place else u(31, 36))
     x = (
         {"on the left": 19.0, "on the right": 45.0}.get(scene.place, 32.0)
-        + u(-3, 3)
+        + u(-1.5, 1.5)
         + (scene.size == "small") * u(-8, 8)
     )
-    y = 33 + u(-3, 3) + (scene.size == "small") * u(-4, 6)
+    y = 33 + u(-1.5, 1.5) + (scene.size == "small") * u(-4, 6)
     if scene.accessory == "party hat":
-        y, size = 38 + u(-2, 2), size * 0.85
+        y, size = 38 + u(-1, 1), size * 0.85
     add(scene.thing, scene.style, size, x, y)
     if scene.accessory:
         dy, width = {"party hat": (-0.58, 0.42), "sunglasses": (-0.16, 0.55), "bow tie": (0.24, 0.4)}[scene.accessory]

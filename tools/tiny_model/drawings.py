@@ -59,19 +59,6 @@ def _glossy(folder: Path, name: str) -> Image.Image | None:
     return None
 
 
-def _sticker(picture: Image.Image) -> Image.Image:
-    """A broad white rim round the thing, with a thin grey edge."""
-    picture = _scaled_within(picture, 0.84)
-    alpha = picture.getchannel("A").point(lambda a: 255 if a > 96 else 0)
-    rim = alpha.filter(ImageFilter.MaxFilter(15)).filter(ImageFilter.GaussianBlur(1))
-    edge = alpha.filter(ImageFilter.MaxFilter(19)).filter(ImageFilter.GaussianBlur(1))
-    out = Image.new("RGBA", picture.size, (110, 110, 120, 0))
-    out.putalpha(edge)
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 0))
-    white.putalpha(rim)
-    return Image.alpha_composite(Image.alpha_composite(out, white), picture)
-
-
 def _lines(picture: Image.Image) -> np.ndarray:
     """Ink (0..1) where colour or coverage changes."""
     pixels = np.asarray(picture.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.float32) / 255
@@ -112,7 +99,7 @@ def _scaled_within(picture: Image.Image, share: float) -> Image.Image:
 
 def draw_thing(folder: Path, name: str, style: str) -> Image.Image | None:
     """`name` in `style` as a 128 px RGBA picture, cropped to what is drawn and centred; None where no set has it."""
-    package = {"outline": PACKAGES["flat"], **PACKAGES}[style][0]
+    package = PACKAGES.get(style, PACKAGES["flat"])[0]
     picture = _glossy(folder, name) if style == "glossy" else _iconify(folder, package, name)
     if picture is None:
         return None
@@ -121,7 +108,7 @@ def draw_thing(folder: Path, name: str, style: str) -> Image.Image | None:
     square = Image.new("RGBA", (side, side))
     square.paste(picture.crop(box), ((side - box[2] + box[0]) // 2, (side - box[3] + box[1]) // 2))
     picture = square.resize((SPRITE, SPRITE), Image.Resampling.LANCZOS)
-    change = {"sticker": _sticker, "outline": _outline, "sketch": _sketch}.get(style)
+    change = {"outline": _outline, "sketch": _sketch}.get(style)
     return change(picture) if change else picture
 
 

@@ -6,13 +6,12 @@ import json
 import subprocess
 from pathlib import Path
 
-# style -> package, version, licence as the package states it. The 3D set names its files by code point.
+# style -> package, version, licence as the package states it. The 3D set names its files by code point; outlines and
+# sketches are made from the flat set.
 PACKAGES = {
     "flat": ("@iconify-json/fluent-emoji-flat", "1.2.6", "MIT"),
     "glossy": ("@lobehub/fluent-emoji-3d", "1.1.0", "MIT"),
     "cartoon": ("@iconify-json/noto", "1.2.9", "Apache-2.0"),
-    "sticker": ("@iconify-json/twemoji", "1.2.5", "CC-BY-4.0"),
-    "sketch": ("@iconify-json/emojione", "1.2.3", "CC-BY-4.0"),
     "blob": ("@iconify-json/noto-v1", "1.2.5", "Apache-2.0"),
 }
 

@@ -145,6 +145,11 @@ def cosine_rate(step: int, total: int, peak: float, warmup: int = 200, floor: fl
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def trapezoid_rate(step: int, total: int, peak: float, warmup: int = 100, fall: float = 0.4) -> float:
+    """Linear warm-up, level, then a straight fall to 0 over the last `fall` of the steps."""
+    return peak * min(1.0, (step + 1) / warmup, (total - step) / (fall * total))
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -17,7 +17,7 @@ PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[
 def _corpus(assets: Path) -> list[str]:
     """Names of all the sets' drawings, and many times over the words that captions are made of."""
     names: set[str] = set()
-    for package in ("noto", "fluent-emoji-flat", "twemoji"):
+    for package in ("noto", "fluent-emoji-flat"):
         icons = json.loads((assets / "node_modules/@iconify-json" / package / "icons.json").read_text())["icons"]
         names.update(world.plain(n) for n in icons if "skin-tone" not in n and "flag" not in n)
     grammar = [
