@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def export(assets: Path, build: Path, out: Path) -> None:
     pipeline.save_pretrained(out)
     if (build / "judge/checkpoint.pt").exists():
         judge.export(build / "judge", tokenizer, out / "judge")
+    shutil.rmtree(out / "pictures", ignore_errors=True)
     concept_pictures(assets, out / "pictures", DEV_THINGS)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))
     print(f"weights: {size / 1e6:.1f} MB")
@@ -72,7 +74,7 @@ def concept_pictures(assets: Path, out: Path, names: list[str], seed: int = 11) 
     for number, (slug, category) in enumerate(things.items()):
         name = world.plain(slug)
         rng = random.Random(f"{seed} {slug}")
-        style = next(s for s in [*styles[number % 4 :], *styles] if (name, s) in sprites)
+        style = next(s for s in [*styles[number % len(styles) :], *styles] if (name, s) in sprites)
         backgrounds = rng.sample(list(world.BACKGROUNDS), 10)
         folder = out / slug
         folder.mkdir(parents=True, exist_ok=True)

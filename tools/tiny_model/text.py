@@ -52,7 +52,12 @@ def said(scene: world.Scene, text: str, categories: dict[str, str]) -> dict[str,
 
 
 def pretrain(
-    encoder: CLIPTextModel, tokenizer: CLIPTokenizer, scenes_path: Path, steps: int = 800, batch: int = 128, seed: int = 0
+    encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    scenes_path: Path,
+    steps: int = 800,
+    batch: int = 128,
+    seed: int = 0,
 ) -> None:
     """Cross-entropy of every factor from the end state and three of the padding states behind it; in place.
 
