@@ -15,7 +15,7 @@ from .world import held_out_things, training_things
 
 SIZES = {
     "cpu": dict(
-        pictures=25_000, judge_pictures=24_000, autoencoder=(3_000, 32), generator=(2_900, 64), judge=(1_100, 96)
+        pictures=25_000, judge_pictures=24_000, autoencoder=(3_000, 32), generator=(2_600, 64), judge=(1_100, 96)
     ),
     "gpu": dict(
         pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)

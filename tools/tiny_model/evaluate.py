@@ -38,11 +38,7 @@ def evaluate(model_folder: Path, scenes_path: Path, out: Path, count: int = 300,
     asked = _asked(scenes, count, seed)
     model = ti.load_model(model_folder)
     judge = ti.load_judge(model_folder / "judge")
-    drawn = []
-    for i, (_, text) in enumerate(asked):
-        drawn += ti.sample(model, text, seeds=[seed + i], progress=False) if count < 20 else []
-    if not drawn:
-        drawn = _draw_all(model, [t for _, t in asked], seed)
+    drawn = _draw_all(model, [text for _, text in asked], seed)
     seen = judge.embed_images(drawn)
     figures = {}
     for kind, names in recipe.phrases().items():
@@ -61,7 +57,15 @@ def evaluate(model_folder: Path, scenes_path: Path, out: Path, count: int = 300,
     out.mkdir(parents=True, exist_ok=True)
     (out / "tiny_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     sheet(drawn[:120], 15).save(out / "tiny_captions.png")
+    sheet(_draw_all(model, _one_of_each(), seed), 18).save(out / "tiny_things.png")
     return figures
+
+
+def _one_of_each() -> list[str]:
+    """A prompt for every training thing; styles and backgrounds go round."""
+    things = [world.plain(slug) for slug in world.training_things()]
+    styles, places = list(world.STYLES.values()), list(world.BACKGROUNDS.values())
+    return [f"{styles[i % 5][0]} of {world.article(t)} {places[i * 7 % len(places)]}" for i, t in enumerate(things)]
 
 
 def _draw_all(model: ti.Model, texts: list[str], seed: int) -> list[Image.Image]:
