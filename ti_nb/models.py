@@ -132,7 +132,7 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     pipeline.to(device, dtype)
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
-    _choose_attention(pipeline)
+    _suit_cpu(pipeline)
     return Model(
         name=str(name),
         tokenizer=pipeline.tokenizer,
@@ -144,11 +144,16 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     )
 
 
-def _choose_attention(pipeline: Any) -> None:
-    """On a CPU and small latents plain attention trains a quarter faster than torch's fused one, whose backward is slow."""
+def _suit_cpu(pipeline: Any) -> None:
+    """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
+    torch's fused one is slow there (with small latents, where memory does not matter)."""
+    import torch
     from diffusers.models.attention_processor import AttnProcessor
 
-    if pipeline.device.type == "cpu" and pipeline.unet.config.sample_size <= 32:
+    if pipeline.device.type != "cpu":
+        return
+    pipeline.unet.to(memory_format=torch.channels_last)
+    if pipeline.unet.config.sample_size <= 32:
         pipeline.unet.set_attn_processor(AttnProcessor())
         pipeline.text_encoder.set_attn_implementation("eager")
 

@@ -15,7 +15,7 @@ from .world import held_out_things, training_things
 
 SIZES = {
     "cpu": dict(
-        pictures=25_000, judge_pictures=24_000, autoencoder=(3_000, 32), generator=(2_600, 64), judge=(1_100, 96)
+        pictures=25_000, judge_pictures=24_000, autoencoder=(3_000, 32), generator=(2_600, 64), judge=(1_100, 128)
     ),
     "gpu": dict(
         pictures=120_000, judge_pictures=80_000, autoencoder=(8_000, 64), generator=(30_000, 128), judge=(8_000, 256)
@@ -42,9 +42,9 @@ def run(step: str, size: dict, assets: Path, build: Path, out: Path) -> None:
         _generator(size, assets, build)
     elif step == "judge":
         from .judge import train
+        from .runs import in_parallel
 
-        steps, batch = size["judge"]
-        train(build / "world/judge", _tokenizer(assets, build), build / "judge", steps=steps, batch=batch)
+        in_parallel(train, build / "world/judge", _tokenizer(assets, build), build / "judge", *size["judge"])
     elif step == "evaluate":
         from .evaluate import evaluate
 

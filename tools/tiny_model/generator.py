@@ -46,7 +46,7 @@ SCHEDULER = dict(
     timestep_spacing="trailing",
     clip_sample=False,
     set_alpha_to_one=True,
-    steps_offset=0,
+    steps_offset=1,  # no effect with trailing spacing; diffusers warns of 0
 )
 
 

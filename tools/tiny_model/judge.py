@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from . import world
-from .runs import Average, Run, autocast, cosine_rate, device, set_rate
+from .muon import Muon
+from .runs import Average, Run, autocast, average_gradients, device, trapezoid_rate
 
 MEAN = SPREAD = (0.5, 0.5, 0.5)
 BLOB = {world.HELD_OUT_STYLE: ("a blob drawing", "blob")}
@@ -84,16 +85,17 @@ def _say(scene: world.Scene, rng: random.Random) -> str:
 
 
 def train(
+    rank: int,
+    count: int,
     folder_in: Path,
     tokenizer: CLIPTokenizer,
     folder: Path,
-    *,
     steps: int,
-    batch: int = 96,
+    batch: int = 128,
     rate: float = 1e-3,
     seed: int = 0,
 ) -> None:
-    """Contrastive on captions plus cross-entropy on each factor's phrases."""
+    """Contrastive on captions plus cross-entropy on each factor's phrases; worker `rank` of `count` takes its share."""
     torch.manual_seed(seed)
     pictures = np.load(folder_in / "pictures.npy", mmap_mode="r")
     world.STYLES.update(BLOB)
@@ -106,15 +108,16 @@ def train(
     model = CLIPModel(config(tokenizer)).to(device())
     if device().type == "cpu":
         model.set_attn_implementation("eager")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05, betas=(0.9, 0.98))
-    average = Average(model, 0.998)
-    run = Run(folder, steps)
+    optimizer = Muon(model, rank, count)
+    average = Average(model, 0.99)
+    run = Run(folder, steps, quiet=rank > 0)
+    batch //= count
     run.track(model=model, optimizer=optimizer, average=average)
     for step in run.steps():
-        rng, speech = np.random.default_rng((seed, step)), random.Random(seed * 7919 + step)
+        rng, speech = np.random.default_rng((seed, step, rank)), random.Random((seed * 7919 + step) * count + rank)
         rows = np.sort(rng.integers(len(pictures), size=batch))
         captions = [_say(scenes[i], speech) for i in rows]
-        set_rate(optimizer, cosine_rate(step, steps, rate, warmup=200))
+        optimizer.set_rate(trapezoid_rate(step, steps, rate, warmup=50))
         tokens = _tokens(tokenizer, all_phrases + captions)
         with autocast():
             seen = model.visual_projection(model.vision_model(_pixels(pictures[rows], rng)).pooler_output)
@@ -127,10 +130,11 @@ def train(
         right = {}
         for kind, logits in zip(known, factors):
             truth = labels[kind][torch.from_numpy(rows)].to(device())
-            loss = loss + F.cross_entropy(logits, truth) * (1.0 if kind == "thing" else 0.3)
+            loss = loss + F.cross_entropy(logits, truth) * (1.0 if kind == "thing" else 0.5)
             right[kind] = float((logits.argmax(1) == truth).float().mean())
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
+        average_gradients(model, count)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         average.update(model)
