@@ -10,6 +10,7 @@ import json
 import platform
 from pathlib import Path
 
+import torch
 from tqdm.auto import tqdm
 
 import ti_nb as ti
@@ -88,7 +89,7 @@ def main() -> None:
             file.write(json.dumps(rows[-1]) + "\n")
     text = (
         "# Twenty things of the dev split, one seed\n\n"
-        f"`make benchmark`; {settings}; {platform.machine()}, CPU.\n\n"
+        f"`make benchmark`; {settings}; {platform.machine()} CPU, threads: {torch.get_num_threads()}.\n\n"
         'Gap closed: (word - initializer) / (real - initializer) in subject fidelity, 16 samples of "a photo of a ...". '
         "Kept: the word's prompt fidelity over the initializer's, 5 prompts x 2 seeds. Worst `s` is the slowest.\n\n"
     )

@@ -115,14 +115,25 @@ def test_learning_lowers_the_loss_on_the_same_noise(model: ti.Model, photos: ti.
 
 def test_paper_preset_is_the_papers() -> None:
     paper = ti.PAPER
-    assert (paper.steps, paper.weight_decay, paper.decay) == (5000, 0.01, "constant")
+    assert (paper.steps, paper.weight_decay, paper.decay, paper.norm) == (5000, 0.01, "constant", "free")
     assert paper.rate_at(0) == paper.rate_at(4999) == pytest.approx(0.005 * 4)
     assert paper.template_list() == ti.OBJECT_TEMPLATES_CODE
 
 
+def test_norm_start_lets_vectors_turn_but_not_grow(model: ti.Model, photos: ti.ConceptImages) -> None:
+    held, free = (
+        ti.train(model, photos, word="<new>", init="animal", vectors=2, norm=norm, rate=0.05, warmup=0, **STEPS)
+        for norm in ("start", "free")
+    )
+    list(held), list(free)
+    assert (held.concept().norms() <= held.start.norms() * (1 + 1e-5)).all()
+    assert (free.concept().norms() > free.start.norms() * 1.05).all()
+    assert held.records[-1].cosine < 0.999
+
+
 def test_weight_decay_alone_shrinks_as_adamw_says(model: ti.Model, photos: ti.ConceptImages) -> None:
     """Closed form of one AdamW step: w(1 - rate x decay) - rate x sign-like step of size rate."""
-    settings = ti.TrainSettings(steps=1, batch=1, rate=0.02, warmup=0, decay="constant", weight_decay=0.5)
+    settings = ti.TrainSettings(steps=1, batch=1, rate=0.02, warmup=0, decay="constant", weight_decay=0.5, norm="free")
     run = ti.train(model, photos, word="<new>", init="animal", settings=settings)
     next(run)
     expected = run.start.vectors * (1 - 0.02 * 0.5)
@@ -158,6 +169,7 @@ def test_a_concept_can_be_trained_further(model: ti.Model, photos: ti.ConceptIma
         (dict(templates="objects"), "choose from"),
         (dict(templates=("a photo",)), "has no '{}'"),
         (dict(speed=3), "no setting 'speed'"),
+        (dict(norm="fixed"), "'start' or 'free'"),
         (dict(decay="linear"), "'constant' or 'cosine'"),
         (dict(vectors=74), "shorten"),
         (dict(init=ti.Concept("<x>", torch.ones(1, 768))), "width 768"),
