@@ -128,8 +128,9 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
         feature_extractor=None,
         requires_safety_checker=False,
         use_safetensors=True,
+        torch_dtype=dtype,
     )
-    pipeline.to(device, dtype)
+    pipeline.to(device)
     for part in (pipeline.text_encoder, pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
     _suit_cpu(pipeline)

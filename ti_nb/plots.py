@@ -72,7 +72,7 @@ def show_grid(
     margin = 0.075 * max((len(label) for label in labels), default=0)
     extra = 0.22 if titles else 0.0
     figure = Picture(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.0)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     number = 0
     for y, row in enumerate(rows):
