@@ -10,7 +10,8 @@ import ti_nb as ti
 
 @pytest.fixture(scope="session")
 def model() -> ti.Model:
-    return ti.load_model("tiny")
+    """In float32 on every machine, as the tests compare to rounding."""
+    return ti.load_model("tiny", dtype=torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -21,15 +21,27 @@ _HOMES = {
     "TEMPLATES": "prompts",
     "without_word": "prompts",
     "Model": "models",
+    "TextEncoder": "models",
+    "from_pipeline": "models",
     "load_model": "models",
     "Concept": "concept",
     "initial_concept": "concept",
     "encode": "inject",
-    "PAPER": "training",
+    "Conditioning": "inject",
+    "DIFFUSERS": "settings",
+    "FAST": "settings",
+    "PAPER": "settings",
+    "PRESETS": "settings",
+    "TrainSettings": "settings",
+    "StepRecord": "records",
     "Run": "training",
-    "StepRecord": "training",
-    "TrainSettings": "training",
+    "together": "training",
     "train": "training",
+    "train_seeds": "training",
+    "SavedRun": "checkpoints",
+    "read_run": "checkpoints",
+    "Plan": "memory",
+    "plan_memory": "memory",
     "Sample": "sampling",
     "sample": "sampling",
     "Judge": "evaluate",
@@ -45,6 +57,7 @@ _HOMES = {
     "show_grid": "plots",
     "show_images": "plots",
     "load": "files",
+    "load_into": "files",
     "save": "files",
 }
 __all__ = [*_HOMES, "__version__"]
@@ -64,13 +77,17 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .checkpoints import SavedRun, read_run
     from .concept import Concept, initial_concept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
-    from .files import load, save
+    from .files import load, load_into, save
     from .images import ConceptImages, example_images, example_names, load_images
-    from .inject import encode
-    from .models import Model, load_model
+    from .inject import Conditioning, encode
+    from .memory import Plan, plan_memory
+    from .models import Model, TextEncoder, from_pipeline, load_model
     from .plots import compare, plot_loss, plot_scores, show_grid, show_images
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, without_word
+    from .records import StepRecord
     from .sampling import Sample, sample
-    from .training import PAPER, Run, StepRecord, TrainSettings, train
+    from .settings import DIFFUSERS, FAST, PAPER, PRESETS, TrainSettings
+    from .training import Run, together, train, train_seeds

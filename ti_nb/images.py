@@ -28,12 +28,24 @@ class ConceptImages:
         names: one name for each, the file's name where there was one.
         skipped: (name, reason) of everything that was not used.
         flip: whether training may mirror the pictures.
+        captions: a prompt for each picture with "{}" where the word goes; () for none.
+        masks: for each picture a grey picture of its size, white where the thing is, or None; () for none.
     """
 
     images: tuple[Image.Image, ...]
     names: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = field(default=())
     flip: bool = False
+    captions: tuple[str, ...] = ()
+    masks: tuple[Image.Image | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, items in (("captions", self.captions), ("masks", self.masks)):
+            if items and len(items) != len(self.images):
+                raise ValueError(f"{len(items)} {name} for {len(self.images)} pictures: give one for each")
+        for name, caption in zip(self.names, self.captions):
+            if caption and "{}" not in caption and "{word}" not in caption:
+                raise ValueError(f"caption of {name} has no '{{}}' where the word goes: {caption!r}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,6 +64,19 @@ class ConceptImages:
         stacked = np.stack([np.asarray(image) for image in resized])
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
+    def mask_pixels(self, size: int) -> torch.Tensor | None:
+        """The masks (n, 1, size, size) float32 in 0..1, ones where a picture has none; None if none has."""
+        import numpy as np
+        import torch
+
+        if not any(self.masks):
+            return None
+        white = Image.new("L", (size, size), 255)
+        resized = [m.resize((size, size), Image.Resampling.BOX) if m else white for m in self.masks]
+        if self.flip:
+            resized += [ImageOps.mirror(mask) for mask in resized]
+        return torch.from_numpy(np.stack([np.asarray(m) for m in resized])).float()[:, None] / 255
+
     def report(self, size: int = 512) -> str:
         """What was found, in a few lines: each picture's size, those smaller than `size` px, and what was skipped."""
         lines = [f"{len(self)} picture{'s' if len(self) != 1 else ''}"]
@@ -69,6 +94,8 @@ def load_images(
     *,
     background: str | tuple[int, int, int] = "white",
     flip: bool = False,
+    captions: str | Sequence[str] = (),
+    masks: str | Sequence[Picture | None] = (),
 ) -> ConceptImages:
     """Load the pictures of one concept.
 
@@ -76,20 +103,55 @@ def load_images(
         source: a folder, one picture, or several: paths, PIL pictures or file contents (bytes).
         background: the colour put behind transparent parts, a name or (r, g, b).
         flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
+        captions: a prompt for each picture with "{}" where the word goes; or "files": text files of the pictures' names.
+        masks: for each picture one of its size, white where the thing is; or "alpha": the pictures' opacity.
 
     Raises:
         FileNotFoundError: the folder or a named file does not exist.
-        ValueError: a named picture is empty, truncated or no picture (the message names it), or none is usable.
+        ValueError: captions or masks that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
     """
     found, skipped = _find(source)
-    images, names = [], []
-    for name, item in found:
-        images.append(_square(_on_background(_open(item, name), background)))
+    if captions == "files":
+        captions = [_caption_of(item) for _, item in found]
+        with_files = {Path(name).with_suffix(".txt").name for name, _ in found}
+        skipped = [(name, reason) for name, reason in skipped if name not in with_files]
+    images, names, covers = [], [], []
+    for number, (name, item) in enumerate(found):
+        picture = _open(item, name)
+        covers.append(_mask_of(picture, masks, number, name))
+        images.append(_square(_on_background(picture, background)))
         names.append(name)
     if not images:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
         raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
-    return ConceptImages(tuple(images), tuple(names), tuple(skipped), flip)
+    if not isinstance(masks, str) and masks and len(masks) != len(images):
+        raise ValueError(f"{len(masks)} masks for {len(images)} pictures: give one for each")
+    return ConceptImages(
+        tuple(images), tuple(names), tuple(skipped), flip, tuple(captions), tuple(covers) if any(covers) else ()
+    )
+
+
+def _caption_of(item: Picture) -> str:
+    """What the text file beside a picture says, "" where there is none."""
+    if not isinstance(item, (str, Path)):
+        raise ValueError('captions="files" needs pictures given as files: pass the captions themselves')
+    path = Path(item).expanduser().with_suffix(".txt")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def _mask_of(picture: Image.Image, masks: str | Sequence[Picture | None], number: int, name: str) -> Image.Image | None:
+    """The mask of picture `number`, cropped as the picture will be; None where it has none."""
+    if isinstance(masks, str):
+        if masks != "alpha":
+            raise ValueError(f"masks is {masks!r}: give 'alpha' or one mask for each picture")
+        return _square(picture.convert("RGBA").getchannel("A")) if "A" in picture.getbands() else None
+    given = masks[number] if number < len(masks) else None
+    if given is None:
+        return None
+    mask = _open(given, f"mask of {name}").convert("L")
+    if mask.size != picture.size:
+        raise ValueError(f"mask of {name} is {mask.size} px, the picture {picture.size}: make them the same size")
+    return _square(mask)
 
 
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:

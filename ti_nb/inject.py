@@ -1,17 +1,19 @@
 """A concept's vectors stand in for rows of the embedding table while a prompt is encoded.
 
-Nothing is resized and no weight is written: ids past the vocabulary take rows of a separate parameter.
+Nothing is resized and no weight is written: ids past the vocabulary take rows of a separate parameter. The same way
+serves any encoder that looks its ids up in a table, T5 as well as CLIP.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .concept import Concept, check_width
+from .concept import Concept, Vectors, check_fits
 from .prompts import split_on_words, tokenise
 
 if TYPE_CHECKING:
@@ -50,36 +52,69 @@ def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
         text_encoder.set_input_embeddings(table)
 
 
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet is told: `states` (b, 77, width), and with SDXL the pooled text `pooled` (b, width)."""
+
+    states: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+    def __getitem__(self, rows: Any) -> Conditioning:
+        return Conditioning(self.states[rows], None if self.pooled is None else self.pooled[rows])
+
+
+def condition(model: Model, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Conditioning:
+    """Encode token ids, each encoder's (b, 77), those past its vocabulary standing for its `rows` (n, width).
+
+    SD takes its encoder's last states. SDXL takes both encoders' states before the last layer, side by side, and the
+    second's pooled text (as `StableDiffusionXLPipeline.encode_prompt`).
+    """
+    states, pooled = [], None
+    for encoder in model.encoders:
+        with extended(encoder.network, rows[encoder.key]):
+            out = encoder.network(ids[encoder.key], output_hidden_states=model.is_xl)
+        states.append(out.hidden_states[-2] if model.is_xl else out[0])
+        pooled = out[0] if model.is_xl else None
+    return Conditioning(torch.cat(states, dim=-1), pooled)
+
+
+def token_ids(model: Model, prompts: Sequence[str], words: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Each encoder's ids (b, 77) of `prompts`; `words` gives each word's number of vectors, in the order of their rows.
+
+    Raises:
+        ValueError: a prompt that does not fit.
+    """
+    out = {}
+    for encoder in model.encoders:
+        at, places = encoder.first, {}
+        for word, count in words.items():
+            places[word] = list(range(at, at + count))
+            at += count
+        out[encoder.key] = torch.tensor([tokenise(p, encoder.tokenizer, places) for p in prompts], device=model.device)
+    return out
+
+
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
     """Raise `ValueError` if `prompt` says none of `words`."""
     if words and not any(piece in words for piece in split_on_words(prompt, list(words))):
         raise ValueError(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
 
 
-def word_ids(concepts: Sequence[Concept], first: int) -> dict[str, list[int]]:
-    """Ids for each word's vectors, counted from `first`."""
-    ids: dict[str, list[int]] = {}
-    for concept in concepts:
-        if concept.word in ids:
-            raise ValueError(f"two concepts share the word {concept.word!r}: rename one when loading it")
-        ids[concept.word] = list(range(first, first + len(concept)))
-        first += len(concept)
-    return ids
-
-
 @torch.no_grad()
-def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = ()) -> torch.Tensor:
-    """Text states of `prompts`, (n, 77, width), with each concept's word known.
+def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = ()) -> Conditioning:
+    """The conditioning for `prompts`, with each concept's word known.
 
     Raises:
-        ValueError: a prompt that does not fit, a concept of another width, two concepts of one word.
+        ValueError: a prompt that does not fit, a concept of another model, two concepts of one word.
     """
+    counts: dict[str, int] = {}
     for concept in concepts:
-        check_width(concept, model)
-    table = model.text_encoder.get_input_embeddings()
-    rows = torch.cat([c.vectors for c in concepts]) if concepts else table.weight[:1].float()
-    words = word_ids(concepts, table.num_embeddings)
-    ids = torch.tensor([tokenise(p, model.tokenizer, words) for p in prompts], device=model.device)
-    with extended(model.text_encoder, rows.to(model.device)):
-        states: torch.Tensor = model.text_encoder(ids)[0]
-    return states
+        check_fits(concept, model)
+        if concept.word in counts:
+            raise ValueError(f"two concepts share the word {concept.word!r}: rename one when loading it")
+        counts[concept.word] = len(concept)
+    rows = {
+        e.key: torch.cat([c.vectors[e.key] for c in concepts]).to(model.device) if concepts else e.table[:1]
+        for e in model.encoders
+    }
+    return condition(model, token_ids(model, prompts, counts), rows)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .evaluate import Scores
+    from .records import StepRecord
     from .sampling import Sample
-    from .training import StepRecord
 
 INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 

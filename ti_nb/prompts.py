@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 # Appendix D of the paper, which ends each with a period; its code does not (research: issue #92 of the paper's repository).
 OBJECT_TEMPLATES = (
@@ -117,6 +120,24 @@ def init_ids(init: str, tokenizer: Any) -> list[int]:
 def fill(template: str, word: str) -> str:
     """`template` with `word` in its place, "{}" or "{word}"; a prompt that already says the word stays as it is."""
     return template.replace("{word}", word).replace("{}", word)
+
+
+def vary_caption(caption: str, shuffle: bool, dropout: float, word: str, draw: torch.Generator) -> str:
+    """A caption's comma-separated parts in a new order, each that does not say `word` left out by chance."""
+    import torch
+
+    if not (shuffle or dropout) or "," not in caption:
+        return caption
+    parts = [part.strip() for part in caption.split(",")]
+    kept = [p for p in parts if word in p or float(torch.rand((), generator=draw)) >= dropout]
+    if shuffle:
+        kept = [kept[i] for i in torch.randperm(len(kept), generator=draw)]
+    return ", ".join(kept)
+
+
+def negative_word(word: str) -> str:
+    """The word learned for the negative prompt beside `word`: "<my-cat>" has "<not-my-cat>"."""
+    return f"<not-{word[1:-1]}>" if word.startswith("<") else f"not-{word}"
 
 
 def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[int]:

@@ -44,7 +44,8 @@ def sample(
     """Draw every prompt with every seed: prompt by prompt, seeds in order.
 
     A seed gives the same picture whatever else is drawn beside it (to float rounding). "{word}" and "{}" in a prompt
-    stand for the first concept's word.
+    stand for the first concept's word. A word learned for the negative prompt is given among the concepts and said in
+    `negative`.
 
     Args:
         seeds: how many (0, 1, ...), or which.
@@ -63,15 +64,23 @@ def sample(
         for text in texts:
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
-    states = encode(model, [*texts, negative], concepts)
+    told = encode(model, [*texts, negative], concepts)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     pipeline = model.pipeline()
     out: list[Sample] = []
     for at in tqdm(range(0, len(jobs), batch), desc="sampling", disable=not progress):
         some = jobs[at : at + batch]
+        said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
+        pooled = {}
+        if said.pooled is not None and against.pooled is not None:
+            pooled = {
+                "pooled_prompt_embeds": said.pooled.to(model.dtype),
+                "negative_pooled_prompt_embeds": against.pooled.to(model.dtype),
+            }
         images = pipeline(
-            prompt_embeds=states[[i for i, _ in some]].to(model.dtype),
-            negative_prompt_embeds=states[[-1] * len(some)].to(model.dtype),
+            prompt_embeds=said.states.to(model.dtype),
+            negative_prompt_embeds=against.states.to(model.dtype),
+            **pooled,
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in some],

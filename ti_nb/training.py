@@ -1,4 +1,4 @@
-"""Textual inversion: settings, and the run that yields one `StepRecord` an optimiser step.
+"""Textual inversion: a `Run` is an iterator that does one optimiser step a turn and says what it did.
 
 The loss is the model's own denoising loss; only the word's vectors are parameters (Gal et al. 2022, section 4).
 """
@@ -6,148 +6,66 @@ The loss is the model's own denoising loss; only the word's vectors are paramete
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
-from . import prompts
-from .concept import Concept, initial_concept
-from .inject import extended
+from . import memory, prompts
+from .batches import Batch, Draws, join
+from .checkpoints import RunFolder
+from .concept import Concept, Vectors, check_fits, initial_concept
+from .learner import Learner
+from .losses import word_loss
 from .models import use_free_cores
+from .records import StepRecord
+from .settings import TrainSettings, as_settings
+from .signals import Watch
 
 if TYPE_CHECKING:
     from .images import ConceptImages
     from .models import Model
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train. The defaults suit the embedded model; `PAPER` is the paper's recipe.
-
-    Left free, vectors grow to several times the length of any real word's and drown the rest of the prompt. Held at the
-    initializer's length they are turned only: on three dev things, one seed, likeness was the same and more of the prompt
-    was kept, though steps and batch differed too (compare Directional Textual Inversion, with an optimiser on the sphere).
-
-    Attributes:
-        steps: optimiser steps.
-        batch: pictures a step.
-        rate: Adam's learning rate; with `scale_rate` it is multiplied by `batch`, as the paper's code does.
-        weight_decay: AdamW's, pulling the vectors towards zero.
-        warmup: steps over which the rate rises from zero.
-        decay: "constant", or "cosine" to let the rate fall to a tenth.
-        vectors: how many vectors the word has; None for as many as the initializer has tokens.
-        templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes.
-        norm: "start" to give each vector the initializer's length again after a step that made it longer; or "free".
-        stratified: spread a batch's timesteps evenly over the schedule (less noise in the loss than uniform draws).
-        seed: of everything random.
-    """
-
-    steps: int = 150
-    batch: int = 4
-    rate: float = 0.01
-    scale_rate: bool = False
-    weight_decay: float = 0.0
-    warmup: int = 10
-    decay: str = "cosine"
-    vectors: int | None = 1
-    templates: str | tuple[str, ...] = "object"
-    norm: str = "start"
-    stratified: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("warmup", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
-        if not 0 < self.rate < 10:
-            raise ValueError(f"rate is {self.rate}: a learning rate between 0.0001 and 0.1 is usual")
-        if self.decay not in ("constant", "cosine"):
-            raise ValueError(f"decay is {self.decay!r}: write 'constant' or 'cosine'")
-        if self.norm not in ("start", "free"):
-            raise ValueError(f"norm is {self.norm!r}: write 'start' or 'free'")
-        if self.vectors is not None and not 1 <= self.vectors <= 75:
-            raise ValueError(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
-        for template in self.template_list():
-            if "{}" not in template and "{word}" not in template:
-                raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
-
-    def template_list(self) -> tuple[str, ...]:
-        """The templates themselves."""
-        if isinstance(self.templates, str):
-            if self.templates not in prompts.TEMPLATES:
-                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}")
-            return prompts.TEMPLATES[self.templates]
-        return tuple(self.templates)
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of step `step` (from 0)."""
-        import math
-
-        rate = self.rate * (self.batch if self.scale_rate else 1)
-        if step < self.warmup:
-            return rate * (step + 1) / (self.warmup + 1)
-        if self.decay == "constant":
-            return rate
-        share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-# Section 4 and the released configuration: 5000 steps at 0.005 x batch 4 a GPU (x 2 GPUs there), AdamW's own decay of 0.01.
-PAPER = TrainSettings(
-    steps=5000,
-    batch=4,
-    rate=0.005,
-    scale_rate=True,
-    weight_decay=0.01,
-    warmup=0,
-    decay="constant",
-    templates="object-code",
-    norm="free",
-    stratified=False,
-)
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What one optimiser step did.
-
-    Attributes:
-        step: counted from 1.
-        steps: of how many.
-        loss: mean squared error of the batch.
-        rate: learning rate used.
-        norm: mean length of the word's vectors after the step.
-        cosine: of the mean vector with where it started.
-        seconds: training time since the run began.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    rate: float
-    norm: float
-    cosine: float
-    seconds: float
+GIVE_UP = 8  # bad steps one after the other, after which more of them won't help
 
 
 class Run:
-    """One word being learned: an iterator of `StepRecord`; stop iterating to pause, go on to resume."""
+    """One word being learned: an iterator of `StepRecord`; stop iterating to pause, go on to resume.
 
-    def __init__(self, model: Model, images: ConceptImages, start: Concept, settings: TrainSettings) -> None:
-        self.model, self.settings, self.start = model, settings, start
+    Attributes:
+        start: the word before training. settings: how it is trained. records: of the steps done.
+        history: the word's vectors after each step, each encoder's (steps, n, width).
+        plan: how a step is computed. folder: where the run is kept, if anywhere.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: ConceptImages,
+        start: Concept,
+        settings: TrainSettings,
+        *,
+        folder: RunFolder | None = None,
+    ) -> None:
+        self.model, self.settings, self.start, self.folder = model, settings, start, folder
         self.records: list[StepRecord] = []
-        self._generator = torch.Generator().manual_seed(settings.seed)
-        self._mean, self._std = cache_latents(model, images.pixels(model.resolution))
-        self._rows = torch.nn.Parameter(start.vectors.to(model.device, torch.float32, copy=True))
-        self._optimizer = torch.optim.AdamW([self._rows], lr=settings.rate, weight_decay=settings.weight_decay)
-        first = model.text_encoder.get_input_embeddings().num_embeddings
-        words = {start.word: list(range(first, first + len(start)))}
-        filled = [prompts.fill(t, start.word) for t in settings.template_list()]
-        self._ids = torch.tensor([prompts.tokenise(t, model.tokenizer, words) for t in filled])
-        self._alphas = model.scheduler.alphas_cumprod.float()
+        self._negative = None
+        if settings.negative:
+            word = prompts.negative_word(start.word)
+            self._negative = initial_concept(model, word, None, settings.negative, seed=settings.seed)
+        first: Vectors = {e.key: start.vectors[e.key] for e in model.encoders}
+        if self._negative:
+            first = {key: torch.cat([rows, self._negative.vectors[key]]) for key, rows in first.items()}
+        words = {c.word: len(c) for c in (start, self._negative) if c}
+        self._draws = Draws(model, images, settings, words, settings.seed)
+        self._learner = Learner(model, first, settings)
+        self.plan = memory.plan_memory(model, settings)
+        self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
+        self._watch: Watch | None = None
+        self._stopped = False
+        if folder is not None:
+            self._resume(folder)
 
     def __iter__(self) -> Iterator[StepRecord]:
         return self
@@ -156,63 +74,178 @@ class Run:
         return self.settings.steps
 
     def __next__(self) -> StepRecord:
-        step = len(self.records)
-        if step >= self.settings.steps:
-            raise StopIteration
-        began = time.monotonic()
-        rate = self.settings.rate_at(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        loss = self._loss()
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        if self.settings.norm == "start":
-            self._shorten()
-        value = loss.item()
-        if value != value:
-            raise FloatingPointError(f"the loss is not a number at step {step + 1}: lower the rate ({rate:g})")
-        before = self.records[-1].seconds if self.records else 0.0
-        rows, start = self._rows.detach().cpu(), self.start.vectors
-        self.records.append(
-            StepRecord(
-                step=step + 1,
-                steps=self.settings.steps,
-                loss=value,
-                rate=rate,
-                norm=float(rows.norm(dim=-1).mean()),
-                cosine=float(F.cosine_similarity(rows.mean(0), start.mean(0), dim=0)),
-                seconds=before + time.monotonic() - began,
+        return next(together([self]))[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the gain went flat and `stop` is "flat"."""
+        return self._stopped or len(self.records) >= self.settings.steps
+
+    def concept(self, step: int | None = None) -> Concept:
+        """The word as learned so far, or as it was after `step` steps (0: the start).
+
+        Raises:
+            ValueError: a step that was not done.
+        """
+        done = len(self.records)
+        if step is not None and not 0 <= step <= done:
+            raise ValueError(f"step is {step}: {done} steps have been done")
+        step = done if step is None else step
+        rows = self._learner.vectors() if step == done else {k: h[step - 1] for k, h in self.history.items()}
+        rows = self.start.vectors if step == 0 else {k: v[: len(self.start)].clone() for k, v in rows.items()}
+        facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.name}
+        return Concept(self.start.word, rows, facts)
+
+    def best(self) -> Concept:
+        """The word as it was where the gain was largest; without measured gains, as it is now."""
+        gains = [(r.gain, r.step) for r in self.records if r.gain is not None]
+        return self.concept(max(gains)[1]) if gains else self.concept()
+
+    def negative(self) -> Concept:
+        """The word for negative prompts.
+
+        Raises:
+            ValueError: the run learns none.
+        """
+        if self._negative is None:
+            raise ValueError("this run learns no negative word: train with negative=1 or more")
+        rows = {key: v[len(self.start) :].clone() for key, v in self._learner.vectors().items()}
+        return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
+
+    def save(self) -> None:
+        """Write the run's state to its folder, if it has one."""
+        if self.folder is not None:
+            self.folder.save(self.state(), self.records, self.history)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on: small tensors and numbers."""
+        return {**self._learner.state(), "generator": self._draws.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set what `state` returned."""
+        self._learner.restore(state)
+        self._draws.generator.set_state(state["generator"])
+
+    def _resume(self, folder: RunFolder) -> None:
+        found = folder.open(self.settings, self.start, self._draws.mean)
+        if found is not None:
+            state, self.records, self.history = found
+            self.restore(state)
+            self._stopped = self._is_flat()
+
+    # What `together` asks of a run, in the order it asks.
+
+    def _begin(self) -> Batch:
+        if self._watch is None and self.settings.watch:
+            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings)
+        return self._draws.draw()
+
+    def _end(self, loss: float, seconds: float) -> StepRecord:
+        step = len(self.records) + 1
+        rate = self._learner.rate(step - 1)
+        note = self._learner.step(step - 1, loss)
+        if self._learner.bad > GIVE_UP:
+            raise FloatingPointError(
+                f"{self._learner.bad} steps in a row were not finite (step {step}, rate {rate:g}): lower the rate, or load the "
+                "model with dtype=torch.float32"
             )
-        )
-        return self.records[-1]
+        vectors = self._learner.vectors()
+        for key, rows in vectors.items():
+            self.history[key].append(rows)
+        record = StepRecord.of(step, self.settings.steps, loss, rate, seconds, note, self.start, vectors)
+        if self._watch is not None and (step % self.settings.watch == 0 or step == self.settings.steps):
+            record = self._watch.measure(record, vectors)
+        self.records.append(record)
+        self._stopped = self._is_flat()
+        if self.folder is not None and (self.finished or self.folder.is_due(step)):
+            self.save()
+        return record
 
-    def concept(self) -> Concept:
-        """The word as learned so far."""
-        facts = {**self.start.facts, "steps": len(self.records), "seed": self.settings.seed, "base": self.model.name}
-        return Concept(self.start.word, self._rows.detach().cpu().clone(), facts)
+    def _is_flat(self) -> bool:
+        return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
 
-    @torch.no_grad()
-    def _shorten(self) -> None:
-        """Bring vectors that grew back to the length they started with."""
-        longest = self.start.norms().to(self._rows.device)[:, None]
-        norms = self._rows.norm(dim=-1, keepdim=True)
-        self._rows.mul_(norms.clamp(max=longest) / norms.clamp_min(1e-12))
 
-    def _loss(self) -> torch.Tensor:
-        batch, draw = self.settings.batch, self._generator
-        # Each picture about equally often: a fresh order whenever the last is used up.
-        rows = torch.cat(
-            [torch.randperm(len(self._mean), generator=draw) for _ in range(-(-batch // len(self._mean)))]
-        )[:batch]
-        latents = self._mean[rows] + self._std[rows] * torch.randn(self._mean[rows].shape, generator=draw)
-        noise = torch.randn(latents.shape, generator=draw)
-        share = torch.rand(batch, generator=draw)
-        if self.settings.stratified:
-            share = (torch.arange(batch) + share) / batch
-        timesteps = (share * len(self._alphas)).long().clamp(max=len(self._alphas) - 1)
-        ids = self._ids[torch.randint(len(self._ids), (batch,), generator=draw)]
-        return word_loss(self.model, self._rows, ids, latents, noise, timesteps)
+def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
+    """Advance several runs of one model side by side, all their batches through the UNet at once.
+
+    Several seeds, or several concepts, share the model and fill the device better than one after the other; each
+    run's result is that of the run alone, to rounding. Yields a record for each run that is not finished.
+
+    Raises:
+        ValueError: runs of different models, or with negative words.
+        KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
+    """
+    if len({id(run.model) for run in runs}) > 1:
+        raise ValueError("runs that go together need the same loaded model")
+    if len(runs) > 1 and any(run.settings.negative for run in runs):
+        raise ValueError("runs with negative words can't go together: iterate over them one after the other")
+    while going := [run for run in runs if not run.finished]:
+        before = [run.state() for run in going]
+        marks = [len(run.records) for run in going]
+        try:
+            began = time.monotonic()
+            losses = _gradients(going, [run._begin() for run in going])
+            seconds = time.monotonic() - began
+            records = [run._end(loss, seconds) for run, loss in zip(going, losses)]
+        except BaseException:
+            for run, state, mark in zip(going, before, marks):
+                if len(run.records) == mark:
+                    run.restore(state)
+                    for rows in run.history.values():
+                        del rows[mark:]
+                run.save()
+            raise
+        yield records
+
+
+def _gradients(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
+    """Put each run's gradient into its learner, and return its loss; with less at once if the device is full."""
+    while True:
+        try:
+            return _gradients_in_parts(runs, batches)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            smaller = runs[0].plan.smaller()
+            if smaller is None:
+                raise RuntimeError(
+                    f"the device is out of memory with one picture at once ({runs[0].plan}): free some of it, or use a "
+                    "smaller model"
+                ) from error
+        memory.release(runs[0].model.device)
+        for run in runs:
+            run.plan = smaller
+            run._learner.note(f"out of memory: now {smaller}")
+
+
+def _gradients_in_parts(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
+    """Parts of `plan.micro` pictures; with several processes each takes every so manyeth part of all batches."""
+    from accelerate import PartialState
+    from accelerate.utils import reduce
+
+    model, plan, guidance = runs[0].model, runs[0].plan, runs[0].settings.negative_guidance
+    (model.unet.enable_gradient_checkpointing if plan.checkpointing else model.unet.disable_gradient_checkpointing)()
+    firsts = {e.key: e.first for e in model.encoders}
+    sizes = [{key: len(rows) for key, rows in run._learner.rows.items()} for run in runs]
+    whole = join(batches, sizes, firsts)
+    owner = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batches)])
+    share = torch.cat([torch.full((len(b),), 1 / len(b)) for b in batches])
+    losses = torch.zeros(len(runs), device=model.device)
+    for run in runs:
+        run._learner.clear()
+    state = PartialState()
+    for at in range(state.process_index * plan.micro, len(whole), state.num_processes * plan.micro):
+        part = slice(at, at + plan.micro)
+        rows: Vectors = {key: torch.cat([run._learner.rows[key] for run in runs]) for key in firsts}
+        each = word_loss(model, rows, whole[part], guidance=guidance)
+        weighed = each * share[part].to(each)
+        (weighed.sum() * runs[0]._learner.loss_scale).backward()  # type: ignore[no-untyped-call]
+        losses.index_add_(0, owner[part].to(losses.device), weighed.detach())
+    if state.num_processes > 1:
+        losses = reduce(losses, "sum")
+        for run in runs:
+            run._learner.reduce()
+    return [float(loss) for loss in losses.tolist()]
 
 
 def train(
@@ -220,8 +253,11 @@ def train(
     images: ConceptImages,
     *,
     word: str,
-    init: str | Concept,
-    settings: TrainSettings | None = None,
+    init: str | Concept | None,
+    settings: TrainSettings | str | None = None,
+    out: str | Path | None = None,
+    resume: str = "auto",
+    save_every: int = 25,
     **changes: Any,
 ) -> Run:
     """Start to learn `word` from `images`. Iterate over what it returns: nothing is trained before.
@@ -230,60 +266,36 @@ def train(
         model: from `load_model`; it stays as it is.
         images: from `load_images`.
         word: the placeholder token, such as "<my-cat>".
-        init: the initializer: one or several known words for the kind of thing; or a concept, to train further.
-        settings: how to train; by default `TrainSettings()`.
+        init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
+            for random vectors.
+        settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
+        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing.
+        resume: "auto" to go on with a run of the same settings that `out` holds; "never" to refuse such a folder.
+        save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
         **changes: single settings to change, such as `steps=500`.
 
     Raises:
-        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the word.
+        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
+            word, a prompt that doesn't fit, a folder that holds another run.
+        FileExistsError: `out` holds a run, and `resume` is "never".
     """
-    unknown = set(changes) - {f.name for f in fields(TrainSettings)}
-    if unknown:
-        raise ValueError(
-            f"no setting {sorted(unknown)[0]!r}: there are {', '.join(f.name for f in fields(TrainSettings))}"
-        )
-    settings = replace(settings or TrainSettings(), **changes)
+    settings = as_settings(settings, changes)
     prompts.check_word(word, model.tokenizer)
     if isinstance(init, Concept):
-        from .concept import check_width
-
-        check_width(init, model)
-        start = Concept(word, init.vectors.clone(), {**init.facts})
+        check_fits(init, model)
+        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
     else:
-        start = initial_concept(model, word, init, settings.vectors)
+        start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
     use_free_cores()
-    return Run(model, images, start, settings)
+    folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
+    return Run(model, images, start, settings, folder=folder)
 
 
-@torch.no_grad()
-def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each picture's latents, scaled as the UNet expects: two (n, c, h, w), float32, CPU."""
-    means, spreads = [], []
-    for one in pixels.unsqueeze(1):
-        posterior = model.vae.encode(one.to(model.device, model.vae.dtype)).latent_dist
-        means.append(posterior.mean.float().cpu())
-        spreads.append(posterior.std.float().cpu())
-    scale = float(model.vae.config.scaling_factor)
-    return torch.cat(means) * scale, torch.cat(spreads) * scale
-
-
-def word_loss(
-    model: Model,
-    rows: torch.Tensor,
-    ids: torch.Tensor,
-    latents: torch.Tensor,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
-) -> torch.Tensor:
-    """The denoising loss of a batch, with ids past the vocabulary standing for `rows` (n, width).
-
-    Args:
-        ids: (b, 77). latents, noise: (b, c, h, w). timesteps: (b,).
-    """
-    device, dtype = model.device, model.dtype
-    noisy = model.scheduler.add_noise(latents, noise, timesteps).to(device, dtype)
-    target = noise if model.prediction_type == "epsilon" else model.scheduler.get_velocity(latents, noise, timesteps)
-    with extended(model.text_encoder, rows):
-        states = model.text_encoder(ids.to(device))[0]
-    predicted = model.unet(noisy, timesteps.to(device), states.to(dtype)).sample
-    return F.mse_loss(predicted.float(), target.to(device).float())
+def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
+    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
+    which = range(seeds) if isinstance(seeds, int) else seeds
+    out = arguments.pop("out", None)
+    return [
+        train(model, images, seed=seed, out=None if out is None else Path(out) / f"seed-{seed}", **arguments)
+        for seed in which
+    ]

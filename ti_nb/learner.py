@@ -1,0 +1,131 @@
+"""`Learner`: the word's vectors as parameters, and what one optimiser step does to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .concept import Vectors
+    from .models import Model
+    from .settings import TrainSettings
+
+
+class Learner:
+    """The trained rows of each encoder, float32, with AdamW on them; a bad gradient is skipped, and the rate lowered.
+
+    Attributes:
+        rows: each encoder's (n, width) parameter.
+        bad: steps skipped one after the other.
+        loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise.
+    """
+
+    def __init__(self, model: Model, first: Vectors, settings: TrainSettings) -> None:
+        self.settings = settings
+        self.rows = {key: torch.nn.Parameter(v.to(model.device, torch.float32, copy=True)) for key, v in first.items()}
+        self.spreads = {e.key: e.spread for e in model.encoders}
+        groups = [{"params": [rows], "key": key} for key, rows in self.rows.items()]
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=settings.weight_decay)
+        self._start = {key: rows.detach().clone() for key, rows in self.rows.items()}
+        self._lengths = {key: rows.norm(dim=-1, keepdim=True) for key, rows in self._start.items()}
+        self._mean = {key: rows.clone() for key, rows in self._start.items()} if settings.ema else None
+        self._is_half = model.dtype == torch.float16
+        self.loss_scale = 2.0**14 if self._is_half else 1.0
+        self.bad = 0
+        self._slower = 1.0
+        self._notes: list[str] = []
+
+    def vectors(self) -> dict[str, torch.Tensor]:
+        """What is learned, on the CPU: the rows, or their running mean."""
+        return {key: v.detach().cpu().clone() for key, v in (self._mean or self.rows).items()}
+
+    def rate(self, step: int, key: str | None = None) -> float:
+        """Learning rate of step `step` for an encoder, by default the first."""
+        return self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
+
+    def note(self, text: str) -> None:
+        """Say something about the step being done."""
+        self._notes.append(text)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def reduce(self) -> None:
+        """Add up the gradients of all processes (a process may have had no part)."""
+        from accelerate.utils import reduce
+
+        for rows in self.rows.values():
+            rows.grad = reduce(torch.zeros_like(rows) if rows.grad is None else rows.grad, "sum")
+
+    @torch.no_grad()
+    def step(self, step: int, loss: float) -> str:
+        """Apply the gradients; returns a note on what was out of the ordinary, "" if nothing was."""
+        finite = loss == loss and abs(loss) != float("inf") and self._unscale()
+        self.bad = 0 if finite else self.bad + 1
+        if finite:
+            self._apply(step)
+        elif self._is_half and self.loss_scale > 1 and loss == loss:
+            self.loss_scale /= 2
+            self.note(f"float16 gradients overflowed: step skipped, loss scale now {self.loss_scale:g}")
+        else:
+            self._slower /= 2
+            self.note(f"loss or gradient not finite: step skipped, rate now {self.rate(step):.3g}")
+        notes, self._notes = "; ".join(self._notes), []
+        return notes
+
+    def _unscale(self) -> bool:
+        for rows in self.rows.values():
+            if rows.grad is None:
+                return False
+            rows.grad.div_(self.loss_scale)
+        return all(bool(rows.grad.isfinite().all()) for rows in self.rows.values() if rows.grad is not None)
+
+    def _apply(self, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step, group["key"])
+        for key, rows in self.rows.items():
+            assert rows.grad is not None
+            if self.settings.pull:
+                rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
+            if self.settings.norm == "fixed":  # only what turns the vector
+                direction = torch.nn.functional.normalize(rows, dim=-1)
+                rows.grad.sub_((rows.grad * direction).sum(-1, keepdim=True) * direction)
+        self.optimizer.step()
+        for key, rows in self.rows.items():
+            norms, lengths = rows.norm(dim=-1, keepdim=True), self._lengths[key]
+            if self.settings.norm != "free":
+                wanted = lengths if self.settings.norm == "fixed" else norms.clamp(max=lengths)
+                rows.mul_(wanted / norms.clamp_min(1e-12))
+            if self._mean is not None:
+                self._mean[key].lerp_(rows, 1 - min(self.settings.ema, (1 + step) / (10 + step)))
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as clones."""
+        out: dict[str, Any] = {"loss_scale": self.loss_scale, "slower": self._slower, "bad": self.bad}
+        for key, rows in self.rows.items():
+            out[f"rows.{key}"] = rows.detach().cpu().clone()
+            for name, value in self.optimizer.state.get(rows, {}).items():
+                out[f"adam.{name}.{key}"] = value.detach().cpu().clone()
+            if self._mean is not None:
+                out[f"mean.{key}"] = self._mean[key].cpu().clone()
+        return out
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set what `state` returned."""
+        self.loss_scale, self._slower = float(state["loss_scale"]), float(state["slower"])
+        self.bad = int(state["bad"])
+        self.clear()
+        for key, rows in self.rows.items():
+            rows.copy_(state[f"rows.{key}"])
+            adam = {
+                n: state[f"adam.{n}.{key}"] for n in ("step", "exp_avg", "exp_avg_sq") if f"adam.{n}.{key}" in state
+            }
+            self.optimizer.state.pop(rows, None)
+            if adam:
+                moments = {n: v.clone() if n == "step" else v.to(rows.device, copy=True) for n, v in adam.items()}
+                self.optimizer.state[rows] = moments
+            if self._mean is not None:
+                self._mean[key].copy_(state[f"mean.{key}"])

@@ -1,0 +1,50 @@
+"""The model's own denoising loss of a batch, as a function of the word's vectors (paper, section 4.1, equation 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .batches import Batch, mean_square
+from .concept import Vectors
+from .inject import Conditioning, condition
+
+if TYPE_CHECKING:
+    from .models import Model
+
+
+def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.0) -> torch.Tensor:
+    """Each picture's loss (b,), float32, with ids past the vocabulary standing for `rows`, each encoder's (n, width).
+
+    With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
+    (DreamArtist, Dong et al. 2022).
+    """
+    scheduler = model.scheduler
+    noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+    predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
+    if batch.negative_ids is not None:
+        against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
+        predicted = against + guidance * (predicted - against)
+    return mean_square(predicted, target_of(model, batch), batch.weights)
+
+
+def target_of(model: Model, batch: Batch) -> torch.Tensor:
+    """What the UNet was trained to predict: the noise, or the velocity."""
+    if model.prediction_type == "epsilon":
+        return batch.noise
+    velocity: torch.Tensor = model.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+    return velocity
+
+
+def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, told: Conditioning) -> torch.Tensor:
+    """The UNet's prediction, float32."""
+    dtype = model.dtype
+    more: dict[str, Any] = {}
+    if told.pooled is not None:
+        more["added_cond_kwargs"] = {
+            "text_embeds": told.pooled.to(dtype),
+            "time_ids": model.time_ids().to(dtype).expand(len(noisy), -1),
+        }
+    out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, told.states.to(dtype), **more).sample
+    return out.float()

@@ -1,0 +1,59 @@
+"""`StepRecord`: what one optimiser step did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from .concept import Concept, Vectors
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one optimiser step did. With two encoders, figures of vectors are the mean of both.
+
+    Attributes:
+        step: counted from 1. steps: of how many.
+        loss: mean squared error of the batch.
+        rate: learning rate used (of the first encoder).
+        norm: mean length of the word's vectors after the step.
+        cosine: of the mean vector with where it started.
+        seconds: this step took.
+        gain: loss with the initializer minus loss with the word, same pictures, noise and timesteps each time. None
+            between two measurements, as the four that follow.
+        gain_empty: loss with an empty prompt minus loss with the word.
+        kept: how much of the rest of a prompt is left: the mean cosine of the text states after the word with those
+            after the initializer, over a few prompts; 1 for all of it.
+        percentile: share of the vocabulary (0 to 1) whose vectors are shorter than the word's.
+        warning: what looks wrong, in a sentence; "" for nothing.
+        note: what happened in this step out of the ordinary; "" for nothing.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    norm: float
+    cosine: float
+    seconds: float
+    gain: float | None = None
+    gain_empty: float | None = None
+    kept: float | None = None
+    percentile: float | None = None
+    warning: str = ""
+    note: str = ""
+
+    @staticmethod
+    def of(
+        step: int, steps: int, loss: float, rate: float, seconds: float, note: str, start: Concept, vectors: Vectors
+    ) -> StepRecord:
+        """A record with the figures of the vectors filled in."""
+        own = {key: rows[: len(start)] for key, rows in vectors.items()}
+        norms = [float(rows.norm(dim=-1).mean()) for rows in own.values()]
+        cosines = [float(F.cosine_similarity(r.mean(0), start.vectors[k].mean(0), dim=0)) for k, r in own.items()]
+        mean = torch.tensor([norms, cosines]).mean(1).tolist()
+        return StepRecord(step, steps, loss, rate, mean[0], mean[1], seconds, note=note)
