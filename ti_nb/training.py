@@ -92,7 +92,7 @@ class Run:
             raise ValueError(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
         rows = self._learner.vectors() if step == done else {k: h[step - 1] for k, h in self.history.items()}
-        rows = self.start.vectors if step == 0 else {k: v[: len(self.start)].clone() for k, v in rows.items()}
+        rows = dict(self.start.vectors) if step == 0 else {k: v[: len(self.start)].clone() for k, v in rows.items()}
         facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.name}
         return Concept(self.start.word, rows, facts)
 
@@ -179,6 +179,10 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
         raise ValueError("runs that go together need the same loaded model")
     if len(runs) > 1 and any(run.settings.negative for run in runs):
         raise ValueError("runs with negative words can't go together: iterate over them one after the other")
+    if len(runs) > 1:
+        plan = memory.plan_memory(runs[0].model, runs[0].settings, together=len(runs))
+        for run in runs:
+            run.plan = plan
     while going := [run for run in runs if not run.finished]:
         before = [run.state() for run in going]
         marks = [len(run.records) for run in going]

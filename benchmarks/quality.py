@@ -1,0 +1,308 @@
+"""Presets and single methods on things the embedded model has never seen: likeness and obedience against seconds.
+
+`python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`; about six hours on two CPU cores,
+in pieces: what is done is kept in `quality.jsonl` beside this file (and half-done runs in `outputs/quality`), so it goes
+on where it stopped. `train`, `score` and `report` do one part; method names choose.
+
+Seconds: all runs of a method share each pass through the UNet here, so their own clock says nothing. A method's seconds
+are its steps times the time of one of its steps alone, measured by `clock` with nothing beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+import ti_nb as ti
+from ti_nb.plots import ACCENT, INK, SOFT, Picture
+
+from .dev_split import PROMPTS
+
+ROOT = Path(__file__).parents[1]
+RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"
+PORTRAITS, SCENES, STEPS = 8, 2, 15  # samples of "a photo of a ...", samples of each prompt, denoising steps
+
+
+@dataclass(frozen=True)
+class Method:
+    """How to train, for how many steps of it, what to score, and whether pictures are mirrored."""
+
+    settings: ti.TrainSettings
+    score_at: tuple[int, ...]
+    flip: bool = False
+    does: str = ""
+
+    @property
+    def steps(self) -> int:
+        return max(self.score_at)
+
+
+def _single(does: str, **changes: object) -> Method:
+    """diffusers' recipe for 150 steps with one thing changed."""
+    return Method(replace(ti.DIFFUSERS, **changes), (150,), True, does)
+
+
+METHODS = {
+    "fast": Method(ti.FAST, (ti.FAST.steps,), does="the default"),
+    "diffusers": Method(ti.DIFFUSERS, (75, 150, 300, 750, 1500, 3000), True, "the README's recipe"),
+    "paper": Method(ti.PAPER, (50, 150, 300, 1000), True, "the paper's recipe, its first steps"),
+    "clamp": _single("vectors may not grow", norm="clamp"),
+    "fixed": _single("vectors only turn", norm="fixed"),
+    "rate x5": _single("rate 0.45 of the vocabulary's spread", rate=0.45, relative=True, scale_rate=False),
+    "cosine": _single("the rate falls", decay="cosine"),
+    "stratified": _single("timesteps spread over the batch", stratified=True),
+    "min-SNR": _single("loss weighed by SNR up to 5", snr_gamma=5.0),
+    "noisy half": _single("timesteps 500 to 1000 only", timesteps=(0.5, 1.0)),
+    "from output": _single("starts at the encoder's output", init_source="output"),
+    "running mean": _single("mean of the vectors", ema=0.95),
+    "two vectors": _single("two vectors", vectors=2),
+}
+
+
+def things(split: str) -> dict[str, tuple[str, ti.ConceptImages, ti.ConceptImages]]:
+    """Name -> initializer, pictures, pictures held back. The test split's are drawn by `tools.tiny_model` when asked."""
+    folder = ROOT / ("ti_nb/tiny/pictures" if split == "dev" else "outputs/test_split")
+    out = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        init = json.loads((path / "facts.json").read_text())["category"]
+        out[path.name] = (init, ti.load_images(path / "pictures"), ti.load_images(path / "held_back"))
+    return out
+
+
+def train(model: ti.Model, name: str, seed: int, split: str) -> dict[str, ti.Run]:
+    """All things by one method and seed, side by side; each run is kept and goes on where it was."""
+    method, runs = METHODS[name], {}
+    settings = replace(method.settings, seed=seed)
+    if settings.decay == "constant":  # then the first steps of a longer run are those of the shorter
+        settings = replace(settings, steps=method.steps)
+    for thing, (init, pictures, _) in things(split).items():
+        runs[thing] = ti.train(
+            model,
+            replace(pictures, flip=method.flip),
+            word="<new>",
+            init=init,
+            settings=settings,
+            out=ROOT / "outputs/quality" / split / name.replace(" ", "-") / str(seed) / thing,
+            save_every=100,
+        )
+    left = max(r.settings.steps - len(r.records) for r in runs.values())
+    for _ in tqdm(ti.together(list(runs.values())), total=left, desc=f"{name}, seed {seed}"):
+        pass
+    return runs
+
+
+def score(model: ti.Model, judge: ti.Judge, concept: ti.Concept, thing: tuple) -> dict[str, float]:
+    """Subject fidelity against the pictures, prompt fidelity over five prompts."""
+    drawn = dict(steps=STEPS, progress=False)
+    portraits = ti.sample(model, "a photo of a {word}", concept, seeds=PORTRAITS, **drawn)
+    scenes = ti.sample(model, PROMPTS, concept, seeds=SCENES, **drawn)
+    return {
+        "subject": round(ti.subject_fidelity(judge, portraits, thing[1].images), 4),
+        "prompt": round(ti.prompt_fidelity(judge, scenes, concept.word), 4),
+    }
+
+
+def read(split: str) -> list[dict]:
+    """All results of a split so far."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return [row for row in map(json.loads, lines) if row["split"] == split]
+
+
+def run(names: list[str], seeds: list[int], split: str) -> None:
+    """Train and score what is not in the results yet."""
+    model, judge = ti.load_model("tiny"), ti.load_judge("tiny")
+    done = {(r["method"], r["seed"], r["thing"], r["step"]) for r in read(split)}
+    every = things(split)
+    for thing, facts in every.items():
+        if ("initializer", 0, thing, 0) not in done:
+            found = score(model, judge, ti.initial_concept(model, "<new>", facts[0], 1), facts)
+            real = round(ti.subject_fidelity(judge, facts[2].images, facts[1].images), 4)
+            _write(
+                {"split": split, "method": "initializer", "seed": 0, "thing": thing, "step": 0, **found, "real": real}
+            )
+    for seed in seeds:
+        for name in names:
+            at = METHODS[name].score_at
+            if all((name, seed, thing, step) in done for thing in every for step in at):
+                continue
+            runs = train(model, name, seed, split)
+            for step in at:
+                for thing in tqdm([t for t in every if (name, seed, t, step) not in done], desc=f"{name} at {step}"):
+                    found = score(model, judge, runs[thing].concept(step), every[thing])
+                    watched = [r for r in runs[thing].records[:step] if r.kept is not None]
+                    kept = round(watched[-1].kept or 0, 4) if watched else None
+                    row = {"split": split, "method": name, "seed": seed, "thing": thing, "step": step, **found}
+                    _write({**row, "norm": round(runs[thing].records[step - 1].norm, 4), "kept": kept})
+
+
+def _write(row: dict) -> None:
+    with open(RESULTS, "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def clock(repeats: int = 12) -> None:
+    """Seconds of one step alone, for each method: median of `repeats`, methods in turn."""
+    model, pictures = ti.load_model("tiny"), ti.example_images("penguin")
+    runs = {n: ti.train(model, pictures, word="<new>", init="animal", settings=m.settings) for n, m in METHODS.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 2):
+        for name, one in runs.items():
+            began = time.perf_counter()
+            next(one)
+            if repeat >= 2:
+                seconds[name].append(time.perf_counter() - began)
+    facts = {"threads": torch.get_num_threads(), "dtype": str(model.dtype)}
+    facts["seconds"] = {name: round(statistics.median(s), 5) for name, s in seconds.items()}
+    CLOCK.write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts, indent=1))
+
+
+def summary(split: str) -> list[dict]:
+    """A row for each method and step: means over things and seeds, and comparisons with `diffusers` thing by thing."""
+    rows = read(split)
+    start = {r["thing"]: r for r in rows if r["method"] == "initializer"}
+    seconds = json.loads(CLOCK.read_text())["seconds"]
+    out = []
+    for name, method in METHODS.items():
+        for step in method.score_at:
+            mine = [r for r in rows if (r["method"], r["step"]) == (name, step)]
+            if not mine:
+                continue
+            gaps = [_gap(r, start[r["thing"]]) for r in mine]
+            out.append(
+                {
+                    "method": name,
+                    "does": method.does,
+                    "step": step,
+                    "seconds": step * seconds[name],
+                    "seeds": len({r["seed"] for r in mine}),
+                    "things": len({r["thing"] for r in mine}),
+                    "gap": statistics.mean(gaps),
+                    "error": statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0,
+                    "worst": min(gaps),
+                    "kept": statistics.mean(r["prompt"] / start[r["thing"]]["prompt"] for r in mine),
+                    "norm": statistics.mean(r["norm"] for r in mine),
+                    "by_thing": {t: _means([r for r in mine if r["thing"] == t], start[t]) for t in start},
+                }
+            )
+    return out
+
+
+def _gap(row: dict, start: dict) -> float:
+    return ti.gap_closed(start["subject"], row["subject"], start["real"])
+
+
+def _means(rows: list[dict], start: dict) -> tuple[float, float] | None:
+    """Gap closed and prompt kept of one thing, over its seeds."""
+    if not rows:
+        return None
+    return statistics.mean(_gap(r, start) for r in rows), statistics.mean(r["prompt"] / start["prompt"] for r in rows)
+
+
+def report(split: str) -> str:
+    """The table as Markdown, and the verdicts."""
+    rows = summary(split)
+    lines = [
+        "| method | what it is | steps | s | seeds | gap closed | worst | prompt kept | norm |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        lines.append(
+            f"| {r['method']} | {r['does']} | {r['step']} | {r['seconds']:.1f} | {r['seeds']} | "
+            f"{r['gap']:.3f} ± {r['error']:.3f} | {r['worst']:.2f} | {r['kept']:.3f} | {r['norm']:.2f} |"
+        )
+    return "\n".join(lines) + "\n\n" + "\n".join(verdicts(rows))
+
+
+def verdicts(rows: list[dict]) -> list[str]:
+    """The two questions: better on both axes at equal seconds? diffusers' final likeness in a tenth of its seconds?"""
+    fast = next((r for r in rows if r["method"] == "fast"), None)
+    theirs = [r for r in rows if r["method"] == "diffusers"]
+    if fast is None or not theirs:
+        return []
+    out = []
+    equal = min((r for r in theirs if r["seconds"] >= 0.98 * fast["seconds"]), key=lambda r: r["seconds"], default=None)
+    for other in filter(None, (equal, theirs[-1])):
+        pairs = [(fast["by_thing"][t], other["by_thing"][t]) for t in fast["by_thing"]]
+        pairs = [(a, b) for a, b in pairs if a and b]
+        both = sum(a[0] > b[0] and a[1] > b[1] for a, b in pairs)
+        likeness, prompt = sum(a[0] > b[0] for a, b in pairs), sum(a[1] > b[1] for a, b in pairs)
+        out.append(
+            f"- `fast` ({fast['seconds']:.1f} s) against `diffusers` after {other['step']} steps ({other['seconds']:.1f} s): "
+            f"of {len(pairs)} things {likeness} are more like, {prompt} keep more of the prompt, {both} both; means "
+            f"{fast['gap']:.3f} and {fast['kept']:.3f} against {other['gap']:.3f} and {other['kept']:.3f}."
+        )
+    return out
+
+
+def plot(split: str) -> Picture:
+    """Likeness against obedience, a point for each method and step, its seconds beside it."""
+    figure = Picture(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    rows = summary(split)
+    for name, colour in (("diffusers", INK), ("paper", "#6b8f71")):
+        line = [r for r in rows if r["method"] == name]
+        axes.plot([r["kept"] for r in line], [r["gap"] for r in line], "o-", color=colour, label=name, markersize=4)
+        for r in line:
+            axes.annotate(
+                f"{r['seconds']:.0f} s", (r["kept"], r["gap"]), xytext=(5, -9), textcoords="offset points", fontsize=7
+            )
+    for r in rows:
+        if r["method"] in ("diffusers", "paper"):
+            continue
+        best = r["method"] == "fast"
+        axes.plot(
+            r["kept"], r["gap"], "*" if best else "s", color=ACCENT if best else SOFT, markersize=16 if best else 6
+        )
+        label = f"{r['method']}, {r['seconds']:.0f} s"
+        axes.annotate(
+            label, (r["kept"], r["gap"]), xytext=(7, 3), textcoords="offset points", fontsize=8 if best else 7
+        )
+    axes.set(
+        xlabel="prompt fidelity kept (initializer = 1)", ylabel="gap in subject fidelity closed (real pictures = 1)"
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
+def main() -> None:
+    """All of it, or a part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", default="all", choices=["all", "run", "clock", "report"])
+    parser.add_argument("methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--split", default="dev", choices=["dev", "test"])
+    options = parser.parse_args()
+    if options.part in ("all", "clock"):
+        clock()
+    if options.part in ("all", "run"):
+        run(options.methods or list(METHODS), options.seeds, options.split)
+    if options.part in ("all", "report"):
+        text = report(options.split)
+        print(text)
+        suffix = "" if options.split == "dev" else "_test"
+        (ROOT / f"benchmarks/quality{suffix}.md").write_text(PREFACE.format(split=options.split) + text + "\n")
+        plot(options.split).savefig(ROOT / f"benchmarks/quality{suffix}.png", dpi=110)
+
+
+PREFACE = """# What each method does: the {split} split
+
+`python -m benchmarks.quality`. Every line is trained by this package's engine on tiny, each thing from five pictures and
+its category's name; judged by tiny's own CLIP. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
+{{portraits}} samples of "a photo of a ..."; mean over things and seeds, with its standard error. Prompt kept: the word's prompt
+fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
+`diffusers` recipe's first 150 steps with one thing changed; compare them with its own line at 150.
+
+""".replace("{{portraits}}", str(PORTRAITS)).replace("{{scenes}}", str(SCENES))
+
+
+if __name__ == "__main__":
+    main()
