@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from . import files
 from .concept import Concept
 from .records import StepRecord
 
 if TYPE_CHECKING:
+    from .images import ConceptImages
     from .settings import TrainSettings
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
@@ -46,9 +47,8 @@ class RunFolder:
         self.save_every = save_every
         if resume == "never" and (self.path / STATE).exists():
             raise FileExistsError(f"'{self.path}' holds a run: give another folder, or resume='auto' to go on with it")
+        self.saved = 0  # steps on disk
         self._facts: dict[str, Any] = {}
-        self._start: Concept | None = None
-        self._saved = 0
         self._ends = {VECTORS: 0, RECORDS: 0}
         self._board: Any = None
 
@@ -57,36 +57,36 @@ class RunFolder:
         return step % self.save_every == 0
 
     def open(
-        self, settings: TrainSettings, start: Concept, latents: torch.Tensor
+        self, settings: TrainSettings, start: Concept, images: ConceptImages
     ) -> tuple[dict[str, Any], list[StepRecord], History] | None:
         """State, records and history of the run the folder holds, or None if it holds none.
 
         Raises:
             ValueError: it holds another run (the message says in what it differs), or is damaged.
         """
-        self._start = start
         self._facts = {
             "word": start.word,
             "model": start.facts.get("model", ""),
             "settings": json.loads(json.dumps(asdict(settings))),
-            "pictures": _digest(latents),
-            "start": _digest(*start.vectors.values()),
+            "images": _digest_of_images(images),
+            "start": _digest_of_vectors(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
+        for name in (STATE, WORD):
+            for left in self.path.glob(f".{Path(name).stem}-*.tmp"):  # by a process that was killed while writing
+                left.unlink(missing_ok=True)
         if not (self.path / STATE).exists():
             return None
-        for left in self.path.glob(f".{Path(STATE).stem}-*.tmp"):  # by a process that was killed while writing
-            left.unlink(missing_ok=True)
         state, facts, records, history = _read(self.path)
         if different := _differences(facts, self._facts):
             raise ValueError(
                 f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, or the same settings"
             )
-        self._saved = len(records)
+        self.saved = len(records)
         self._ends = {VECTORS: facts["ends"][VECTORS], RECORDS: facts["ends"][RECORDS]}
         return state, records, history
 
-    def save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History) -> None:
+    def save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
         """Write what is new. The state goes last, and atomically: until it is there the one before counts.
 
         Raises:
@@ -97,42 +97,37 @@ class RunFolder:
         if not PartialState().is_main_process:
             return
         try:
-            self._save(state, records, history)
+            self._save(state, records, history, word)
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"the run could not be saved to '{self.path}' ({error.strerror or error}). What was saved before, "
-                f"step {self._saved}, is whole; the run itself is still in memory: free some space, then go on "
+                f"step {self.saved}, is whole; the run itself is still in memory: free some space, then go on "
                 "iterating or call run.save()",
             ) from error
 
-    def _save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History) -> None:
+    def _save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        fresh = range(self._saved, len(records))
+        if any(_size(self.path / name) < end for name, end in self._ends.items()):  # removed: all is still in memory
+            self.saved, self._ends = 0, dict.fromkeys(self._ends, 0)
+        fresh = range(self.saved, len(records))
         vectors = b"".join(history[key][i].numpy().tobytes() for i in fresh for key in sorted(history))
         lines = "".join(_csv_line(records[i]) for i in fresh)
-        if not self._saved:
+        if not self._ends[RECORDS]:
             lines = ",".join(COLUMNS) + "\n" + lines
         ends = {
             VECTORS: _append(self.path / VECTORS, self._ends[VECTORS], vectors),
             RECORDS: _append(self.path / RECORDS, self._ends[RECORDS], lines.encode()),
         }
+        files.save(word, self.path / WORD)
         tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
         numbers = {key: value for key, value in state.items() if not isinstance(value, torch.Tensor)}
         facts = {**self._facts, "numbers": numbers, "step": len(records), "ends": ends}
         facts["rows"] = {key: list(state[f"rows.{key}"].shape) for key in sorted(history)}
         with files.replacing(self.path / STATE) as temporary:
-            save_file(tensors, temporary, {"ti_nb": json.dumps(facts)})
+            temporary.write_bytes(to_bytes(tensors, {"ti_nb": json.dumps(facts)}))
+        self.saved, self._ends = len(records), ends
         self._write_board([records[i] for i in fresh])
-        self._saved, self._ends = len(records), ends
-        if self._start is not None:
-            count = len(self._start)
-            learned = {
-                key: (history[key][-1] if history[key] else rows)[:count] for key, rows in self._start.vectors.items()
-            }
-            files.save(
-                Concept(self._start.word, learned, {**self._start.facts, "steps": len(records)}), self.path / WORD
-            )
 
     def _write_board(self, records: Sequence[StepRecord]) -> None:
         """The figures for TensorBoard, where it is installed."""
@@ -197,7 +192,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[StepRecord],
             facts = json.loads((file.metadata() or {})["ti_nb"])
         records = _read_records(path / RECORDS, facts["ends"][RECORDS])
         history = _read_history(path / VECTORS, facts["step"], facts["rows"])
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
+    except (SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"the run in '{path}' can't be read ({error}): give another folder") from error
     if len(records) != facts["step"]:
         raise ValueError(f"the run in '{path}' can't be read ({RECORDS} was changed): give another folder")
@@ -245,20 +240,35 @@ def _csv_line(record: StepRecord) -> str:
 
 
 def _append(path: Path, end: int, data: bytes) -> int:
-    """Write `data` at `end`, dropping what a run that died left after it; returns the new end. On the disk when done."""
+    """Write `data` at `end`, then drop what lies behind it; returns the new end. On the disk when done.
+
+    In that order: what a state on the disk counts on is written over with the same, never missing.
+    """
     with open(path, "r+b" if path.exists() else "w+b") as file:
-        file.truncate(end)
         file.seek(end)
         file.write(data)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
     return end + len(data)
 
 
-def _digest(*tensors: torch.Tensor) -> str:
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _digest_of_images(images: ConceptImages) -> str:
+    """Of what they hold, not of their latents, which devices compute differently in the last digit."""
+    digest = hashlib.sha256(repr((images.flip, images.captions)).encode())
+    for picture in (*images.images, *images.masks):
+        digest.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
+    return digest.hexdigest()[:16]
+
+
+def _digest_of_vectors(concept: Concept) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().float().cpu().numpy().tobytes())
+    for rows in concept.vectors.values():
+        digest.update(rows.contiguous().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -267,5 +277,6 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     out = [f"{k} {found[k]!r} there, {wanted[k]!r} asked" for k in ("word", "model") if found[k] != wanted[k]]
     theirs, ours = found["settings"], wanted["settings"]
     out += [f"{k} {theirs.get(k)!r} there, {v!r} asked" for k, v in ours.items() if k != "steps" and theirs.get(k) != v]
-    out += [f"other {k}" for k in ("pictures", "start") if not out and found[k] != wanted[k]]
+    names = {"images": "other pictures, captions or masks", "start": "another initializer"}
+    out += [text for k, text in names.items() if not out and found.get(k, wanted[k]) != wanted[k]]
     return out

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from .concept import Concept
 
@@ -42,7 +43,7 @@ def save(concept: Concept, path: str | Path) -> Path:
         tensors = {concept.word: next(iter(tensors.values()))}
     facts = {**concept.facts, "word": concept.word}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"format": "pt", "ti_nb": json.dumps(facts)})
+        temporary.write_bytes(to_bytes(tensors, {"format": "pt", "ti_nb": json.dumps(facts)}))
         written = load_file(temporary)
         if written.keys() != tensors.keys() or any(not torch.equal(written[k], v) for k, v in tensors.items()):
             raise OSError(f"'{path}' did not read back as it was written: is the disk full?")
@@ -96,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

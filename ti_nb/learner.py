@@ -63,13 +63,14 @@ class Learner:
     def step(self, step: int, loss: float) -> str:
         """Apply the gradients; returns a note on what was out of the ordinary, "" if nothing was."""
         finite = loss == loss and abs(loss) != float("inf") and self._unscale()
-        self.bad = 0 if finite else self.bad + 1
         if finite:
+            self.bad = 0
             self._apply(step)
         elif self._is_half and self.loss_scale > 1 and loss == loss:
             self.loss_scale /= 2
             self.note(f"float16 gradients overflowed: step skipped, loss scale now {self.loss_scale:g}")
         else:
+            self.bad += 1
             self._slower /= 2
             self.note(f"loss or gradient not finite: step skipped, rate now {self.rate(step):.3g}")
         notes, self._notes = "; ".join(self._notes), []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +115,18 @@ def free_memory(device: torch.device) -> int | None:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+@contextmanager
+def recomputing(unet: Any, on: bool) -> Iterator[None]:
+    """Within the block the UNet recomputes its activations in the backward pass, if `on`."""
+    if on:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            unet.disable_gradient_checkpointing()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

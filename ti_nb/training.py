@@ -65,7 +65,7 @@ class Run:
         self._watch: Watch | None = None
         self._stopped = False
         if folder is not None:
-            self._resume(folder)
+            self._resume(folder, images)
 
     def __iter__(self) -> Iterator[StepRecord]:
         return self
@@ -115,7 +115,7 @@ class Run:
     def save(self) -> None:
         """Write the run's state to its folder, if it has one."""
         if self.folder is not None:
-            self.folder.save(self.state(), self.records, self.history)
+            self.folder.save(self.state(), self.records, self.history, self.concept())
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: small tensors and numbers."""
@@ -126,8 +126,8 @@ class Run:
         self._learner.restore(state)
         self._draws.generator.set_state(state["generator"])
 
-    def _resume(self, folder: RunFolder) -> None:
-        found = folder.open(self.settings, self.start, self._draws.mean)
+    def _resume(self, folder: RunFolder, images: ConceptImages) -> None:
+        found = folder.open(self.settings, self.start, images)
         if found is not None:
             state, self.records, self.history = found
             self.restore(state)
@@ -197,16 +197,21 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
                     run.restore(state)
                     for rows in run.history.values():
                         del rows[mark:]
+            for run in going:
                 run.save()
             raise
         yield records
+    for run in runs:
+        if run.folder is not None and run.folder.saved < len(run.records):  # the last save failed
+            run.save()
 
 
 def _gradients(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
     """Put each run's gradient into its learner, and return its loss; with less at once if the device is full."""
     while True:
         try:
-            return _gradients_in_parts(runs, batches)
+            with memory.recomputing(runs[0].model.unet, runs[0].plan.checkpointing):
+                return _gradients_in_parts(runs, batches)
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
@@ -222,13 +227,13 @@ def _gradients(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
             run._learner.note(f"out of memory: now {smaller}")
 
 
+@torch.enable_grad()
 def _gradients_in_parts(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
     """Parts of `plan.micro` pictures; with several processes each takes every so manyeth part of all batches."""
     from accelerate import PartialState
     from accelerate.utils import reduce
 
     model, plan, guidance = runs[0].model, runs[0].plan, runs[0].settings.negative_guidance
-    (model.unet.enable_gradient_checkpointing if plan.checkpointing else model.unet.disable_gradient_checkpointing)()
     firsts = {e.key: e.first for e in model.encoders}
     sizes = [{key: len(rows) for key, rows in run._learner.rows.items()} for run in runs]
     whole = join(batches, sizes, firsts)

@@ -1,0 +1,613 @@
+"""A kept run outlives interrupts, kills and full disks bit for bit; its files are what they claim; others are refused."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from killed import difference, smallest, train, without_seconds
+from safetensors.torch import save_file
+
+import ti_nb as ti
+from ti_nb import batches, checkpoints, losses, memory
+from ti_nb.checkpoints import RECORDS, STATE, VECTORS, WORD, RunFolder
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_and_no_counting_of_memory() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "activation_bytes", lambda *_: 2**20)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def small() -> ti.Model:
+    """Of random weights: how well it learns does not matter here."""
+    return smallest()
+
+
+@pytest.fixture(scope="module")
+def whole(small: ti.Model) -> ti.Run:
+    """Never interrupted, kept nowhere: what every other run must equal."""
+    run = train(small, steps=4)
+    list(run)
+    return run
+
+
+def assert_equal(run: ti.Run, whole: ti.Run) -> None:
+    assert without_seconds(run.records) == without_seconds(whole.records)
+    for key, history in whole.history.items():
+        assert torch.equal(torch.stack(run.history[key]), torch.stack(history))
+        assert torch.equal(run.concept().vectors[key], whole.concept().vectors[key])
+    assert_same_state(run.state(), whole.state())
+
+
+def assert_same_state(state: dict[str, Any], other: dict[str, Any]) -> None:
+    assert state.keys() == other.keys()
+    assert [k for k, v in state.items() if not torch.equal(torch.as_tensor(v), torch.as_tensor(other[k]))] == []
+
+
+SETTINGS = {
+    "plain": dict(vectors=1, negative=0, ema=0.0, watch=0),
+    "everything": dict(),
+    "no mean": dict(ema=0.0, norm="fixed"),
+    "schedule": dict(rate="0.005:3, 1e-3", norm="free", weight_decay=0.1, decay="constant", stratified=False),
+    "random start": dict(init=None, pull=0.1, snr_gamma=5.0, dropout=0.5, shuffle=True, templates=("a {}, old, big",)),
+}
+
+
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("save_every", [1, 2])
+def test_a_run_stopped_and_resumed_equals_one_never_stopped(
+    small: ti.Model, tmp_path: Path, changes: dict, save_every: int
+) -> None:
+    whole = train(small, steps=7, **changes)
+    list(whole)
+    first = train(small, tmp_path, steps=7, save_every=save_every, **changes)
+    assert [next(first).step for _ in range(3)] == [1, 2, 3]
+    second = train(small, tmp_path, steps=7, save_every=save_every, **changes)
+    done = 3 // save_every * save_every
+    assert without_seconds(second.records) == without_seconds(whole.records[:done])
+    assert next(second).step == done + 1
+    list(train(small, tmp_path, steps=7, save_every=save_every, **changes))
+    assert difference(tmp_path, whole) == ""
+    assert_equal(train(small, tmp_path, steps=7, **changes), whole)
+
+
+def test_a_run_of_two_text_encoders_resumes_equal(tmp_path: Path) -> None:
+    model = smallest(xl=True)
+    whole = train(model, steps=4)
+    list(whole)
+    next(train(model, tmp_path, steps=4))
+    resumed = train(model, tmp_path, steps=4)
+    list(resumed)
+    assert_equal(resumed, whole)
+    assert ti.read_run(tmp_path).concept().vectors.keys() == {"clip_l", "clip_g"}
+    assert difference(tmp_path, whole) == ""
+
+
+def test_a_run_of_the_embedded_model_resumes_equal(model: ti.Model, photos: ti.ConceptImages, tmp_path: Path) -> None:
+    how = dict(word="<new>", init="animal", steps=4, batch=2, watch=2)
+    whole = ti.train(model, photos, **how)
+    list(whole)
+    next(ti.train(model, photos, out=tmp_path, save_every=1, **how))
+    resumed = ti.train(model, photos, out=tmp_path, **how)
+    list(resumed)
+    assert_equal(resumed, whole)
+
+
+def test_runs_that_go_together_resume_equal(small: ti.Model, photos: ti.ConceptImages, tmp_path: Path) -> None:
+    how = dict(word="<new>", init="animal", steps=4, batch=2, seeds=2, save_every=1)
+    whole = ti.train_seeds(small, photos, **how)
+    list(ti.together(whole))
+    next(ti.together(ti.train_seeds(small, photos, out=tmp_path, **how)))
+    resumed = ti.train_seeds(small, photos, out=tmp_path, **how)
+    assert [len(run.records) for run in resumed] == [1, 1]
+    list(ti.together(resumed))
+    for run, other in zip(resumed, whole):
+        assert_equal(run, other)
+
+
+# Killed.
+
+
+def lines_of(*arguments: object) -> list[dict]:
+    out = subprocess.run(
+        [sys.executable, "tests/killed.py", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert out.returncode == 0, out.stderr[-2000:]
+    return [json.loads(line) for line in out.stdout.splitlines()]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_runs_killed_at_random_moments_resume_equal(tmp_path: Path) -> None:
+    runs = lines_of("kill", tmp_path, "--times", 4, "--steps", 12)
+    assert [run["wrong"] for run in runs] == [""] * 4
+    assert sum(len(run["killed"]) for run in runs) >= 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_dead_between_any_two_file_operations_the_state_before_or_after_is_whole(tmp_path: Path) -> None:
+    """Of the first save, which makes the files, and of the last."""
+    points = lines_of("point", tmp_path, "--steps", 3, "--done", 0, 2)
+    assert [p for p in points if p["wrong"] or p["began"] != p["held"]] == []
+    for done in (0, 2):
+        held = [p["held"] for p in points if p["done"] == done]
+        calls = Counter(p["before"] for p in points if p["done"] == done)
+        assert held == sorted(held)
+        assert set(held) == {done, done + 1}
+        assert calls["fsync"] == 4
+        assert calls["replace"] == 2
+
+
+# A full disk.
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def check_what_a_failed_save_leaves(run: ti.Run, out: Path, copy: Path, whole: ti.Run, done: int) -> None:
+    """After the save of step `done` + 1 failed, and before there is room again: elsewhere, the run resumes."""
+    assert len(run.records) == done + 1
+    assert difference(out, whole, done) == ""
+    assert [path.name for path in out.glob(".*")] == []
+    shutil.copytree(out, copy)
+    resumed = train(run.model, copy, steps=len(run))
+    assert len(resumed.records) == done
+    list(resumed)
+    assert_equal(resumed, whole)
+
+
+@pytest.mark.parametrize("done", [2, 3])
+@pytest.mark.parametrize("room", ["none", "part of the vectors", "part of the records", "part of the state"])
+def test_a_save_that_fails_says_what_is_whole_and_the_run_goes_on(
+    small: ti.Model, whole: ti.Run, tmp_path: Path, done: int, room: str
+) -> None:
+    """Of a step in the middle, and of the last, after which there is nothing left to do but save."""
+    out = tmp_path / "run"
+    run = train(small, out, steps=4)
+    for _ in range(done):
+        next(run)
+    size = {path.name: path.stat().st_size for path in out.iterdir()}
+    limit = {"none": 0, "part of the vectors": size[VECTORS] + 10, "part of the state": size[STATE] - 10}
+    limit["part of the records"] = size[VECTORS] * (done + 1) // done
+    with (
+        files_no_larger_than(limit[room]),
+        pytest.raises(
+            OSError, match=rf"could not be saved.*File too large.*step {done}, is whole.*free some"
+        ) as caught,
+    ):
+        next(run)
+    assert caught.value.errno == errno.EFBIG
+    check_what_a_failed_save_leaves(run, out, tmp_path / "copy", whole, done)
+    list(run)
+    assert_equal(run, whole)
+    assert difference(out, whole) == ""
+
+
+@pytest.mark.parametrize("pages", [0, 1])
+def test_a_disk_that_is_full_leaves_the_last_save_and_the_run(
+    small: ti.Model, whole: ti.Run, tmp_path: Path, pages: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    how = ["-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if mount is None or subprocess.run([mount, *how], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        run = train(small, disk / "run", steps=4)
+        next(run), next(run)
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="No space"), open(filler, "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(filler, filler.stat().st_size - pages * 4096)
+        with pytest.raises(OSError, match=r"No space left.*step 2, is whole") as caught:
+            next(run)
+        assert caught.value.errno == errno.ENOSPC
+        check_what_a_failed_save_leaves(run, disk / "run", tmp_path / "copy", whole, 2)
+        filler.unlink()
+        list(run)
+        assert_equal(run, whole)
+        assert difference(disk / "run", whole) == ""
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_was_removed_is_written_anew(small: ti.Model, whole: ti.Run, tmp_path: Path) -> None:
+    run = train(small, tmp_path / "run", steps=4)
+    next(run), next(run)
+    shutil.rmtree(tmp_path / "run")
+    list(run)
+    assert difference(tmp_path / "run", whole) == ""
+
+
+# Interrupted inside a step.
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+    """The next call of it is done, then the user's interrupt arrives."""
+    real = getattr(owner, name)
+
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        real(*arguments, **named)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+PLACES = {
+    "the draw": (batches.Draws, "draw"),
+    "the forward pass": (losses, "predict"),
+    "the optimiser": (torch.optim.AdamW, "step"),
+    "the record": (ti.StepRecord, "of"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("done", [0, 2])
+def test_an_interrupt_leaves_the_run_saved_and_as_it_was_before_the_step(
+    small: ti.Model, whole: ti.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], done: int
+) -> None:
+    run = train(small, tmp_path, steps=4, save_every=100)
+    for _ in range(done):
+        next(run)
+    before = run.state()
+    interrupt_once(monkeypatch, *place)
+    with pytest.raises(KeyboardInterrupt):
+        next(run)
+    assert_same_state(run.state(), before)
+    assert without_seconds(run.records) == without_seconds(whole.records[:done])
+    assert {len(history) for history in run.history.values()} == {done}
+    assert difference(tmp_path, whole, done) == ""
+    assert_same_state(train(small, tmp_path, steps=4).state(), before)
+    list(run)
+    assert_equal(run, whole)
+    assert difference(tmp_path, whole) == ""
+
+
+@contextmanager
+def interrupt_at_line(number: int) -> Iterator[None]:
+    """Raise at the `number`-th line that the package runs; no interrupt if it runs fewer."""
+    count, home = 0, str(ROOT / "ti_nb")
+
+    def watch(frame: types.FrameType, event: str, _: Any) -> Callable | None:
+        nonlocal count
+        if not frame.f_code.co_filename.startswith(home):
+            return None
+        if event == "line":
+            count += 1
+            if count == number:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def test_an_interrupt_at_any_line_of_a_step_or_its_save_spoils_nothing(
+    small: ti.Model, whole: ti.Run, tmp_path: Path
+) -> None:
+    """Every seventh line, so that all seven steps of the way are hit by some run of it; one run takes all interrupts."""
+    run = train(small, tmp_path, steps=4)
+    next(run)
+    interrupts = []
+    number = 1
+    while not run.finished:
+        done = len(run.records)
+        try:
+            with interrupt_at_line(number):
+                next(run)
+        except KeyboardInterrupt:
+            interrupts.append(len(run.records) - done)
+            assert {len(history) for history in run.history.values()} == {len(run.records)}
+            assert difference(tmp_path, whole, len(run.records)) == "", number
+            number += 7
+        else:
+            number = len(run.records) + 1
+    assert len(interrupts) > 20
+    assert set(interrupts) == {0, 1}
+    assert_equal(run, whole)
+    assert difference(tmp_path, whole) == ""
+
+
+def test_an_interrupt_saves_each_of_the_runs_that_go_together(
+    small: ti.Model, photos: ti.ConceptImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = ti.train_seeds(small, photos, word="<new>", init="animal", steps=4, batch=2, seeds=2, out=tmp_path)
+    steps = ti.together(runs)
+    next(steps)
+    interrupt_once(monkeypatch, torch.optim.AdamW, "step")
+    with pytest.raises(KeyboardInterrupt):
+        next(steps)
+    assert [len(ti.read_run(tmp_path / f"seed-{seed}").records) for seed in range(2)] == [1, 1]
+
+
+# What is refused, and what is not.
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (dict(word="<old>"), r"word '<new>' there, '<old>' asked"),
+        (dict(seed=1), r"seed 0 there, 1 asked"),
+        (dict(ema=0.5, batch=3), r"batch 2 there, 3 asked; ema 0\.9 there, 0\.5 asked"),
+        (dict(timesteps=(0.5, 1)), r"timesteps \[0\.0, 1\.0\] there, \[0\.5, 1\] asked"),
+        (dict(init="bus"), "another initializer"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_left_alone(
+    small: ti.Model, whole: ti.Run, tmp_path: Path, changes: dict, reason: str
+) -> None:
+    next(train(small, tmp_path, steps=4))
+    with pytest.raises(ValueError, match=rf"holds another run \({reason}\): give another folder"):
+        train(small, tmp_path, steps=4, **changes)
+    assert difference(tmp_path, whole, 1) == ""
+
+
+def test_other_pictures_captions_or_masks_are_refused(
+    small: ti.Model, photos: ti.ConceptImages, tmp_path: Path
+) -> None:
+    how = dict(word="<new>", init="animal", steps=2, batch=1, out=tmp_path)
+    list(ti.train(small, photos, **how))
+    grey = tuple(image.convert("L") for image in photos.images)
+    for other in (
+        ti.example_images("bus"),
+        replace(photos, flip=True),
+        replace(photos, captions=("a {}",) * len(photos)),
+        replace(photos, masks=grey),
+    ):
+        with pytest.raises(ValueError, match="other pictures, captions or masks"):
+            ti.train(small, other, **how)
+    assert ti.train(small, replace(photos, names=("x",) * len(photos)), **how).finished
+
+
+def test_latents_that_another_device_rounds_otherwise_are_the_same_run(
+    small: ti.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next(train(small, tmp_path, steps=4))
+    real = batches.cache_latents
+    monkeypatch.setattr(batches, "cache_latents", lambda *a: tuple(part * (1 + 1e-7) for part in real(*a)))
+    assert len(train(small, tmp_path, steps=4).records) == 1
+
+
+def test_never_resume_refuses_a_used_folder_and_takes_a_new_one(small: ti.Model, tmp_path: Path) -> None:
+    next(train(small, tmp_path / "run", steps=4, resume="never"))
+    with pytest.raises(FileExistsError, match="holds a run: give another folder"):
+        train(small, tmp_path / "run", steps=4, resume="never")
+    with pytest.raises(ValueError, match="write 'auto' or 'never'"):
+        train(small, tmp_path / "run", steps=4, resume="yes")
+    with pytest.raises(ValueError, match="save_every is 0"):
+        train(small, tmp_path / "run", steps=4, save_every=0)
+
+
+def test_more_steps_go_on_and_equal_the_longer_run(small: ti.Model, tmp_path: Path) -> None:
+    long = train(small, steps=6, decay="constant", watch=0)
+    list(long)
+    list(train(small, tmp_path, steps=3, decay="constant", watch=0))
+    run = train(small, tmp_path, steps=6, decay="constant", watch=0)
+    assert [record.step for record in run] == [4, 5, 6]
+    assert_equal_but_for = [replace(record, steps=6) for record in without_seconds(run.records)]
+    assert assert_equal_but_for == without_seconds(long.records)
+    assert_same_state(run.state(), long.state())
+    assert torch.equal(torch.stack(run.history["clip_l"]), torch.stack(long.history["clip_l"]))
+
+
+def test_a_finished_run_resumes_finished(small: ti.Model, whole: ti.Run, tmp_path: Path) -> None:
+    list(train(small, tmp_path, steps=4))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    run = train(small, tmp_path, steps=4)
+    assert run.finished
+    assert list(run) == []
+    assert_equal(run, whole)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_went_flat_resumes_stopped(small: ti.Model, tmp_path: Path) -> None:
+    how = dict(steps=40, watch=1, stop="flat", rate=1e-6)
+    steps = len(list(train(small, tmp_path, **how)))
+    assert 12 <= steps < 40
+    run = train(small, tmp_path, **how)
+    assert run.finished
+    assert len(run.records) == steps
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def without_facts(path: Path) -> None:
+    save_file({"rows.clip_l": torch.zeros(2, 8)}, path)
+
+
+def without_column(path: Path) -> None:
+    rows = [line.rsplit(",", 3)[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(rows).ljust(path.stat().st_size))
+
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "empty state": (STATE, lambda path: path.write_bytes(b"")),
+    "state cut short": (STATE, cut),
+    "zeros for a state": (STATE, lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "text for a state": (STATE, lambda path: path.write_text("hello " * 100)),
+    "state without facts": (STATE, without_facts),
+    "no vectors": (VECTORS, lambda path: path.unlink()),
+    "vectors cut short": (VECTORS, cut),
+    "no records": (RECORDS, lambda path: path.unlink()),
+    "records cut short": (RECORDS, cut),
+    "records without a column": (RECORDS, without_column),
+    "records of words": (RECORDS, lambda path: path.write_text(path.read_text().replace("0.", "o."))),
+    "records of bytes": (RECORDS, lambda path: path.write_bytes(b"\xff" * path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_run_is_said_to_be_and_left_alone(
+    small: ti.Model, tmp_path: Path, name: str, damage: Callable[[Path], object]
+) -> None:
+    list(train(small, tmp_path, steps=2))
+    damage(tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for read in (lambda: ti.read_run(tmp_path), lambda: train(small, tmp_path, steps=2)):
+        with pytest.raises(ValueError, match="can't be read .*: give another folder"):
+            read()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no run: it has no state\.safetensors"):
+        ti.read_run(tmp_path)
+
+
+# What the files hold.
+
+
+def test_the_files_are_what_they_claim(model: ti.Model, photos: ti.ConceptImages, tmp_path: Path) -> None:
+    how = dict(word="<new>", init="animal", vectors=2, steps=5, batch=2, watch=2, ema=0.9, save_every=2)
+    run = ti.train(model, photos, out=tmp_path, **how)
+    list(run)
+    assert {path.name for path in tmp_path.iterdir()} - {"tensorboard"} == {STATE, VECTORS, RECORDS, WORD}
+    assert (tmp_path / STATE).stat().st_size < 1_000_000
+
+    kinds = get_type_hints(ti.StepRecord)
+    with open(tmp_path / RECORDS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, record in zip(rows, run.records, strict=True):
+        assert row.keys() == kinds.keys()
+        for name, kind in kinds.items():
+            value = getattr(record, name)
+            assert row[name] == "" if value is None else (kind if kind in (int, str) else float)(row[name]) == value
+
+    vectors = np.fromfile(tmp_path / VECTORS, dtype="<f4").reshape(5, 2, model.encoders[0].width)
+    assert np.array_equal(vectors, torch.stack(run.history["clip_l"]).numpy())
+
+    word, concept = ti.load(tmp_path / WORD), run.concept()
+    assert (word.word, word.facts) == (concept.word, concept.facts)
+    assert torch.equal(word.vectors["clip_l"], concept.vectors["clip_l"])
+
+    saved = ti.read_run(tmp_path)
+    assert saved.records == run.records
+    assert saved.settings == json.loads(json.dumps(vars(run.settings)))
+    for step in range(1, 6):
+        assert torch.equal(saved.concept(step).vectors["clip_l"], run.concept(step).vectors["clip_l"])
+    with pytest.raises(ValueError, match="give 1 to 5"):
+        saved.concept(6)
+
+
+def test_the_state_stays_small_with_many_steps(small: ti.Model, tmp_path: Path) -> None:
+    run = train(small, tmp_path, steps=12, watch=0)
+    next(run)
+    first = (tmp_path / STATE).stat().st_size
+    list(run)
+    assert abs((tmp_path / STATE).stat().st_size - first) < 100
+
+
+def test_notes_and_what_is_not_finite_are_read_again_equal(small: ti.Model, tmp_path: Path) -> None:
+    run = train(small, tmp_path, steps=3, watch=0)
+    next(run)
+    run._learner.note('a note, with "quotes", commas; and an é')
+    next(run)
+    run.records[-1] = replace(run.records[-1], loss=float("inf"))
+    run.folder.saved, run.folder._ends = 0, {VECTORS: 0, RECORDS: 0}
+    run.save()
+    assert ti.read_run(tmp_path).records == run.records
+    assert 'with "quotes"' in run.records[1].note
+
+
+def test_scalars_go_to_tensorboard_if_it_is_there(small: ti.Model, whole: ti.Run, tmp_path: Path) -> None:
+    next(train(small, tmp_path, steps=4))
+    list(train(small, tmp_path, steps=4))
+    if importlib.util.find_spec("tensorboard") is None:
+        assert not (tmp_path / "tensorboard").exists()
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx([r.loss for r in whole.records])
+
+
+def test_each_step_goes_to_tensorboard_once(
+    small: ti.Model, whole: ti.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a stand-in for its writer, as it need not be installed."""
+    written, purged = [], []
+
+    class SummaryWriter:
+        def __init__(self, log_dir: str, purge_step: int) -> None:
+            assert log_dir == str(tmp_path / "tensorboard")
+            purged.append(purge_step)
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def flush(self) -> None:
+            pass
+
+    stand_in = types.ModuleType("torch.utils.tensorboard")
+    stand_in.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    real = importlib.util.find_spec
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    monkeypatch.setattr(
+        checkpoints.importlib.util, "find_spec", lambda name, *a: name == "tensorboard" or real(name, *a)
+    )
+    first = train(small, tmp_path, steps=4, save_every=2)
+    next(first), next(first)
+    second = train(small, tmp_path, steps=4, save_every=2)
+    list(second)
+    assert purged == [1, 3]
+    for name in ("loss", "rate", "norm", "gain"):
+        values = [(getattr(r, name), r.step) for r in whole.records if getattr(r, name) is not None]
+        assert [(value, step) for said, value, step in written if said == name] == values
+
+
+def test_only_the_main_process_writes(small: ti.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import PartialState
+
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    list(train(small, tmp_path, steps=2))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    folder = RunFolder(tmp_path, save_every=3)
+    assert [step for step in range(1, 8) if folder.is_due(step)] == [3, 6]

@@ -1,0 +1,393 @@
+"""Running out of memory, numbers that are not finite, old cards; side by side; masks, captions, negative words, signals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ti_nb as ti
+from ti_nb import memory, models
+from ti_nb.batches import Draws, mask_weights
+from ti_nb.losses import word_loss
+from ti_nb.signals import Watch
+
+from .families import pipeline
+
+
+@pytest.fixture(scope="module")
+def small() -> ti.Model:
+    """Random weights suffice where only arithmetic is tested, and are faster."""
+    return ti.from_pipeline(pipeline("sd1"))
+
+
+def start(model: ti.Model, photos: ti.ConceptImages, **changes: Any) -> ti.Run:
+    return ti.train(model, photos, **{"word": "<new>", "init": "animal", "steps": 4, "batch": 4, "watch": 0, **changes})
+
+
+def vectors(run: ti.Run) -> torch.Tensor:
+    return run.concept().vectors["clip_l"]
+
+
+# Memory
+
+
+def test_a_batch_in_parts_is_the_batch_whole(small: ti.Model, photos: ti.ConceptImages) -> None:
+    whole, parts = start(small, photos), start(small, photos)
+    parts.plan = replace(parts.plan, micro=1)
+    list(whole), list(parts)
+    torch.testing.assert_close(vectors(parts), vectors(whole), atol=2e-4, rtol=0)
+    assert [r.loss for r in parts.records] == pytest.approx([r.loss for r in whole.records], rel=1e-3)
+
+
+def test_out_of_memory_halves_what_goes_at_once_then_recomputes(
+    small: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that holds one picture's activations, and those only if they are recomputed."""
+    run, forward, seen = start(small, photos, steps=2), small.unet.forward, []
+
+    def small_device(sample: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append((len(sample), small.unet.is_gradient_checkpointing))
+        if len(sample) > 1 or not small.unet.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return forward(sample, *rest, **more)
+
+    monkeypatch.setattr(small.unet, "forward", small_device)
+    records = list(run)
+    assert seen[:3] == [(4, False), (2, False), (1, False)] and set(seen[3:]) == {(1, True)}
+    assert "out of memory: now 1 pictures at once, activations recomputed" in records[0].note
+    assert records[1].note == "" and run.plan.checkpointing
+    monkeypatch.undo()
+    easy = start(small, photos, steps=2)
+    list(easy)
+    assert not small.unet.is_gradient_checkpointing
+    torch.testing.assert_close(vectors(run), vectors(easy), atol=2e-4, rtol=0)
+
+
+def test_a_device_too_small_for_one_picture_says_so(
+    small: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run = start(small, photos)
+    monkeypatch.setattr(small.unet, "forward", full)
+    with pytest.raises(RuntimeError, match=r"out of memory with one picture at once .* free some of it"):
+        next(run)
+    monkeypatch.undo()
+    assert len(list(run)) == 4 and not small.unet.is_gradient_checkpointing
+
+
+def test_the_plan_fits_what_is_free(small: ti.Model) -> None:
+    settings = ti.TrainSettings(batch=8)
+    one = memory.activation_bytes(small, checkpointing=False)
+    plans = [memory.plan_memory(small, settings, free=int(n * one / memory.ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
+    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // memory.activation_bytes(small, True) - 1)]
+    assert [p.checkpointing for p in plans] == [False, False, False, False, True]
+    assert all(p.activations <= p.free * memory.ROOM for p in plans[:4])
+    assert "8 pictures at once" in str(plans[0]) and "MiB" in str(plans[0])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_plans_activations_are_what_autograd_keeps(small: ti.Model, checkpointing: bool) -> None:
+    """Counted on a copy without storage; here on the real network."""
+    kept: dict[int, torch.Tensor] = {}
+    frozen = {p.untyped_storage()._cdata for p in small.unet.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage()._cdata not in frozen:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    if checkpointing:
+        small.unet.enable_gradient_checkpointing()
+    states = torch.zeros(1, 77, small.unet.config.cross_attention_dim, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        small.unet(torch.zeros(1, 4, 8, 8), torch.tensor([5]), states)
+    small.unet.disable_gradient_checkpointing()
+    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert memory.activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
+
+
+# Numbers that are not finite
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_skipped_and_the_rate_lowered(
+    small: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    run = start(small, photos, steps=6)
+    next(run), next(run)
+    before, rate = vectors(run), run.settings.rate_at(2, small.encoders[0].spread)
+    real = ti.training.word_loss
+
+    def bad(*args: Any, **more: Any) -> torch.Tensor:
+        loss = real(*args, **more)
+        return loss * float("nan") if where == "loss" else loss + 0 * torch.sqrt(0 * loss)  # 0 forwards, nan backwards
+
+    monkeypatch.setattr(ti.training, "word_loss", bad)
+    record = next(run)
+    assert torch.equal(vectors(run), before)
+    assert "not finite: step skipped, rate now" in record.note
+    monkeypatch.undo()
+    assert next(run).rate == pytest.approx(run.settings.rate_at(3, small.encoders[0].spread) / 2)
+    assert rate > 0 and all(r.note == "" for r in list(run)) and not torch.equal(vectors(run), before)
+
+
+def test_a_run_that_never_becomes_finite_gives_up_and_keeps_the_word(
+    small: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start(small, photos, steps=50)
+    next(run)
+    before, real = vectors(run), ti.training.word_loss
+    monkeypatch.setattr(ti.training, "word_loss", lambda *a, **k: real(*a, **k) * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"9 steps in a row .* lower the rate"):
+        list(run)
+    assert torch.equal(vectors(run), before) and len(run.records) == 9
+
+
+# Old cards
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_precision_is_what_the_card_computes_in(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """A T4 is 7.5: it can hold bfloat16, and computes in it many times slower."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert models.default_dtype("cuda:0") == dtype
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_cpu_with_matrix_tiles_takes_bfloat16(monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
+    monkeypatch.setattr(models, "_has_matrix_tiles", lambda: tiles)
+    assert models.default_dtype("cpu") == (torch.bfloat16 if tiles else torch.float32)
+
+
+def test_float16_weights_learn_what_float32_weights_do(photos: ti.ConceptImages) -> None:
+    """As on a T4: gradients would vanish without the scaled loss; the vectors themselves stay float32."""
+    half, full = (ti.load_model("tiny", dtype=d) for d in (torch.float16, torch.float32))
+    one, other = start(half, photos, steps=3), start(full, photos, steps=3)
+    list(one), list(other)
+    assert one._learner.loss_scale > 1 and other._learner.loss_scale == 1
+    assert vectors(one).dtype == torch.float32
+    moved = [vectors(run) - run.start.vectors["clip_l"] for run in (one, other)]
+    assert torch.cosine_similarity(moved[0].flatten(), moved[1].flatten(), dim=0) > 0.95
+
+
+def test_a_loss_scale_that_overflows_is_halved_not_the_rate(photos: ti.ConceptImages) -> None:
+    run = start(ti.load_model("tiny", dtype=torch.float16), photos, steps=40)
+    run._learner.loss_scale = 2.0**40
+    records = list(run)
+    assert "float16 gradients overflowed" in records[0].note and "rate now" not in records[0].note
+
+
+# Side by side
+
+
+def test_runs_together_end_where_each_alone_ends(small: ti.Model, photos: ti.ConceptImages) -> None:
+    """Two seeds of one thing, and another thing with two vectors, through the UNet at once."""
+    other = ti.example_images("bus")
+
+    def runs() -> list[ti.Run]:
+        seeds = ti.train_seeds(small, photos, seeds=2, word="<new>", init="animal", steps=4, batch=4, watch=0)
+        return [*seeds, start(small, other, word="<bus>", init="vehicle", vectors=2, steps=3, batch=2)]
+
+    beside, alone = runs(), runs()
+    turns = [len(records) for records in ti.together(beside)]
+    assert turns == [3, 3, 3, 2]
+    for one in alone:
+        list(one)
+    for a, b in zip(beside, alone):
+        assert [r.loss for r in a.records] == pytest.approx([r.loss for r in b.records], rel=1e-3)
+        torch.testing.assert_close(vectors(a), vectors(b), atol=3e-4, rtol=0)
+    assert not torch.equal(vectors(beside[0]), vectors(beside[1]))
+
+
+def test_runs_of_two_models_cannot_go_together(model: ti.Model, photos: ti.ConceptImages) -> None:
+    other = ti.load_model("tiny", dtype=torch.float32)
+    with pytest.raises(ValueError, match="same loaded model"):
+        next(ti.together([start(model, photos), start(other, photos)]))
+
+
+# Masks, captions, negative words
+
+
+def test_masked_parts_count_less(photos: ti.ConceptImages) -> None:
+    masks = torch.zeros(1, 1, 2, 2)
+    masks[..., 0, :] = 1
+    weights = mask_weights(masks, unmasked=0.25)
+    assert torch.allclose(weights, torch.tensor([[[[1.6, 1.6], [0.4, 0.4]]]]))
+    assert mask_weights(None, 0.25) is None
+
+
+def test_the_loss_with_a_mask_is_the_loss_inside_it(small: ti.Model, photos: ti.ConceptImages) -> None:
+    from PIL import Image
+
+    left = [Image.new("L", image.size, 0) for image in photos.images]
+    for mask in left:
+        mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    masked = replace(photos, masks=tuple(left))
+    draws = Draws(small, masked, ti.TrainSettings(unmasked=0.0), {"<new>": 1}, 0)
+    batch, rows = draws.draw(), ti.initial_concept(small, "<new>", "animal").vectors
+    with torch.no_grad():
+        ours = word_loss(small, rows, batch)
+        noisy = small.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+        from ti_nb.inject import condition
+        from ti_nb.losses import predict, target_of
+
+        error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target_of(small, batch)
+    torch.testing.assert_close(ours, error[..., :4].square().mean(dim=(1, 2, 3)))
+
+
+def test_captions_are_said_instead_of_templates(small: ti.Model, photos: ti.ConceptImages) -> None:
+    captioned = replace(photos, captions=("a {} in the snow", "", "red, a {}, night, beach", "a {}", "a {}"))
+    draws = Draws(small, captioned, ti.TrainSettings(), {"<new>": 1}, 0)
+    assert draws._prompts[0] == ["a <new> in the snow"] and draws._prompts[3] == ["a <new>"]
+    assert len(draws._prompts[1]) == len(ti.OBJECT_TEMPLATES)
+    with pytest.raises(ValueError, match=r"has no '\{\}' where the word goes: 'a cat'"):
+        replace(photos, captions=("a cat", "", "", "", ""))
+    with pytest.raises(ValueError, match="2 captions for 5 pictures"):
+        replace(photos, captions=("a {}", "a {}"))
+
+
+def test_parts_of_captions_are_shuffled_and_left_out_but_never_the_word() -> None:
+    from ti_nb.prompts import vary_caption
+
+    draw = torch.Generator().manual_seed(0)
+    many = [vary_caption("a <w>, red, night, snow", True, 0.5, "<w>", draw) for _ in range(400)]
+    assert all("a <w>" in m for m in many)
+    shares = [sum(part in m for m in many) / 400 for part in ("red", "night", "snow")]
+    assert shares == pytest.approx([0.5] * 3, abs=0.1)
+    assert len({m for m in many if m.count(",") == 3}) > 10
+    assert vary_caption("a <w>, red", False, 0.0, "<w>", draw) == "a <w>, red"
+
+
+def test_a_negative_word_is_learned_along_and_used_in_the_negative_prompt(
+    small: ti.Model, photos: ti.ConceptImages
+) -> None:
+    run = start(small, photos, negative=2, norm="free", steps=3)
+    first = run.negative()
+    list(run)
+    assert first.word == "<not-new>" and len(first) == 2
+    assert not torch.equal(run.negative().vectors["clip_l"], first.vectors["clip_l"])
+    words = [run.concept(), run.negative()]
+    with_it = ti.sample(small, "a {word}", words, seeds=1, steps=2, negative="<not-new>", progress=False)
+    without = ti.sample(small, "a {word}", words, seeds=1, steps=2, progress=False)
+    assert with_it[0].image.tobytes() != without[0].image.tobytes()
+    with pytest.raises(ValueError, match="no negative word"):
+        start(small, photos).negative()
+
+
+def test_guided_loss_is_the_guided_prediction(small: ti.Model, photos: ti.ConceptImages) -> None:
+    """With guidance 1 only the prompt's prediction is left; with 0 only the negative one's."""
+    draws = Draws(small, photos, ti.TrainSettings(negative=1), {"<new>": 1, "<not-new>": 1}, 0)
+    batch = draws.draw()
+    rows = {"clip_l": small.encoders[0].table[[100, 200]]}
+    assert batch.negative_ids is not None
+    with torch.no_grad():
+        plain = word_loss(small, rows, replace(batch, negative_ids=None))
+        torch.testing.assert_close(word_loss(small, rows, batch, guidance=1.0), plain)
+        swapped = replace(batch, ids=batch.negative_ids, negative_ids=None)
+        torch.testing.assert_close(word_loss(small, rows, batch, guidance=0.0), word_loss(small, rows, swapped))
+
+
+# Starts
+
+
+def test_random_and_cross_initialization(model: ti.Model) -> None:
+    encoder = model.encoders[0]
+    random = ti.initial_concept(model, "<x>", None, 500).vectors["clip_l"]
+    torch.testing.assert_close(random.std(0).mean(), encoder.table.std(0).mean(), rtol=0.05, atol=0)
+    states = ti.encode(model, ["hot dog"]).states[0]
+    crossed = ti.initial_concept(model, "<x>", "hot dog", source="output").vectors["clip_l"]
+    torch.testing.assert_close(crossed, states[1:3])
+
+
+# Signals
+
+
+def test_gain_is_the_loss_with_the_initializer_minus_that_with_the_word(
+    model: ti.Model, photos: ti.ConceptImages
+) -> None:
+    run = start(model, photos, steps=20, watch=10)
+    records = list(run)
+    assert [r.step for r in records if r.gain is not None] == [10, 20]
+    held = run._draws.fixed(8)
+    with torch.no_grad():
+        before = word_loss(model, run.start.vectors, held).mean()
+        after = word_loss(model, run.concept().vectors, held).mean()
+    assert records[-1].gain == pytest.approx(float(before - after), abs=1e-4)
+    assert records[-1].gain > 0 and records[-1].gain_empty > 0
+    best = max((r for r in records if r.gain is not None), key=lambda r: r.gain)
+    assert torch.equal(run.best().vectors["clip_l"], run.concept(best.step).vectors["clip_l"])
+    norms = model.encoders[0].table.norm(dim=-1)
+    assert records[-1].percentile == pytest.approx(float((norms < records[-1].norm).float().mean()))
+
+
+def test_history_has_every_steps_word(small: ti.Model, photos: ti.ConceptImages) -> None:
+    run = start(small, photos, steps=3)
+    seen = [vectors(run)] + [vectors(run) for _ in run]
+    assert all(torch.equal(run.concept(step).vectors["clip_l"], v) for step, v in enumerate(seen))
+    with pytest.raises(ValueError, match="3 steps have been done"):
+        run.concept(4)
+
+
+def test_a_word_that_has_not_moved_is_warned_of(small: ti.Model, photos: ti.ConceptImages) -> None:
+    stuck = list(start(small, photos, rate=1e-6, steps=6, watch=3))
+    assert "has not moved from 'animal' in 6 steps: raise the rate" in stuck[-1].warning
+    fine = list(start(small, photos, steps=6, watch=3))
+    assert "has not moved" not in fine[-1].warning
+
+
+def test_a_word_that_drowns_the_prompt_is_warned_of(model: ti.Model, photos: ti.ConceptImages) -> None:
+    run = start(model, photos, steps=4, watch=4)
+    list(run)
+    watch = run._watch
+    assert watch is not None
+    same = watch.measure(run.records[0], run.start.vectors)
+    assert same.kept == pytest.approx(1, abs=1e-5) and same.gain == pytest.approx(0, abs=1e-6)
+    huge = {"clip_l": 40 * torch.randn_like(run.start.vectors["clip_l"])}
+    drowned = watch.measure(run.records[0], huge)
+    assert drowned.kept < 0.5 and "drowns the rest of the prompt" in drowned.warning
+
+
+def test_a_run_stops_when_the_gain_is_flat(small: ti.Model, photos: ti.ConceptImages) -> None:
+    rising = [0.1 * i for i in range(12)]
+    assert not Watch.is_flat(rising) and not Watch.is_flat([0.0, 1.0, 1.0, 1.0])
+    assert Watch.is_flat([*rising[:6], *[0.6, 0.61, 0.6, 0.6, 0.59, 0.6]])
+    run = start(small, photos, steps=200, watch=1, stop="flat", rate=1e-3, decay="constant", batch=1)
+    stopped = len(list(run))
+    assert run.finished and (stopped < 200) == Watch.is_flat([r.gain for r in run.records])
+
+
+def test_running_mean_lags_behind_the_vectors(small: ti.Model, photos: ti.ConceptImages) -> None:
+    mean, plain = start(small, photos, ema=0.9), start(small, photos)
+    list(mean), list(plain)
+    torch.testing.assert_close(mean._learner.rows["clip_l"], plain._learner.rows["clip_l"])
+    begun = plain.start.vectors["clip_l"]
+    assert 0 < float((vectors(mean) - begun).norm()) < float((vectors(plain) - begun).norm())
+
+
+def test_two_processes_learn_what_one_does(photos: ti.ConceptImages, tmp_path: Path) -> None:
+    """As `accelerate launch` starts them; each process takes its share of the same batches."""
+    script = Path(__file__).parent / "two_processes.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    words = [ti.load(tmp_path / f"{rank}.safetensors").vectors["clip_l"] for rank in (0, 1)]
+    assert torch.equal(words[0], words[1])
+    run = start(ti.from_pipeline(pipeline("sd1")), photos)
+    run.plan = replace(run.plan, micro=2)
+    list(run)
+    torch.testing.assert_close(words[0], vectors(run), atol=2e-4, rtol=0)
+    assert len(ti.read_run(tmp_path / "run").records) == 4
