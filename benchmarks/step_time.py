@@ -90,7 +90,7 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 
 
 def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_dtype: torch.dtype) -> Any:
-    """A network as a diffusers pipeline: UNet and VAE in `dtype`, text encoders in `text_dtype`; `tiny` has its weights."""
+    """A network as a diffusers pipeline: UNet and VAE in `dtype`, text encoders in `text_dtype`."""
     import diffusers
     from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -126,7 +126,7 @@ def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_d
 
 @torch.no_grad()
 def _random_weights(make: Callable[[], torch.nn.Module], device: str, dtype: torch.dtype) -> Any:
-    """What `make` makes, in `dtype` from the start: uniform weights that keep activations in range, norms that do nothing."""
+    """What `make` makes, in `dtype` from the start: uniform weights that keep activations in range."""
     with torch.device("meta"):
         net = make()
     torch.nn.Module.to(net, dtype)  # diffusers' own warns of parts to keep in float32, of which there are none
@@ -155,7 +155,7 @@ class Flags:
 
 
 def flags_of(network: str, side: str, device: str, pictures: int) -> Flags:
-    """The flags of a side, for so many pictures a step (4 in the READMEs). SDXL's README asks for bf16, SD's for none."""
+    """The flags of a side, for so many pictures a step (4 in the READMEs); SDXL's README asks for bf16."""
     half = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}[default_dtype(device)]
     if side == "best":
         return Flags(half, pictures, 1, tf32=True)
@@ -163,7 +163,7 @@ def flags_of(network: str, side: str, device: str, pictures: int) -> Flags:
 
 
 class Pictures(torch.utils.data.Dataset):
-    """The script's data: a picture is opened, resized and maybe mirrored, and a template tokenised, when it is asked for."""
+    """The script's data: pictures opened, resized and maybe mirrored, templates tokenised, when asked for."""
 
     def __init__(self, tokenizers: list[Any], placeholder: int, size: int) -> None:
         self.paths = sorted((EXAMPLES / THING / "pictures").iterdir())
@@ -327,9 +327,14 @@ class Measured:
         """Pictures a step."""
         return self.batch * self.accumulation
 
+    @property
+    def number(self) -> str:
+        """The kind of number it computes in."""
+        return self.precision.split()[0]
+
 
 def measure(network: str, side: str, device: str, size: int, steps: int, pictures: int) -> Measured:
-    """One side of one network, in this process: a step to warm up, in which operations are counted, then `steps`."""
+    """One side of one network, in this process: a step in which operations are counted, then `steps` that are timed."""
     if side.startswith("ours"):
         return _measure_ours(network, side, device, size, steps, pictures)
     return _measure_rival(network, side, device, size, steps, pictures)
@@ -374,7 +379,7 @@ def _measure_rival(network: str, side: str, device: str, size: int, steps: int, 
     seconds, flops = _timed(rival.step, steps, device)
     used, state = peak_memory(device), rival.state_bytes()
     peak = max(peak, matmul_peak(device, dtype))
-    name = "float32" if flags.precision == "no" else f"{flags.precision} mixed"
+    name = str(dtype).removeprefix("torch.") + ("" if flags.precision == "no" else " mixed")
     return Measured(name, flags.batch, flags.accumulation, seconds, flops, peak, used, state, before, note)
 
 
@@ -399,7 +404,7 @@ def _fits(network: str, pipeline: Any, flags: Flags) -> int:
 
 
 def _timed(step: Callable[[], Any], steps: int, device: str) -> tuple[list[float], int]:
-    """Seconds of each of `steps` steps after one to warm up, and the operations counted in that one."""
+    """Seconds of each of `steps` steps, and the operations counted in one before; a GPU has two more to warm up."""
     aten = torch.ops.aten
     unknown = {  # torch counts attention on a GPU only
         aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *a, out_shape=None, **kw: sdpa_flop_count(
@@ -410,6 +415,8 @@ def _timed(step: Callable[[], Any], steps: int, device: str) -> tuple[list[float
         ),
     }
     with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
+        step()
+    for _ in range(2 if device.startswith("cuda") else 0):
         step()
     seconds = []
     for _ in tqdm(range(steps), desc="steps", leave=False, position=1):
@@ -476,7 +483,10 @@ def compare(network: str, options: argparse.Namespace) -> dict[str, Any]:
         if turn and "failed" in rows[side]:
             continue
         found = in_a_process(network, side, options, size, steps)
-        rows[side] = _joined(rows[side], found) if turn and "failed" not in found else found
+        if not turn:
+            rows[side] = found
+        elif "failed" not in found:
+            rows[side] = _joined(rows[side], found)
     return {"network": network, "size": size, "rounds": rounds, "steps": steps, **_facts(options.device), "rows": rows}
 
 
@@ -507,6 +517,8 @@ def table(found: dict[str, Any]) -> str:
     ]
     rows = {side: row if "failed" in row else Measured(**row) for side, row in found["rows"].items()}
     ours = rows.get("ours")
+    measured = [row for row in rows.values() if isinstance(row, Measured)]
+    peaks = {name: max(r.peak for r in measured if r.number == name) for name in {r.number for r in measured}}
     for side in (s for s in SIDES if s in rows):
         row = rows[side]
         if not isinstance(row, Measured):
@@ -516,10 +528,11 @@ def table(found: dict[str, Any]) -> str:
         over = ""
         if isinstance(ours, Measured):
             over = f"{step / row.pictures / (statistics.median(ours.seconds) / ours.pictures):.2f}"
+        share = row.flops / peaks[row.number] / step
         how = f"{row.batch} x {row.accumulation}" + (f" ({row.note})" if row.note else "")
         lines.append(
             f"| {SIDES[side]} | {row.precision} | {how} | {step:.3g} | {step / row.pictures:.3g} | {over} | "
-            f"{row.flops / row.pictures / 1e12:.3g} | {row.flops / row.peak / step:.0%} | {_bytes(row.memory)} | "
+            f"{row.flops / row.pictures / 1e12:.3g} | {share:.0%} | {_bytes(row.memory)} | "
             f"{_bytes(row.state)} |"
         )
     if isinstance(ours, Measured):
@@ -544,17 +557,18 @@ def write(results: dict[str, Any]) -> str:
 
 PREFACE = """# A step of ours and of diffusers' scripts
 
-`python -m benchmarks.step_time`. The same networks on the same device, each side in a process of its own, by turns. diffusers:
-a rewrite of the loops of its `textual_inversion.py` and `textual_inversion_sdxl.py`, with its data loading, without
-trackers, previews and saving; "its README" has the flags its READMEs give (SD: none, batch 1 x accumulation 4; SDXL: the same
-with half precision), "best flags" half precision where the device computes in it, TF32 and a batch of 4. Ours: `ti.train`
-as it comes, in the model's default precision.
+`python -m benchmarks.step_time`. The same networks on the same device, each side in a process of its own, by turns.
+diffusers: a rewrite of the loops of its `textual_inversion.py` and `textual_inversion_sdxl.py`, with its data loading,
+without trackers, previews and saving. "its README" has the flags its READMEs give (SD: none, batch 1 x accumulation 4;
+SDXL: the same with half precision); "best flags" half precision where the device computes in it, TF32 and a batch of 4.
+Ours: `ti.train` as it comes, in the model's default precision.
 
-Over ours: seconds a picture, over those of the first row. TFLOP: floating point operations of matrix products, convolutions
-and attention in forward and backward passes, counted while a step ran. Floor/measured: the time they would take at the rate
-of a large matrix product in the same precision on this device, over the time taken. Peak memory: on a GPU what was
-allocated, else the process's, weights included. Run state: what is written to go on with a run; ours the size of
-`state.safetensors`, diffusers' the bytes of the tensors that `accelerator.save_state` writes.
+Over ours: seconds a picture, over those of the first row. TFLOP: floating point operations of matrix products,
+convolutions and attention in forward and backward passes, counted while a step ran. Floor/measured: the time they
+would take at the rate of a large matrix product in the same precision on this device (the best seen in any row), over
+the time taken. Peak memory: on a GPU what was allocated, else the process's, weights included. Run state: what is
+written to go on with a run; ours the size of `state.safetensors`, diffusers' the bytes of the tensors that
+`accelerator.save_state` writes.
 
 """
 
@@ -576,6 +590,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         network, side = options.one
+        if network not in NETWORKS or side not in SIDES:
+            parser.error(f"--one: there are {', '.join(NETWORKS)}, and {', '.join(SIDES)}")
         try:
             found = asdict(
                 measure(network, side, options.device, options.size or 64, options.steps or 1, options.pictures)

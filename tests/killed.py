@@ -1,4 +1,4 @@
-"""Runs that die: `python tests/killed.py kill FOLDER` at random moments, `... point FOLDER` at each file operation of a save.
+"""Runs that die: `python -m tests.killed kill FOLDER` at random moments, `point FOLDER` at each file call of a save.
 
 Started as a process of its own, so that nothing but one thread is there to fork. Each line it prints is a JSON object.
 """
@@ -22,55 +22,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 import ti_nb as ti
-from ti_nb import checkpoints, files, memory
+from ti_nb import checkpoints, files, memory, signals
 from ti_nb.checkpoints import RunFolder
+
+from .families import tokenizer
 
 EVERYTHING = dict(vectors=2, negative=1, ema=0.9, decay="cosine", watch=5, warmup=3, batch=2)
 BETWEEN, DONE = "between saves", "done"
 STARTING = "before the first"
+LIGHTER = [(memory, "activation_bytes", lambda *_: 2**20), (signals, "COUNT", 2)]  # what else takes most of the time
 
 
-def smallest(*, xl: bool = False) -> ti.Model:
-    """A model of random weights that takes some milliseconds a step; with `xl` one of two text encoders, as SDXL."""
-    from diffusers import (
-        AutoencoderKL,
-        DDPMScheduler,
-        StableDiffusionPipeline,
-        StableDiffusionXLPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-    from ti_nb.models import TINY
-
+def smallest() -> ti.Model:
+    """A model of random weights with 8 numbers to a vector, which takes some milliseconds a step."""
     torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
-    shape = dict(intermediate_size=8, num_hidden_layers=2, num_attention_heads=2, vocab_size=len(tokenizer))
-    ends = dict(bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
-    text = CLIPTextModel(CLIPTextConfig(hidden_size=8, projection_dim=8, **shape, **ends))
-    sizes = dict(addition_embed_type="text_time", addition_time_embed_dim=2)
+    words = tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+    )
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8,),
         layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=8,
         down_block_types=("CrossAttnDownBlock2D",),
         up_block_types=("CrossAttnUpBlock2D",),
-        cross_attention_dim=20 if xl else 8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-        **(sizes | dict(projection_class_embeddings_input_dim=12 + 12) if xl else {}),
     )
-    scheduler = DDPMScheduler(clip_sample=False, steps_offset=1)
-    parts: dict[str, Any] = dict(text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-    parts["vae"] = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
-    if xl:
-        second = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=12, projection_dim=12, **shape, **ends))
-        parts |= dict(text_encoder_2=second, tokenizer_2=tokenizer)
-        return ti.from_pipeline(StableDiffusionXLPipeline(**parts, add_watermarker=False), name="smallest-xl")
-    unused = dict(safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-    return ti.from_pipeline(StableDiffusionPipeline(**parts, **unused), name="smallest")
+    pipeline = StableDiffusionPipeline(
+        unet=unet,
+        vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
+        scheduler=DDPMScheduler(steps_offset=1, clip_sample=False),
+        text_encoder=CLIPTextModel(text),
+        tokenizer=words,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return ti.from_pipeline(pipeline, name="smallest")
 
 
 def train(model: ti.Model, out: Path | None = None, **changes: Any) -> ti.Run:
@@ -293,7 +293,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    memory.activation_bytes = lambda *_: 2**20  # counted anew for each run, in more time than its steps take
+    for owner, name, value in LIGHTER:
+        setattr(owner, name, value)
     model = smallest()
     if options.how == "kill":
         for line in kill(model, options.folder, times=options.times, steps=options.steps, seed=options.seed):

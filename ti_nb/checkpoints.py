@@ -215,10 +215,15 @@ def _read_history(path: Path, steps: int, shapes: Mapping[str, Sequence[int]]) -
 def _read_records(path: Path, end: int) -> list[StepRecord]:
     kinds = get_type_hints(StepRecord)
     with open(path, "rb") as file:
-        text = file.read(end).decode()
+        text = file.read(end)
+    if len(text) != end:
+        raise ValueError(f"{path.name} is cut short")
+    header, *rows = csv.reader(text.decode().splitlines())
+    if header != COLUMNS:
+        raise ValueError(f"{path.name} has other columns")
     return [
-        StepRecord(**{name: _parse(value, kinds[name]) for name, value in row.items()})
-        for row in csv.DictReader(text.splitlines())
+        StepRecord(**{name: _parse(value, kinds[name]) for name, value in zip(COLUMNS, row, strict=True)})
+        for row in rows
     ]
 
 

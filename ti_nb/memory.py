@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.func import functional_call
 
 if TYPE_CHECKING:
     from .models import Model
@@ -73,25 +76,27 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
 def activation_bytes(model: Model, checkpointing: bool) -> int:
     """Bytes one picture's forward pass keeps for its backward pass: counted on a copy of the UNet without storage.
 
-    Measured by what autograd saves (each storage once, weights not), not by formula. Temporaries are not in it.
+    Measured by what autograd saves (each storage once, weights not), not by formula. Temporaries are not in it. Fake
+    tensors know their device, so attention takes the kernel it takes there; meta tensors would keep whole maps.
     """
-    from diffusers import UNet2DConditionModel
+    unet = model.unet
+    pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
+    attention: Any = type(next(iter(unet.attn_processors.values())))
+    return _count(json.dumps(dict(unet.config)), model.dtype, str(model.device), attention, pooled, checkpointing)
 
-    unet, dtype = model.unet, model.dtype
+
+@lru_cache(maxsize=64)
+def _count(config: str, dtype: torch.dtype, device: str, attention: Any, pooled: int, checkpointing: bool) -> int:
+    from diffusers import UNet2DConditionModel
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     with torch.device("meta"):
-        ghost = UNet2DConditionModel.from_config(unet.config).eval().requires_grad_(False)
-        torch.nn.Module.to(ghost, dtype)  # diffusers' own warns of parts to keep in float32, of which there are none
-        ghost.set_attn_processor(next(iter(unet.attn_processors.values())))
-        if checkpointing:
-            ghost.enable_gradient_checkpointing()
-        side, width = unet.config.sample_size, unet.config.cross_attention_dim
-        states = torch.zeros(1, 77, width, dtype=dtype, requires_grad=True)
-        more: dict[str, Any] = {}
-        if model.is_xl:
-            pooled = torch.zeros(1, model.encoders[-1].network.config.projection_dim, dtype=dtype)
-            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": torch.zeros(1, 6, dtype=dtype)}
-        kept: dict[int, torch.Tensor] = {}
-        frozen = {p.untyped_storage()._cdata for p in ghost.parameters()}
+        unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
+    unet.set_attn_processor(attention())
+    kept: dict[int, torch.Tensor] = {}
+    with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
+        weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
+        frozen = {p.untyped_storage()._cdata for p in weights.values()}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:
             storage = tensor.untyped_storage()._cdata
@@ -99,10 +104,16 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
                 kept[storage] = tensor
             return tensor
 
-        latents = torch.zeros(1, unet.config.in_channels, side, side, dtype=dtype)
+        side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
+        states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
+        more: dict[str, Any] = {}
+        if pooled:
+            sizes = torch.empty(1, 6, dtype=dtype)
+            more["added_cond_kwargs"] = {"text_embeds": torch.empty(1, pooled, dtype=dtype), "time_ids": sizes}
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            ghost(latents, torch.zeros(1, dtype=torch.long), states, **more)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+            functional_call(unet, weights, (latents, torch.zeros(1, dtype=torch.long), states), more)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def free_memory(device: torch.device) -> int | None:

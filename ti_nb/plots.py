@@ -28,22 +28,31 @@ class Picture(Figure):
 
 
 def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
-    """Loss a step, its running mean over `window` steps, and how far the vector has moved."""
-    figure = Picture(figsize=(8, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    """Three views of a run: the loss, which says little; the gain, which says whether it learns; the vector itself.
+
+    Args:
+        window: steps in the loss's running mean.
+    """
+    figure = Picture(figsize=(10, 2.8), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     steps = [r.step for r in records]
     losses = [r.loss for r in records]
     means = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
     left.plot(steps, losses, color=SOFT, linewidth=0.8, label="each step")
     left.plot(steps, means, color=ACCENT, linewidth=2, label=f"mean of {window}")
-    left.set(xlabel="step", ylabel="loss")
-    left.legend(frameon=False)
+    left.set(title="loss", xlabel="step")
+    watched = [r for r in records if r.gain is not None]
+    at = [0, *(r.step for r in watched)]
+    middle.axhline(0, color=SOFT, linewidth=0.8)
+    middle.plot(at, [0, *(r.gain for r in watched)], "o-", color=ACCENT, markersize=4, label="over the initializer")
+    middle.plot(at[1:], [r.gain_empty for r in watched], "s--", color=INK, markersize=3, label="over an empty prompt")
+    middle.set(title="gain", xlabel="step")
     right.plot(steps, [r.norm for r in records], color=INK, label="norm")
-    right.plot(steps, [r.cosine for r in records], color=ACCENT, label="cosine to start")
-    right.set(xlabel="step", ylim=(min(0, *(r.cosine for r in records)) if records else 0, None))
-    right.legend(frameon=False)
-    for axes in (left, right):
+    right.plot(steps, [r.cosine for r in records], "--", color=ACCENT, label="cosine to start")
+    right.set(title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) if records else 0, None))
+    for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
         if records:
             axes.set_xlim(0, records[-1].steps)
     return figure

@@ -22,7 +22,7 @@ class StepRecord:
         rate: learning rate used (of the first encoder).
         norm: mean length of the word's vectors after the step.
         cosine: of the mean vector with where it started.
-        seconds: this step took.
+        seconds: training time since the run began.
         gain: loss with the initializer minus loss with the word, same pictures, noise and timesteps each time. None
             between two measurements, as the four that follow.
         gain_empty: loss with an empty prompt minus loss with the word.

@@ -142,6 +142,7 @@ class Run:
 
     def _end(self, loss: float, seconds: float) -> StepRecord:
         step = len(self.records) + 1
+        seconds += self.records[-1].seconds if self.records else 0.0
         rate = self._learner.rate(step - 1)
         note = self._learner.step(step - 1, loss)
         if self._learner.bad > GIVE_UP:
