@@ -138,3 +138,17 @@ def test_saved_folders_load_as_what_they_are(tmp_path: Path, kind: str) -> None:
     model = ti.load_model(tmp_path, dtype=torch.float32)
     assert type(model.pipeline()).__name__ == kind
     assert model.is_xl == ("XL" in kind)
+
+
+def test_the_vae_waits_off_the_device_while_a_word_is_learned(
+    photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ti_nb.batches import cache_latents
+
+    model, moves = ti.from_pipeline(pipeline("sd1")), []
+    move = model.vae.to
+    monkeypatch.setattr(model.vae, "to", lambda where: (moves.append(str(where)), move(where))[1])
+    cache_latents(model, photos.pixels(model.resolution))
+    assert moves == [str(model.device), "cpu"]
+    model.pipeline()
+    assert moves[-1] == str(model.device)

@@ -131,9 +131,10 @@ def prompts_of_pictures(images: ConceptImages, settings: TrainSettings, word: st
 def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each picture's latents, scaled as the UNet expects: two (n, c, h, w), float32, CPU.
 
-    A VAE that overflows in float16, as SDXL's does (`force_upcast`), encodes in float32; the VAE is left as it was.
+    A VAE that overflows in float16, as SDXL's does (`force_upcast`), encodes in float32. Afterwards the VAE waits in the
+    machine's memory, off the GPU, until pictures are drawn.
     """
-    vae, dtype = model.vae, model.vae.dtype
+    vae, dtype = model.vae.to(model.device), model.vae.dtype
     if trap := dtype == torch.float16 and vae.config.force_upcast:
         vae.to(torch.float32)
     means, spreads = [], []
@@ -145,6 +146,7 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
     finally:
         if trap:
             vae.to(dtype)
+        vae.to("cpu")
     scale = float(vae.config.scaling_factor)
     mean, std = torch.cat(means) * scale, torch.cat(spreads) * scale
     if not bool(mean.isfinite().all()):

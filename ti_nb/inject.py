@@ -27,7 +27,7 @@ class ExtendedEmbedding(torch.nn.Module):
         super().__init__()
         self.table = table
         self.rows = rows
-        self.first = table.num_embeddings
+        self.first = self.num_embeddings = table.num_embeddings
 
     @property
     def weight(self) -> torch.Tensor:
@@ -45,6 +45,8 @@ class ExtendedEmbedding(torch.nn.Module):
 def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
     """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
     table = text_encoder.get_input_embeddings()
+    if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
+        table = table.table
     text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
     try:
         yield table.num_embeddings

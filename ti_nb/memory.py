@@ -60,7 +60,7 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
         together: runs that share each pass. free: bytes to plan with; by default what the device has free.
     """
     wanted = settings.batch * together * (2 if settings.negative else 1)
-    weights = sum(_bytes(part) for part in (model.unet, model.vae, *(e.network for e in model.encoders)))
+    weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
     free = free_memory(model.device) if free is None else free
     room = None if free is None else int(free * ROOM)
     for checkpointing in (False, True):

@@ -132,6 +132,7 @@ class Model:
         """The same parts as a diffusers pipeline, nothing copied: `StableDiffusionPipeline`, or SDXL's."""
         from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
+        self.vae.to(self.device)  # training sets it aside
         parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
         for encoder, suffix in zip(self.encoders, ("", "_2")):
             parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}
@@ -166,12 +167,14 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
     """
     folder, kind = _find(str(name))
     import diffusers
+    from packaging.version import Version
 
     device = device or default_device()
     dtype = dtype or default_dtype(device)
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    precision = "dtype" if Version(diffusers.__version__) >= Version("0.42.1") else "torch_dtype"
     pipeline = getattr(diffusers, kind).from_pretrained(
-        folder, use_safetensors=True, torch_dtype=dtype, **({} if "XL" in kind else unused)
+        folder, use_safetensors=True, **{precision: dtype}, **({} if "XL" in kind else unused)
     )
     pipeline.to(device)
     return from_pipeline(pipeline, name=str(name))
