@@ -59,12 +59,12 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
     Args:
         together: runs that share each pass. free: bytes to plan with; by default what the device has free.
     """
-    wanted = settings.batch * together * (2 if settings.negative else 1)
+    wanted, passes = settings.batch * together, 2 if settings.negative else 1
     weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
     free = free_memory(model.device) if free is None else free
     room = None if free is None else int(free * ROOM)
     for checkpointing in (False, True):
-        one = activation_bytes(model, checkpointing)
+        one = activation_bytes(model, checkpointing) * passes
         fits = wanted if room is None else min(wanted, room // max(one, 1))
         fits = min(fits, ON_A_CPU) if model.device.type == "cpu" else fits
         if fits >= 1 or checkpointing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,9 +141,8 @@ class Run:
             self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings)
         return self._draws.draw()
 
-    def _end(self, loss: float, seconds: float) -> StepRecord:
-        step = len(self.records) + 1
-        seconds += self.records[-1].seconds if self.records else 0.0
+    def _end(self, loss: float, began: float) -> StepRecord:
+        step, before = len(self.records) + 1, self.records[-1].seconds if self.records else 0.0
         rate = self._learner.rate(step - 1)
         note = self._learner.step(step - 1, loss)
         if self._learner.bad > GIVE_UP:
@@ -153,9 +153,10 @@ class Run:
         vectors = self._learner.vectors()
         for key, rows in vectors.items():
             self.history[key].append(rows)
-        record = StepRecord.of(step, self.settings.steps, loss, rate, seconds, note, self.start, vectors)
+        record = StepRecord.of(step, self.settings.steps, loss, rate, before, note, self.start, vectors)
         if self._watch is not None and (step % self.settings.watch == 0 or step == self.settings.steps):
             record = self._watch.measure(record, vectors)
+        record = replace(record, seconds=before + time.monotonic() - began)
         self.records.append(record)
         self._stopped = self._is_flat()
         if self.folder is not None and (self.finished or self.folder.is_due(step)):
@@ -190,8 +191,7 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
         try:
             began = time.monotonic()
             losses = _gradients(going, [run._begin() for run in going])
-            seconds = time.monotonic() - began
-            records = [run._end(loss, seconds) for run, loss in zip(going, losses)]
+            records = [run._end(loss, began) for run, loss in zip(going, losses)]
         except BaseException:
             for run, state, mark in zip(going, before, marks):
                 if len(run.records) == mark:
