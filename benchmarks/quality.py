@@ -132,10 +132,8 @@ def run(names: list[str], seeds: list[int], split: str, until: int) -> None:
             for step in at:
                 for thing in tqdm([t for t in every if (name, seed, t, step) not in done], desc=f"{name} at {step}"):
                     found = score(model, judge, runs[thing].concept(step), every[thing])
-                    watched = [r for r in runs[thing].records[:step] if r.kept is not None]
-                    kept = round(watched[-1].kept or 0, 4) if watched else None
                     row = {"split": split, "method": name, "seed": seed, "thing": thing, "step": step, **found}
-                    _write({**row, "norm": round(runs[thing].records[step - 1].norm, 4), "kept": kept})
+                    _write({**row, "norm": round(runs[thing].records[step - 1].norm, 4)})
 
 
 def _write(row: dict) -> None:

@@ -24,10 +24,8 @@ class StepRecord:
         cosine: of the mean vector with where it started.
         seconds: training time since the run began.
         gain: loss with the initializer minus loss with the word, same pictures, noise and timesteps each time. None
-            between two measurements, as the four that follow.
+            between two measurements, as the two that follow.
         gain_empty: loss with an empty prompt minus loss with the word.
-        kept: how much of the rest of a prompt is left: the mean cosine of the text states after the word with those
-            after the initializer, over a few prompts; 1 for all of it.
         percentile: share of the vocabulary (0 to 1) whose vectors are shorter than the word's.
         warning: what looks wrong, in a sentence; "" for nothing.
         note: what happened in this step out of the ordinary; "" for nothing.
@@ -42,7 +40,6 @@ class StepRecord:
     seconds: float
     gain: float | None = None
     gain_empty: float | None = None
-    kept: float | None = None
     percentile: float | None = None
     warning: str = ""
     note: str = ""
