@@ -31,7 +31,7 @@ lab: $(VENV)/.lab
 	$(BIN)/jupyter lab notebooks
 
 benchmark: $(VENV)/.base
-	$(BIN)/python -m benchmarks.dev_split
+	$(BIN)/python -m benchmarks.quality
 
 address: $(VENV)/.base
 	$(BIN)/python -m tools.address $(REPO)

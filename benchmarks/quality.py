@@ -23,10 +23,15 @@ from tqdm.auto import tqdm
 import ti_nb as ti
 from ti_nb.plots import ACCENT, INK, SOFT, Picture
 
-from .dev_split import PROMPTS
-
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"
+PROMPTS = (
+    "a photo of a {word} on the beach",
+    "a photo of a {word} in the snow",
+    "an outline drawing of a {word}",
+    "a {word} with a party hat at night",
+    "a small {word} on a red background",
+)
 PORTRAITS, SCENES, STEPS = 8, 2, 15  # samples of "a photo of a ...", samples of each prompt, denoising steps
 
 
@@ -169,7 +174,9 @@ def summary(split: str) -> list[dict]:
             mine = [r for r in rows if (r["method"], r["step"]) == (name, step)]
             if not mine:
                 continue
-            gaps = [_gap(r, start[r["thing"]]) for r in mine]
+            pairs = {(r["thing"], r["seed"]): _both(r, start[r["thing"]]) for r in mine}
+            by_thing = _by_thing(pairs)
+            gaps = [gap for gap, _ in by_thing.values()]
             out.append(
                 {
                     "method": name,
@@ -177,27 +184,29 @@ def summary(split: str) -> list[dict]:
                     "step": step,
                     "seconds": step * seconds[name],
                     "seeds": len({r["seed"] for r in mine}),
-                    "things": len({r["thing"] for r in mine}),
                     "gap": statistics.mean(gaps),
                     "error": statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0,
                     "worst": min(gaps),
-                    "kept": statistics.mean(r["prompt"] / start[r["thing"]]["prompt"] for r in mine),
+                    "kept": statistics.mean(kept for _, kept in by_thing.values()),
                     "norm": statistics.mean(r["norm"] for r in mine),
-                    "by_thing": {t: _means([r for r in mine if r["thing"] == t], start[t]) for t in start},
+                    "pairs": pairs,
                 }
             )
     return out
 
 
-def _gap(row: dict, start: dict) -> float:
-    return ti.gap_closed(start["subject"], row["subject"], start["real"])
+def _both(row: dict, start: dict) -> tuple[float, float]:
+    """Gap closed and prompt kept."""
+    return ti.gap_closed(start["subject"], row["subject"], start["real"]), row["prompt"] / start["prompt"]
 
 
-def _means(rows: list[dict], start: dict) -> tuple[float, float] | None:
-    """Gap closed and prompt kept of one thing, over its seeds."""
-    if not rows:
-        return None
-    return statistics.mean(_gap(r, start) for r in rows), statistics.mean(r["prompt"] / start["prompt"] for r in rows)
+def _by_thing(pairs: dict, seeds: set[int] | None = None) -> dict[str, tuple[float, float]]:
+    """Each thing's two figures, means over its seeds (or those of them in `seeds`)."""
+    out = {}
+    for thing in sorted({t for t, _ in pairs}):
+        mine = [v for (t, seed), v in pairs.items() if t == thing and (seeds is None or seed in seeds)]
+        out[thing] = (statistics.mean(g for g, _ in mine), statistics.mean(k for _, k in mine))
+    return out
 
 
 def report(split: str) -> str:
@@ -224,14 +233,16 @@ def verdicts(rows: list[dict]) -> list[str]:
     out = []
     equal = min((r for r in theirs if r["seconds"] >= 0.98 * fast["seconds"]), key=lambda r: r["seconds"], default=None)
     for other in filter(None, (equal, theirs[-1])):
-        pairs = [(fast["by_thing"][t], other["by_thing"][t]) for t in fast["by_thing"]]
-        pairs = [(a, b) for a, b in pairs if a and b]
+        seeds = {seed for _, seed in fast["pairs"]} & {seed for _, seed in other["pairs"]}
+        ours, others = _by_thing(fast["pairs"], seeds), _by_thing(other["pairs"], seeds)
+        pairs = [(ours[t], others[t]) for t in ours if t in others]
+        means = [statistics.mean(p[i][j] for p in pairs) for i in (0, 1) for j in (0, 1)]
         both = sum(a[0] > b[0] and a[1] > b[1] for a, b in pairs)
         likeness, prompt = sum(a[0] > b[0] for a, b in pairs), sum(a[1] > b[1] for a, b in pairs)
         out.append(
             f"- `fast` ({fast['seconds']:.1f} s) against `diffusers` after {other['step']} steps ({other['seconds']:.1f} s): "
             f"of {len(pairs)} things {likeness} are more like, {prompt} keep more of the prompt, {both} both; means "
-            f"{fast['gap']:.3f} and {fast['kept']:.3f} against {other['gap']:.3f} and {other['kept']:.3f}."
+            f"{means[0]:.3f} and {means[1]:.3f} against {means[2]:.3f} and {means[3]:.3f} (seeds: {len(seeds)})."
         )
     return out
 
@@ -294,7 +305,7 @@ PREFACE = """# What each method does: the {split} split
 
 `python -m benchmarks.quality`. Every line is trained by this package's engine on tiny, each thing from five pictures and
 its category's name; judged by tiny's own CLIP. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
-{{portraits}} samples of "a photo of a ..."; mean over things and seeds, with its standard error. Prompt kept: the word's prompt
+{{portraits}} samples of "a photo of a ..."; mean over things (of their seeds' means), with its standard error; worst is the worst thing's. Prompt kept: the word's prompt
 fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
 `diffusers` recipe's first 150 steps with one thing changed; compare them with its own line at 150.
 
