@@ -32,6 +32,7 @@ PROMPTS = (
     "a {word} with a party hat at night",
     "a small {word} on a red background",
 )
+LOWEST = 0.4  # gaps below are named, not drawn
 PORTRAITS, SCENES, STEPS = 8, 2, 15  # samples of "a photo of a ...", samples of each prompt, denoising steps
 
 
@@ -253,23 +254,23 @@ def plot(split: str) -> Picture:
     axes = figure.subplots()
     rows = summary(split)
     for name, colour in (("diffusers", INK), ("paper", "#6b8f71")):
-        line = [r for r in rows if r["method"] == name]
-        axes.plot([r["kept"] for r in line], [r["gap"] for r in line], "o-", color=colour, label=name, markersize=4)
-        for r in line:
-            axes.annotate(
-                f"{r['seconds']:.0f} s", (r["kept"], r["gap"]), xytext=(5, -9), textcoords="offset points", fontsize=7
-            )
-    for r in rows:
-        if r["method"] in ("diffusers", "paper"):
+        line = [r for r in rows if r["method"] == name and r["gap"] >= LOWEST]
+        if not line:
             continue
-        best = r["method"] == "fast"
-        axes.plot(
-            r["kept"], r["gap"], "*" if best else "s", color=ACCENT if best else SOFT, markersize=16 if best else 6
-        )
+        axes.plot([r["kept"] for r in line], [r["gap"] for r in line], "o-", color=colour, label=name, markersize=4)
+        for r in (line[0], line[-1]):
+            place = (r["kept"], r["gap"])
+            axes.annotate(f"{r['seconds']:.0f} s", place, xytext=(5, -10), textcoords="offset points", fontsize=7)
+    for r in rows:
+        if r["method"] in ("diffusers", "paper") or r["gap"] < LOWEST:
+            continue
+        mark, colour, size = ("*", ACCENT, 16) if r["method"] == "fast" else ("s", SOFT, 6)
+        axes.plot(r["kept"], r["gap"], mark, color=colour, markersize=size)
         label = f"{r['method']}, {r['seconds']:.0f} s"
-        axes.annotate(
-            label, (r["kept"], r["gap"]), xytext=(7, 3), textcoords="offset points", fontsize=8 if best else 7
-        )
+        axes.annotate(label, (r["kept"], r["gap"]), xytext=(8, 4), textcoords="offset points", fontsize=7)
+    below = [f"{r['method']} at {r['step']}: {r['gap']:.2f}" for r in rows if r["gap"] < LOWEST]
+    if below:
+        axes.text(0.01, 0.01, f"below {LOWEST}: {', '.join(below)}", transform=axes.transAxes, fontsize=7, color=INK)
     axes.set(
         xlabel="prompt fidelity kept (initializer = 1)", ylabel="gap in subject fidelity closed (real pictures = 1)"
     )
