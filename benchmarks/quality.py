@@ -48,7 +48,7 @@ class Method:
 
 def _single(does: str, **changes: object) -> Method:
     """diffusers' recipe for 150 steps with one thing changed."""
-    return Method(replace(ti.DIFFUSERS, **changes), (150,), True, does)
+    return Method(replace(ti.DIFFUSERS, steps=150, **changes), (150,), True, does)
 
 
 METHODS = {
