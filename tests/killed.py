@@ -181,12 +181,13 @@ def attempt(model: ti.Model, folder: Path, steps: int, draw: random.Random, seco
 
 def kill(model: ti.Model, folder: Path, *, times: int, steps: int, seed: int) -> Iterator[dict[str, Any]]:
     """`times` runs, each killed and resumed until it is done; what became of each."""
-    whole = train(model, steps=steps)
-    list(whole)
-    began = time.monotonic()
-    run = train(model, folder / "unharmed", steps=steps)
-    list(run)
-    seconds = {"run": time.monotonic() - began, "save": _seconds_of_a_save(run)}
+    # In a child as well: where torch has threads for a GPU, a process that did a backward pass can't fork others that do.
+    child, read = in_a_child(lambda _: list(train(model, folder / "whole", steps=steps)) and None)
+    os.waitpid(child, 0)
+    os.close(read)
+    whole = train(model, folder / "whole", steps=steps)
+    assert whole.finished
+    seconds = {"run": whole.records[-1].seconds, "save": _seconds_of_a_save(whole)}
     draw = random.Random(seed)
     for number in range(times):
         out, killed, resumed, held = folder / str(number), [], 0, 0
