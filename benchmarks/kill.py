@@ -1,7 +1,8 @@
 """Runs killed at random moments, and resumed until they are done: does each equal, bit for bit, one never stopped?
 
 `python -m benchmarks.kill --times 50`, about three minutes; it exits 1 if any run differs. Half of the kills are aimed at
-a save. Compared are each step's vectors and figures (its seconds aside), and the word, after each kill and at the end. It needs fork, and torch's CPU build: one for GPUs can't train in a fork.
+a save. Compared are each step's vectors and figures (its seconds aside), and the word, after each kill and at the end.
+It needs fork, and torch's CPU build: one for GPUs can't train in a forked process.
 """
 
 from __future__ import annotations
