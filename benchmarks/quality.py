@@ -1,7 +1,7 @@
 """Presets and single methods on things the embedded model has never seen: likeness and obedience against seconds.
 
-`python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`; about six hours on two CPU cores,
-in pieces: what is done is kept in `quality.jsonl` beside this file (and half-done runs in `outputs/quality`), so it goes
+`python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`; hours on two CPU cores, in
+pieces: what is done is kept in `quality.jsonl` beside this file (and half-done runs in `outputs/quality`), so it goes
 on where it stopped. `train`, `score` and `report` do one part; method names choose.
 
 Seconds: all runs of a method share each pass through the UNet here, so their own clock says nothing. A method's seconds
@@ -245,6 +245,15 @@ def verdicts(rows: list[dict]) -> list[str]:
             f"of {len(pairs)} things {likeness} are more like, {prompt} keep more of the prompt, {both} both; means "
             f"{means[0]:.3f} and {means[1]:.3f} against {means[2]:.3f} and {means[3]:.3f} (seeds: {len(seeds)})."
         )
+    plain = next((r for r in theirs if r["step"] == 150), None)
+    single = next((r for r in rows if r["method"] not in ("fast", "diffusers", "paper")), None)
+    if plain and single:
+        seeds = {seed for _, seed in single["pairs"]}
+        gaps, kepts = zip(*_by_thing(plain["pairs"], seeds).values())
+        out.append(
+            f"- `diffusers` after 150 steps on the single methods' seeds ({', '.join(map(str, sorted(seeds)))}): "
+            f"{statistics.mean(gaps):.3f} and {statistics.mean(kepts):.3f}."
+        )
     return out
 
 
@@ -306,9 +315,9 @@ PREFACE = """# What each method does: the {split} split
 
 `python -m benchmarks.quality`. Every line is trained by this package's engine on tiny, each thing from five pictures and
 its category's name; judged by tiny's own CLIP. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
-{{portraits}} samples of "a photo of a ..."; mean over things (of their seeds' means), with its standard error; worst is the worst thing's. Prompt kept: the word's prompt
-fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
-`diffusers` recipe's first 150 steps with one thing changed; compare them with its own line at 150.
+{{portraits}} samples of "a photo of a ..."; mean over things (of their seeds'
+means), with its standard error; worst is the worst thing's. Prompt kept: the word's prompt fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
+`diffusers` recipe's first 150 steps with one thing changed; the last line below has that recipe's own figures on their seeds.
 
 """.replace("{{portraits}}", str(PORTRAITS)).replace("{{scenes}}", str(SCENES))
 

@@ -23,7 +23,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train. The defaults are the preset "fast"; `benchmarks/quality.md` has what each setting does, measured.
+    """How to train. The defaults are the preset "fast"; `benchmarks/quality.md` has what many of them do, measured.
 
     Attributes:
         steps: optimiser steps.
