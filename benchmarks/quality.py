@@ -2,7 +2,7 @@
 
 `python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`; hours on two CPU cores, in
 pieces: what is done is kept in `quality.jsonl` beside this file (and half-done runs in `outputs/quality`), so it goes
-on where it stopped. `train`, `score` and `report` do one part; method names choose.
+on where it stopped. `run`, `clock` and `report` do one part; method names choose.
 
 Seconds: all runs of a method share each pass through the UNet here, so their own clock says nothing. A method's seconds
 are its steps times the time of one of its steps alone, measured by `clock` with nothing beside it.
