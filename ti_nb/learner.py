@@ -86,21 +86,33 @@ class Learner:
     def _apply(self, step: int) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step, group["key"])
-        for key, rows in self.rows.items():
-            assert rows.grad is not None
-            if self.settings.pull:
+        if self.settings.pull:
+            for key, rows in self.rows.items():
+                assert rows.grad is not None
                 rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
-            if self.settings.norm == "fixed":  # only what turns the vector
-                direction = torch.nn.functional.normalize(rows, dim=-1)
-                rows.grad.sub_((rows.grad * direction).sum(-1, keepdim=True) * direction)
-        self.optimizer.step()
+        if self.settings.norm == "fixed":
+            self._turn(self._slower * self.settings.rate_at(step))
+        else:
+            self.optimizer.step()
         for key, rows in self.rows.items():
-            norms, lengths = rows.norm(dim=-1, keepdim=True), self._lengths[key]
-            if self.settings.norm != "free":
-                wanted = lengths if self.settings.norm == "fixed" else norms.clamp(max=lengths)
-                rows.mul_(wanted / norms.clamp_min(1e-12))
+            if self.settings.norm == "clamp":
+                norms = rows.norm(dim=-1, keepdim=True)
+                rows.mul_(norms.clamp(max=self._lengths[key]) / norms.clamp_min(1e-12))
             if self._mean is not None:
                 self._mean[key].lerp_(rows, 1 - min(self.settings.ema, (1 + step) / (10 + step)))
+
+    def _turn(self, angle: float) -> None:
+        """Turn each vector by about `angle` radians against its gradient, whose size does not matter.
+
+        Riemannian gradient descent on the sphere, as in Directional Textual Inversion (arXiv 2512.13672); with `pull`
+        its von Mises-Fisher prior, as (vectors - start) has the start's direction along the sphere.
+        """
+        for key, rows in self.rows.items():
+            assert rows.grad is not None
+            unit = torch.nn.functional.normalize(rows, dim=-1)
+            along = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
+            turned = unit - angle * torch.nn.functional.normalize(along, dim=-1)
+            rows.copy_(self._lengths[key] * torch.nn.functional.normalize(turned, dim=-1))
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as clones."""

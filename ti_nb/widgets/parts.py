@@ -1,0 +1,98 @@
+"""What all panels share: pictures as widgets, notes in words, controls with their labels, uploads of both ipywidgets."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+from PIL import Image
+
+LABEL = "10em"  # of all controls, so that they stand in line
+MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
+BORDERS = {"plain": "transparent", "good": "#3c8d5a", "warning": "#c98a00", "error": "#c0392b"}
+
+
+def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
+    """A picture or a figure as the contents of a PNG file; figures on white, readable in light and dark themes."""
+    file = io.BytesIO()
+    if isinstance(picture, Figure):
+        picture.savefig(file, format="png", dpi=dpi, facecolor="white")
+    else:
+        picture.save(file, format="PNG")
+    return file.getvalue()
+
+
+def picture(content: Image.Image | Figure | None = None, *, width: int, height: int | None = None) -> widgets.Image:
+    """An image of fixed size in px, so that the page does not jump when its value is swapped."""
+    value = as_png(content) if content is not None else BLANK
+    size = dict(width=f"{width}px", height=f"{height or width}px", margin="2px")
+    return widgets.Image(value=value, format="png", layout=widgets.Layout(**size))
+
+
+BLANK = as_png(Image.new("RGBA", (1, 1), (0, 0, 0, 0)))
+
+
+def note(text: str = "", kind: str = "plain") -> widgets.HTML:
+    """A line or a few in words; `say` changes it."""
+    out = widgets.HTML()
+    say(out, text, kind)
+    return out
+
+
+def say(where: widgets.HTML, text: str, kind: str = "plain") -> None:
+    """Show `text`, escaped, its kind in words and by a rule at the left; a text that has not changed sends nothing."""
+    body = html.escape(text).replace("\n", "<br>")
+    style = f"line-height:1.4;padding:1px 8px;border-left:3px solid {BORDERS[kind]}"
+    value = f'<div style="{style}">{MARKS[kind] if text else ""}{body}</div>'
+    if where.value != value:
+        where.value = value
+
+
+def control(kind: type[widgets.Widget], label: str, *, width: str = "26em", **traits: Any) -> Any:
+    """A control with its label in words at its left."""
+    return kind(
+        description=label, style={"description_width": LABEL}, layout=widgets.Layout(width=width), **traits
+    )
+
+
+def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> widgets.Button:
+    """A button whose text says what it does; `on_click` takes no arguments."""
+    out = widgets.Button(description=label, button_style=style, tooltip=tooltip or label)
+    out.layout = widgets.Layout(width="auto", min_width="6em")
+    out.on_click(lambda _: on_click())
+    return out
+
+
+def row(*children: widgets.Widget) -> widgets.HBox:
+    """Side by side, wrapping where the page is narrow."""
+    return widgets.HBox(list(children), layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
+
+
+def column(*children: widgets.Widget) -> widgets.VBox:
+    """One under the other."""
+    return widgets.VBox(list(children))
+
+
+def heading(text: str) -> widgets.HTML:
+    """A heading within a panel."""
+    return widgets.HTML(f'<div style="font-weight:600;font-size:1.05em;margin:6px 0 2px">{html.escape(text)}</div>')
+
+
+def captioned(content: Image.Image, caption: str, *, width: int) -> widgets.VBox:
+    """A picture with words under it, which also say to a screen reader what it shows."""
+    height = round(width * content.height / content.width)
+    words = widgets.HTML(f'<div style="font-size:0.85em;line-height:1.25;padding:0 4px">{html.escape(caption)}</div>')
+    words.layout = widgets.Layout(width=f"{width}px")
+    return widgets.VBox([picture(content, width=width, height=height), words])
+
+
+def uploaded(value: Any) -> list[tuple[str, bytes]]:
+    """What a `FileUpload` holds, as (name, contents): ipywidgets 7 has a dictionary, 8 a tuple of dictionaries."""
+    if isinstance(value, Mapping):
+        return [(name, bytes(item["content"])) for name, item in value.items()]
+    items: Sequence[Mapping[str, Any]] = value
+    return [(str(item["name"]), bytes(item["content"])) for item in items]
