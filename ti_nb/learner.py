@@ -18,6 +18,7 @@ class Learner:
     Attributes:
         rows: each encoder's (n, width) parameter.
         bad: steps skipped one after the other.
+        factor: what the settings' rate is multiplied by, for whoever turns it while the run goes on.
         loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise.
     """
 
@@ -33,6 +34,7 @@ class Learner:
         self._is_half = model.dtype == torch.float16
         self.loss_scale = 2.0**14 if self._is_half else 1.0
         self.bad = 0
+        self.factor = 1.0
         self._slower = 1.0
         self._notes: list[str] = []
 
@@ -42,7 +44,7 @@ class Learner:
 
     def rate(self, step: int, key: str | None = None) -> float:
         """Learning rate of step `step` for an encoder, by default the first."""
-        return self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
+        return self.factor * self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
 
     def note(self, text: str) -> None:
         """Say something about the step being done."""
@@ -91,7 +93,7 @@ class Learner:
                 assert rows.grad is not None
                 rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
         if self.settings.norm == "fixed":
-            self._turn(self._slower * self.settings.rate_at(step))
+            self._turn(self.factor * self._slower * self.settings.rate_at(step))
         else:
             self.optimizer.step()
         for key, rows in self.rows.items():
@@ -117,6 +119,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as clones."""
         out: dict[str, Any] = {"loss_scale": self.loss_scale, "slower": self._slower, "bad": self.bad}
+        out["factor"] = self.factor
         for key, rows in self.rows.items():
             out[f"rows.{key}"] = rows.detach().cpu().clone()
             for name, value in self.optimizer.state.get(rows, {}).items():
@@ -129,7 +132,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """Set what `state` returned."""
         self.loss_scale, self._slower = float(state["loss_scale"]), float(state["slower"])
-        self.bad = int(state["bad"])
+        self.bad, self.factor = int(state["bad"]), float(state.get("factor", 1.0))
         self.clear()
         for key, rows in self.rows.items():
             rows.copy_(state[f"rows.{key}"])

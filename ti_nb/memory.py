@@ -128,6 +128,15 @@ def free_memory(device: torch.device) -> int | None:
     return int(psutil.virtual_memory().available)
 
 
+def used_memory(device: torch.device) -> str:
+    """What is in use, in words: on a GPU the most this process had at once, else this process's share of the machine's."""
+    if device.type == "cuda":
+        return f"{_size(torch.cuda.max_memory_allocated(device))} at most"
+    import psutil
+
+    return _size(psutil.Process().memory_info().rss)
+
+
 @contextmanager
 def recomputing(unet: Any, on: bool) -> Iterator[None]:
     """Within the block the UNet recomputes its activations in the backward pass, if `on`."""

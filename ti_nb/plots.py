@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .evaluate import Scores
+    from .inside import Attention
     from .records import StepRecord
     from .sampling import Sample
 
+Vector = Any  # a tensor or an array of numbers
 INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 
 
@@ -55,6 +57,81 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
         axes.legend(frameon=False, fontsize=8)
         if records:
             axes.set_xlim(0, records[-1].steps)
+    return figure
+
+
+def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
+    """What `loss_by_timestep` found: the losses, and each later concept's gain over the first, in parts of its loss."""
+    figure = Picture(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colours = [SOFT, ACCENT, INK]
+    at = [int(t) for t in timesteps]
+    rows = [[float(loss) for loss in row] for row in losses]
+    for i, (row, name) in enumerate(zip(rows, names)):
+        left.plot(at, row, "os^"[i % 3] + "-", color=colours[i % 3], markersize=4, label=name)
+        if i:
+            gains = [100 * (first - own) / first for first, own in zip(rows[0], row)]
+            right.plot(
+                at, gains, "os^"[i % 3] + "-", color=colours[i % 3], markersize=4, label=f"{name} over {names[0]}"
+            )
+    right.axhline(0, color=SOFT, linewidth=0.8)
+    left.set(title="loss", xlabel="timestep (right: more noise)", yscale="log")
+    right.set(title="gain, % of the loss", xlabel="timestep (right: more noise)")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
+    """A row a picture, a column a token: bright where the UNet attends to the token, each column on its own scale."""
+    from PIL import Image
+
+    rows = []
+    tops = found.maps.amax(dim=(0, 2, 3)).tolist()
+    for image, maps in zip(images, found.maps):
+        small = image.convert("L").convert("RGB").resize((128, 128))
+        lit = [
+            Image.fromarray((255 * (one / top).clamp(0, 1) ** 2).byte().numpy()).resize(
+                (128, 128), Image.Resampling.BICUBIC
+            )
+            for one, top in zip(maps, tops)
+        ]
+        dark, warm = Image.new("RGB", small.size, "#101418"), Image.new("RGB", small.size, "#ffb000")
+        dim = Image.blend(small, dark, 0.35)
+        rows.append([image, *(Image.composite(Image.blend(small, warm, 0.5), dim, mask) for mask in lit)])
+    shares = found.maps.mean(dim=(0, 2, 3)).tolist()
+    return show_grid(
+        rows, heads=["", *(f"{token}\n{share:.1%}" for token, share in zip(found.tokens, shares))], size=1.0
+    )
+
+
+def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vector]) -> Figure:
+    """The way of a vector through the plane of its start and its end, with some words' vectors for orientation.
+
+    Args:
+        history: the (mean) vector after each step, (width,) each. start: before the first. words: name -> vector.
+    """
+    import numpy as np
+
+    path = np.stack([np.asarray(start), *(np.asarray(v) for v in history)])
+    across = path[0] / np.linalg.norm(path[0])
+    rest = path[-1] - (path[-1] @ across) * across
+    up = rest / max(float(np.linalg.norm(rest)), 1e-12)
+    figure = Picture(figsize=(5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(0, color=SOFT, linewidth=0.8)
+    axes.axvline(0, color=SOFT, linewidth=0.8)
+    for name, vector in words.items():
+        x, y = float(np.asarray(vector) @ across), float(np.asarray(vector) @ up)
+        axes.plot(x, y, "s", color=INK, markersize=3)
+        axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8, color=INK)
+    axes.plot(path @ across, path @ up, "-", color=ACCENT, linewidth=1.2)
+    axes.plot(path[0] @ across, path[0] @ up, "o", color=SOFT, markersize=7, label="start")
+    axes.plot(path[-1] @ across, path[-1] @ up, "*", color=ACCENT, markersize=12, label="learned")
+    axes.set(xlabel="along the start", ylabel="towards the end", aspect="equal")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 

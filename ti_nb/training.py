@@ -27,6 +27,7 @@ from .signals import Watch
 if TYPE_CHECKING:
     from .images import ConceptImages
     from .models import Model
+    from .widgets.train import TrainPanel
 
 GIVE_UP = 8  # bad steps one after the other, after which more of them won't help
 
@@ -64,6 +65,7 @@ class Run:
         self.plan = memory.plan_memory(model, settings)
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
         self._watch: Watch | None = None
+        self._panel: TrainPanel | None = None
         self._stopped = False
         if folder is not None:
             self._resume(folder, images)
@@ -112,6 +114,31 @@ class Run:
             raise ValueError("this run learns no negative word: train with negative=1 or more")
         rows = {key: v[len(self.start) :].clone() for key, v in self._learner.vectors().items()}
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
+
+    @property
+    def rate_factor(self) -> float:
+        """What the settings' learning rate is multiplied by from the next step on; 1 unless set. Kept with the run."""
+        return self._learner.factor
+
+    @rate_factor.setter
+    def rate_factor(self, factor: float) -> None:
+        if not 0 < factor <= 100:
+            raise ValueError(f"rate_factor is {factor}: give a number above 0, such as 0.5")
+        if factor != self._learner.factor:
+            self._learner.factor = float(factor)
+            self._learner.note(f"rate times {factor:g} from here on")
+
+    def panel(self, **options: Any) -> TrainPanel:
+        """The panel that shows and steers this run, the same one each time; `options` are `TrainPanel`'s, the first time."""
+        if self._panel is None:
+            from .widgets.train import TrainPanel
+
+            self._panel = TrainPanel(self, **options)
+        elif options:
+            raise ValueError(
+                f"this run has its panel already: make it anew with TrainPanel(run, {next(iter(options))}=...)"
+            )
+        return self._panel
 
     def save(self) -> None:
         """Write the run's state to its folder, if it has one."""
