@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
+from ti_nb.sampling import _shared_name, fingerprint, read_settings, save_samples
 
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:
@@ -118,3 +121,110 @@ def test_wrong_prompts_and_concepts_are_refused(model: ti.Model) -> None:
         ti.Concept("<new>", {"clip_l": torch.full((1, 8), float("nan"))})
     with pytest.raises(ValueError, match="shape"):
         ti.Concept("<new>", {"clip_l": torch.ones(8)})
+
+
+def drawn(model: ti.Model, folder: Path) -> tuple[ti.Sample, Path]:
+    word = ti.Concept(
+        "<new>", concept(model).vectors, {"edits": "strength 0.5", "init": "secret", "model": str(folder)}
+    )
+    prompt = "a photo of a {word}, in the snow: « ñ 猫 »"
+    one = ti.sample(model, prompt, word, seeds=[7], steps=3, guidance=3.5, negative="a cat, a dog", progress=False)[0]
+    return one, one.save(folder / "deep" / "one.png")
+
+
+def test_a_picture_says_how_it_was_drawn_and_draws_equal_again(model: ti.Model, tmp_path: Path) -> None:
+    one, path = drawn(model, tmp_path)
+    said = read_settings(path)
+    assert said == one.settings()
+    again = ti.sample(
+        model,
+        said["prompt"],
+        one.concepts,
+        seeds=[said["seed"]],
+        steps=said["steps"],
+        guidance=said["guidance"],
+        negative=said["negative"],
+        progress=False,
+    )[0]
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), np.asarray(again.image))
+    assert said["words"] == {"<new>": {"sha256": fingerprint(one.concepts[0]), "edits": "strength 0.5"}}
+    assert (said["model"], said["dtype"], said["sampler"], said["width"]) == ("tiny", "float32", "DDIM", 64)
+    assert [p.name for p in path.parent.iterdir()] == ["one.png"]
+
+
+def test_other_programs_read_the_settings(model: ti.Model, tmp_path: Path) -> None:
+    """Pillow as the second reader of the text AUTOMATIC1111's programs look for."""
+    one, path = drawn(model, tmp_path)
+    with Image.open(path) as image:
+        text = image.text
+    assert set(text) == {"parameters", "ti_nb"}
+    assert text["parameters"].splitlines() == [
+        "a photo of a <new>, in the snow: « ñ 猫 »",
+        "Negative prompt: a cat, a dog",
+        "Steps: 3, Sampler: DDIM, CFG scale: 3.5, Seed: 7, Size: 64x64, Model: tiny, "
+        f'TI hashes: "<new>: {fingerprint(one.concepts[0])[:12]}"',
+    ]
+    everything = path.read_bytes() + "".join(text.values()).encode()
+    assert not any(private.encode() in everything for private in (str(tmp_path), "secret", str(Path.home())))
+
+
+def test_a_sample_of_three_parts_is_valid_and_saves(tmp_path: Path) -> None:
+    plain = ti.Sample(Image.new("RGB", (8, 6)), "a cat", 3)
+    assert plain == ti.Sample(plain.image, "a cat", 3)
+    said = read_settings(plain.save(tmp_path / "a.png"))
+    assert (said["steps"], said["guidance"], said["words"], said["model"]) == (None, None, {}, "")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text["parameters"] == "a cat\nSeed: 3, Size: 8x6"
+
+
+def test_saved_pictures_are_numbered_on(tmp_path: Path) -> None:
+    samples = [ti.Sample(Image.new("RGB", (4, 4)), f"A <cat> & {'so ' * 30}{s}", s) for s in range(2)]
+    names = [p.name for p in save_samples(samples, tmp_path / "x")]
+    assert names == [f"00{i + 1}-a-cat-so-so-so-so-so-so-so-so-so-so-so-s-seed{i}.png" for i in range(2)]
+    assert [p.name[:3] for p in save_samples(samples, tmp_path / "x")] == ["003", "004"]
+    assert len(list((tmp_path / "x").iterdir())) == 4
+
+
+def test_no_folder_of_a_model_is_told(model: ti.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "tiny": "tiny",
+        "sd15": "sd15",
+        "owner/name-1.5": "owner/name-1.5",
+        "/home/ann/models/cats": "cats",
+        "~/models/cats/": "cats",
+        "./cats": "cats",
+        "../../cats": "cats",
+        "C:\\Users\\Ann\\cats": "cats",
+        "home/mine": "mine",
+    }
+    assert {name: _shared_name(name) for name in names} == names
+    told = ti.sample(replace(model, name="/home/ann/x"), "a cat", seeds=1, steps=1, progress=False)[0]
+    assert told.model == "x"
+
+
+def test_a_failed_or_wrong_picture_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ti.Sample(Image.new("RGB", (8, 6)), "a cat", 3)
+    with pytest.raises(ValueError, match=r"must end in \.png"):
+        plain.save(tmp_path / "a.jpg")
+    plain.image.save(tmp_path / "bare.png")
+    plain.image.save(tmp_path / "a.jpg")
+    (tmp_path / "text.png").write_text("hello")
+    for name, reason in (("bare.png", "does not say"), ("a.jpg", "not a PNG"), ("text.png", "not a PNG")):
+        with pytest.raises(ValueError, match=reason):
+            read_settings(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_settings(tmp_path / "nowhere.png")
+    path = plain.save(tmp_path / "kept.png")
+    before = path.read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError, match="disk full"):
+        ti.Sample(plain.image, "a dog", 3).save(path)
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))

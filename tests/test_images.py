@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import ti_nb as ti
+from ti_nb.findings import guess_crop
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -79,6 +80,50 @@ def test_crop_is_square_and_keeps_the_aspect() -> None:
     (loaded,) = ti.load_images(wide).images
     assert loaded.size == (30, 30)
     assert loaded.getcolors() == [(900, RED)]
+
+
+def test_crops_take_the_square_given_and_masks_follow() -> None:
+    picture, mask = quarters(40, 20), Image.new("L", (40, 20), 0)
+    mask.paste(255, (20, 0, 40, 10))  # the green quarter
+    (kept,) = ti.load_images([picture], crops=[(25, 0, 10)], masks=[mask]).images
+    assert kept.getcolors() == [(100, GREEN)]
+    both = ti.load_images([picture, picture], crops=[(5, 0, 20), None], masks=[mask, mask])
+    assert [image.size for image in both.images] == [m.size for m in both.masks if m] == [(20, 20)] * 2
+    for image, cover in zip(both.images, both.masks):
+        green = (np.asarray(image) == GREEN).all(-1)
+        assert cover is not None and np.array_equal(green, np.asarray(cover) == 255)
+    assert np.array_equal(both[1], ti.load_images(picture)[0])
+    clear = Image.merge("RGBA", (*picture.split(), mask))
+    (cover,) = ti.load_images(clear, crops=[(15, 0, 20)], masks="alpha").masks
+    assert cover is not None and np.array_equal(cover, mask.crop((15, 0, 35, 20)))
+
+
+def test_crops_are_of_the_upright_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    data = contents(quarters(40, 20).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    assert ti.load_images(data, crops=[(30, 0, 10)])[0].getcolors() == [(100, GREEN)]
+
+
+def test_subject_crops_are_those_guess_crop_gives() -> None:
+    picture = Image.new("RGB", (1600, 800), (90, 120, 90))
+    picture.paste(RED, (1250, 300, 1450, 500))
+    left, top, side = guess_crop(picture)
+    found = ti.load_images([picture], crops="subject")
+    assert np.array_equal(found[0], picture.crop((left, top, left + side, top + side)))
+
+
+@pytest.mark.parametrize("crop", [(-1, 0, 5), (0, 0, 0), (36, 0, 5), (0, 16, 5), (0, 0, 21)])
+def test_squares_out_of_the_picture_are_refused(crop: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"crop .* of picture 1 .* 40 x 20 px"):
+        ti.load_images([quarters(40, 20)], crops=[crop])
+
+
+def test_crops_must_be_one_for_each_picture() -> None:
+    with pytest.raises(ValueError, match="2 crops for 1 pictures"):
+        ti.load_images([quarters()], crops=[None, None])
+    with pytest.raises(ValueError, match="give 'subject'"):
+        ti.load_images([quarters()], crops="face")
 
 
 def test_folder_skips_and_names_what_is_no_picture(tmp_path: Path) -> None:

@@ -51,14 +51,22 @@ _HOMES = {
     "prompt_fidelity": "evaluate",
     "score": "evaluate",
     "subject_fidelity": "evaluate",
+    "Attention": "inside",
+    "attention": "inside",
+    "loss_by_timestep": "inside",
     "compare": "plots",
+    "plot_attention": "plots",
     "plot_loss": "plots",
+    "plot_path": "plots",
     "plot_scores": "plots",
+    "plot_timesteps": "plots",
     "show_grid": "plots",
     "show_images": "plots",
     "load": "files",
     "load_into": "files",
     "save": "files",
+    "Summary": "widgets.summary",
+    "TrainPanel": "widgets.train",
 }
 __all__ = [*_HOMES, "__version__"]
 
@@ -83,11 +91,23 @@ if TYPE_CHECKING:
     from .files import load, load_into, save
     from .images import ConceptImages, example_images, example_names, load_images
     from .inject import Conditioning, encode
+    from .inside import Attention, attention, loss_by_timestep
     from .memory import Plan, plan_memory
     from .models import Model, TextEncoder, from_pipeline, load_model
-    from .plots import compare, plot_loss, plot_scores, show_grid, show_images
+    from .plots import (
+        compare,
+        plot_attention,
+        plot_loss,
+        plot_path,
+        plot_scores,
+        plot_timesteps,
+        show_grid,
+        show_images,
+    )
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, without_word
     from .records import StepRecord
     from .sampling import Sample, sample
     from .settings import DIFFUSERS, FAST, PAPER, PRESETS, TrainSettings
     from .training import Run, together, train, train_seeds
+    from .widgets.summary import Summary
+    from .widgets.train import TrainPanel

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-from . import platforms
+from . import busy, platforms
 from .interrupts import on_interrupt
 
 if TYPE_CHECKING:
     from .records import StepRecord
     from .training import Run
-
-_one_at_a_time = threading.Lock()
-_who = ""  # which run holds the lock, for the message to the second
 
 
 class Driver:
@@ -37,7 +34,7 @@ class Driver:
         on_sample: Callable[[], None],
         on_state: Callable[[], None],
     ) -> None:
-        self.run = run
+        self.run, self._who = run, f"training of {run.start.word}"
         self.state = "finished" if run.finished else "paused" if run.records else "ready"
         self._on_step, self._on_sample, self._on_state = on_step, on_sample, on_state
         self._pause, self._stop, self._sample = threading.Event(), threading.Event(), threading.Event()
@@ -68,13 +65,13 @@ class Driver:
         """Iterate: in a thread, returning at once; or here, returning when the run is finished, paused or stopped.
 
         Raises:
-            RuntimeError: another run is being trained.
+            RuntimeError: another run is being trained, or pictures drawn.
         """
         if self.state in ("running", "finished"):
             return
         self._pause.clear()
         self._stop.clear()
-        _claim(self.run)
+        busy.claim(self._who)
         self._become("running")
         if background:
             self._thread = threading.Thread(target=self._work, name=f"ti_nb {self.run.start.word}", daemon=True)
@@ -111,7 +108,7 @@ class Driver:
         except BaseException as error:
             self.error, state = error, "failed"
         finally:
-            _release()
+            busy.release()
         self._save(state)
 
     def _iterate(self, let_through: Callable[[], None]) -> None:
@@ -139,26 +136,15 @@ class Driver:
         self._become(state)
 
     def _exclusively(self, work: Callable[[], None]) -> None:
-        _claim(self.run)
+        busy.claim(self._who)
         try:
             work()
         finally:
-            _release()
+            busy.release()
 
     def _become(self, state: str) -> None:
         self.state = state
         self._on_state()
-
-
-def _claim(run: Run) -> None:
-    global _who
-    if not _one_at_a_time.acquire(blocking=False):
-        raise RuntimeError(f"{_who} is being trained: pause or stop it first (its panel, or interrupt the cell)")
-    _who = f"run {run.start.word!r}"
-
-
-def _release() -> None:
-    _one_at_a_time.release()
 
 
 def _interrupts_unless(here: bool, act: Callable[[], None]) -> AbstractContextManager[None]:

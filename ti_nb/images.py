@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     import torch
 
 Picture = Union[str, Path, bytes, Image.Image]
+Crop = tuple[int, int, int]  # left, top, side
 
 EXAMPLES = Path(__file__).parent / "tiny" / "pictures"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -96,6 +97,7 @@ def load_images(
     flip: bool = False,
     captions: str | Sequence[str] = (),
     masks: str | Sequence[Picture | None] = (),
+    crops: str | Sequence[Crop | None] = (),
 ) -> ConceptImages:
     """Load the pictures of one concept.
 
@@ -105,21 +107,26 @@ def load_images(
         flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
         captions: a prompt for each picture with "{}" where the word goes; or "files": text files of the pictures' names.
         masks: for each picture one of its size, white where the thing is; or "alpha": the pictures' opacity.
+        crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest one around
+            the middle; or "subject": where `guess_crop` takes the thing to be. Masks are cropped with their pictures.
 
     Raises:
         FileNotFoundError: the folder or a named file does not exist.
-        ValueError: captions or masks that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
+        ValueError: captions, masks or crops that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
     """
-    found, skipped = _find(source)
+    found, skipped = find_pictures(source)
+    if not isinstance(crops, str) and crops and len(crops) != len(found):
+        raise ValueError(f"{len(crops)} crops for {len(found)} pictures: give one for each, None for the middle")
     if captions == "files":
-        captions = [_caption_of(item) for _, item in found]
+        captions = [caption_of(item) for _, item in found]
         with_files = {Path(name).with_suffix(".txt").name for name, _ in found}
         skipped = [(name, reason) for name, reason in skipped if name not in with_files]
     images, names, covers = [], [], []
     for number, (name, item) in enumerate(found):
         picture = _open(item, name)
-        covers.append(_mask_of(picture, masks, number, name))
-        images.append(_square(_on_background(picture, background)))
+        crop, mask = _crop_of(picture, crops, number, name), _mask_of(picture, masks, number, name)
+        covers.append(mask and _square(mask, crop))
+        images.append(_square(on_background(picture, background), crop))
         names.append(name)
     if not images:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
@@ -131,7 +138,7 @@ def load_images(
     )
 
 
-def _caption_of(item: Picture) -> str:
+def caption_of(item: Picture) -> str:
     """What the text file beside a picture says, "" where there is none."""
     if not isinstance(item, (str, Path)):
         raise ValueError('captions="files" needs pictures given as files: pass the captions themselves')
@@ -140,18 +147,35 @@ def _caption_of(item: Picture) -> str:
 
 
 def _mask_of(picture: Image.Image, masks: str | Sequence[Picture | None], number: int, name: str) -> Image.Image | None:
-    """The mask of picture `number`, cropped as the picture will be; None where it has none."""
+    """The mask of picture `number`, of its size; None where it has none."""
     if isinstance(masks, str):
         if masks != "alpha":
             raise ValueError(f"masks is {masks!r}: give 'alpha' or one mask for each picture")
-        return _square(picture.convert("RGBA").getchannel("A")) if "A" in picture.getbands() else None
+        return picture.convert("RGBA").getchannel("A") if "A" in picture.getbands() else None
     given = masks[number] if number < len(masks) else None
     if given is None:
         return None
     mask = _open(given, f"mask of {name}").convert("L")
     if mask.size != picture.size:
         raise ValueError(f"mask of {name} is {mask.size} px, the picture {picture.size}: make them the same size")
-    return _square(mask)
+    return mask
+
+
+def _crop_of(picture: Image.Image, crops: str | Sequence[Crop | None], number: int, name: str) -> Crop | None:
+    """The square of picture `number`, checked; None for the middle."""
+    if isinstance(crops, str):
+        if crops != "subject":
+            raise ValueError(f"crops is {crops!r}: give 'subject' or one square for each picture")
+        from .findings import guess_crop
+
+        return guess_crop(picture)
+    crop = crops[number] if crops else None
+    if crop is not None:
+        left, top, side = crop
+        if min(left, top, side - 1, picture.width - left - side, picture.height - top - side) < 0:
+            size = f"{picture.width} x {picture.height}"
+            raise ValueError(f"crop {crop} of {name} is no square (left, top, side) within its {size} px")
+    return crop
 
 
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
@@ -174,8 +198,8 @@ def _describe(source: object) -> str:
     return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"
 
 
-def _find(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
-    """(name, picture) pairs in a fixed order, and what a folder holds beside pictures."""
+def find_pictures(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
+    """(name, picture) pairs in a fixed order, nothing opened; and (name, reason) of what a folder holds beside pictures."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if not path.exists():
@@ -210,20 +234,29 @@ def _find_in_folder(folder: Path) -> tuple[list[tuple[str, Picture]], list[tuple
 
 
 def _open(item: Picture, name: str) -> Image.Image:
-    """Decode fully, so that a truncated file is noticed here, and turn it upright."""
+    """Decode and turn upright."""
+    return ImageOps.exif_transpose(decode(item, name))
+
+
+def decode(item: Picture, name: str) -> Image.Image:
+    """The picture as stored, its EXIF with it, decoded fully so that a truncated file is noticed here.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no picture that can be read.
+    """
     if isinstance(item, Image.Image):
-        picture = item
-    else:
-        data = item if isinstance(item, bytes) else _read(Path(item).expanduser())
-        if not data:
-            raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
-        try:
-            picture = Image.open(io.BytesIO(data))
-            picture.seek(0)
-            picture.load()
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{name} can't be read as a picture ({error}): remove it or export it again") from error
-    return ImageOps.exif_transpose(picture)
+        return item
+    data = item if isinstance(item, bytes) else _read(Path(item).expanduser())
+    if not data:
+        raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.seek(0)
+        picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        why = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{name} can't be read as a picture ({why}): remove it or export it again") from error
+    return picture
 
 
 def _read(path: Path) -> bytes:
@@ -232,7 +265,7 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _on_background(picture: Image.Image, background: str | tuple[int, int, int]) -> Image.Image:
+def on_background(picture: Image.Image, background: str | tuple[int, int, int]) -> Image.Image:
     """Any mode as 8-bit RGB; 16-bit greys are scaled, not clipped; transparency goes on `background`."""
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         import numpy as np
@@ -247,8 +280,8 @@ def _on_background(picture: Image.Image, background: str | tuple[int, int, int])
     return picture.convert("RGB")
 
 
-def _square(picture: Image.Image) -> Image.Image:
-    """The largest centred square."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+def _square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
+    """The square `crop` (left, top, side), or the largest around the middle."""
+    short = min(picture.size)
+    left, top, side = crop or ((picture.width - short) // 2, (picture.height - short) // 2, short)
     return picture.crop((left, top, left + side, top + side))

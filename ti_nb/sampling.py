@@ -1,15 +1,20 @@
-"""Prompts, concepts and seeds become pictures."""
+"""Prompts, concepts and seeds become pictures, and PNG files that say how they were drawn."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
 from .concept import Concept
+from .files import replacing
 from .inject import check_prompt, encode
 from .models import use_free_cores
 from .prompts import fill
@@ -22,11 +27,64 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, with all that is needed to draw it again."""
+    """One picture, with all that is needed to draw it again.
+
+    Attributes:
+        prompt: with the word in it. seed: of the noise it began as. negative: the negative prompt.
+        steps, guidance: as `sample` was told; None in a picture made otherwise.
+        concepts: whose words the prompts may say. model: its name, of a folder the last part only. dtype: its precision.
+    """
 
     image: Image.Image
     prompt: str
     seed: int
+    steps: int | None = None
+    guidance: float | None = None
+    negative: str = ""
+    concepts: tuple[Concept, ...] = field(default=(), repr=False, compare=False)
+    model: str = ""
+    dtype: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """What a file says of the picture: `sample`'s arguments, each word's fingerprint and edits, the model.
+
+        Nothing of the training pictures, of folders or of the person.
+        """
+        words = {c.word: {"sha256": fingerprint(c), "edits": str(c.facts.get("edits", ""))} for c in self.concepts}
+        kept = ("prompt", "negative", "seed", "steps", "guidance", "model", "dtype")
+        size = {"width": self.image.width, "height": self.image.height}
+        return {
+            **{key: getattr(self, key) for key in kept},
+            "sampler": SAMPLER if self.steps else None,
+            **size,
+            "words": words,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write a PNG whose text says how it was drawn, for `read_settings` and, as "parameters", for other programs.
+
+        The file appears under its name only when whole, and only after its text was read back; returns the path.
+
+        Raises:
+            ValueError: the name does not end in .png. OSError: it can't be written.
+        """
+        from PIL.PngImagePlugin import PngInfo
+
+        path = Path(path).expanduser()
+        if path.suffix.lower() != ".png":
+            raise ValueError(f"'{path}' must end in .png, the format whose text holds the settings")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said, text = self.settings(), PngInfo()
+        text.add_text("parameters", _as_parameters(said))
+        text.add_text("ti_nb", json.dumps(said))
+        with replacing(path) as temporary:
+            self.image.save(temporary, format="PNG", pnginfo=text)
+            if read_settings(temporary) != said:
+                raise OSError(f"'{path}' did not read back as it was written: is the disk full?")
+        return path
+
+
+SAMPLER = "DDIM"  # what `Model.pipeline` samples with
 
 
 def sample(
@@ -87,5 +145,83 @@ def sample(
             height=model.resolution,
             width=model.resolution,
         ).images
-        out += [Sample(image, texts[i], seed) for image, (i, seed) in zip(images, some)]
+        facts = (steps, guidance, negative, tuple(concepts), _shared_name(model.name), str(model.dtype).split(".")[-1])
+        out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
     return out
+
+
+def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
+    """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered on from what is there.
+
+    Returns the paths, such as 007-a-cat-on-the-beach-seed3.png.
+
+    Raises:
+        OSError: the folder or a file can't be written.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = [int(found[1]) for path in folder.glob("*.png") if (found := re.match(r"(\d+)-", path.name))]
+    first = max(taken, default=0) + 1
+    paths = []
+    for number, one in enumerate(samples, first):
+        words = re.sub(r"[^a-z0-9]+", "-", one.prompt.lower()).strip("-")[:40].strip("-") or "picture"
+        paths.append(one.save(folder / f"{number:03}-{words}-seed{one.seed}.png"))
+    return paths
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
+
+    Raises:
+        FileNotFoundError: there is no such file. ValueError: it is no PNG, or says nothing of this package.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: '{path}'")
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()  # text may follow the pixels
+            said = image.info.get("ti_nb")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"'{path}' is not a PNG file") from error
+    if said is None:
+        raise ValueError(f"'{path}' does not say how it was drawn: it needs the text `Sample.save` writes")
+    settings: dict[str, Any] = json.loads(said)
+    return settings
+
+
+def fingerprint(concept: Concept) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the concept's vectors: equal for equal vectors."""
+    digest = hashlib.sha256()
+    for key in sorted(concept.vectors):
+        digest.update(key.encode() + concept.vectors[key].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _as_parameters(said: dict[str, Any]) -> str:
+    """Settings as AUTOMATIC1111 writes them, which many programs and sites read."""
+    facts = {
+        "Steps": said["steps"],
+        "Sampler": said["sampler"],
+        "CFG scale": None if said["guidance"] is None else f"{said['guidance']:g}",
+        "Seed": said["seed"],
+        "Size": f"{said['width']}x{said['height']}",
+        "Model": said["model"] or None,
+        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in said["words"].items()) or None,
+    }
+    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
+    negative = [f"Negative prompt: {said['negative']}"] if said["negative"] else []
+    return "\n".join([said["prompt"], *negative, line])
+
+
+def _quoted(value: str) -> str:
+    """`value`, in quotes if the commas and colons of the line would break it."""
+    return json.dumps(value) if re.search(r"[,:\n]", value) else value
+
+
+def _shared_name(name: str) -> str:
+    """A model's name as others may see it: of a folder only the last part."""
+    is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
+    return name if is_repository else re.split(r"[\\/]", name.rstrip("\\/"))[-1]

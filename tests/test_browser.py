@@ -1,0 +1,123 @@
+"""Real clicks in a real browser steer the panels, in JupyterLab 4 and in the classic Notebook 6 with Colab's versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import browser
+from tests.browser import Server, control, panel, press, says, step_shown, wait_for_step
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    with browser.browser_page() as page:
+        yield page
+
+
+def server_of(kind: str) -> Iterator[Server]:
+    if missing := browser.why_not(kind):
+        pytest.skip(missing)
+    with Server(kind) as server:
+        yield server
+
+
+lab = pytest.fixture(lambda: (yield from server_of("lab")), scope="module", name="lab")
+classic = pytest.fixture(lambda: (yield from server_of("classic")), scope="module", name="classic")
+TRAIN = browser.TRAIN.format(steps=400, watch=0, every=0)
+
+
+def stays_at_its_step(shown: browser.Locator) -> bool:
+    before = step_shown(shown)
+    shown.page.wait_for_timeout(1500)
+    return step_shown(shown) == before > 0
+
+
+def test_training_pauses_resumes_samples_and_stops(lab: Server, page: Page, tmp_path: Path) -> None:
+    train_with_clicks(lab, page, tmp_path)
+
+
+def test_training_does_so_in_the_classic_notebook_with_colabs_versions(
+    classic: Server, page: Page, tmp_path: Path
+) -> None:
+    train_with_clicks(classic, page, tmp_path)
+
+
+def train_with_clicks(server: Server, page: Page, folder: Path) -> None:
+    shown = server.show(page, "train", TRAIN)
+    press(shown, "Start")
+    wait_for_step(shown, 2)
+    press(shown, "Pause")
+    says(shown, "Paused")
+    assert stays_at_its_step(shown)
+    paused_at = step_shown(shown)
+    press(shown, "Resume")
+    wait_for_step(shown, paused_at + 2)
+    press(shown, "Sample now")
+    says(shown, "After step")
+    press(shown, "Stop")
+    says(shown, "Stopped")
+    assert stays_at_its_step(shown)
+    assert paused_at < step_shown(shown) < 400
+    assert browser.picture(page, folder / "train.png").stat().st_size > 10_000
+
+
+def test_after_a_reload_in_mid_run_the_panel_is_back_and_works(lab: Server, page: Page) -> None:
+    shown = lab.show(page, "reload", TRAIN)
+    press(shown, "Start")
+    wait_for_step(shown, 2)
+    browser.save(page)
+    before = step_shown(shown)
+    page.reload()
+    shown = panel(page)
+    wait_for_step(shown, before + 2)
+    press(shown, "Stop")
+    says(shown, "Stopped")
+    assert stays_at_its_step(shown)
+
+
+def test_photographs_are_uploaded_and_prepared(lab: Server, page: Page, tmp_path: Path) -> None:
+    shown = lab.show(page, "prepare", browser.PREPARE)
+    browser.upload(shown)
+    says(shown, "5 pictures added")
+    assert shown.get_by_text("Use this picture").count() == 5
+    control(shown, "Start from").locator("input").fill("bird")
+    control(shown, "New word").locator("input").fill("<cat")
+    control(shown, "New word").locator("input").press("Enter")
+    says(shown, "closing")
+    assert browser.picture(page, tmp_path / "prepare.png").stat().st_size > 10_000
+
+
+def test_sliders_change_what_is_drawn(lab: Server, page: Page, tmp_path: Path) -> None:
+    shown = lab.show(page, "explore", browser.EXPLORE.format(steps=5))
+    control(shown, "Prompt").locator("textarea").fill("a {word} on the beach")
+    control(shown, "Seeds").locator("input").fill("0-1")
+    control(shown, "Seeds").locator("input").press("Enter")
+    press(shown, "Draw")
+    says(shown, "Drawn")
+    first = pictures(shown)
+    slide(shown, "Strength", "ArrowLeft", 10)
+    slide(shown, "Editability", "ArrowRight", 4)
+    press(shown, "Draw")
+    page.wait_for_function("before => document.querySelectorAll('img').length && true", arg=first)
+    says(shown, "Drawn")
+    assert pictures(shown) != first
+    assert browser.picture(page, tmp_path / "explore.png").stat().st_size > 10_000
+
+
+def slide(shown: browser.Locator, label: str, key: str, times: int) -> None:
+    """Move a slider by the keyboard, and see that its readout follows."""
+    before = control(shown, label).locator(".widget-readout").inner_text()
+    for _ in range(times):
+        control(shown, label).locator(".noUi-handle").press(key)
+    assert control(shown, label).locator(".widget-readout").inner_text() != before
+
+
+def pictures(shown: browser.Locator) -> list[str]:
+    return [str(image.get_attribute("src")) for image in shown.locator("img").all()]

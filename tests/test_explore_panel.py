@@ -1,0 +1,325 @@
+"""The panel draws what its controls say, says what is wrong in words, and does nothing a cell could not do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+
+import ti_nb as ti
+from ti_nb import busy
+from ti_nb.edit import adjust
+from ti_nb.sampling import read_settings
+from ti_nb.widgets import explore
+from ti_nb.widgets.controls import COMPARISONS
+from ti_nb.widgets.explore import KEPT, ExplorePanel
+from ti_nb.widgets.grid import enlarged
+from ti_nb.widgets.reading import count_tokens, read_numbers, read_seeds, unknown_words
+
+pytestmark = pytest.mark.filterwarnings(
+    "error::DeprecationWarning",
+    "error::UserWarning:ipywidgets",
+    "ignore:The `ipykernel.comm.Comm` class has been deprecated",  # of ipywidgets 7 on ipykernel 7
+)
+
+
+def learned(model: ti.Model, word: str = "<new>", init: str = "penguin", vectors: int = 1) -> ti.Concept:
+    """Not trained, but far enough from its initializer."""
+    start = ti.initial_concept(model, word, init, vectors)
+    rows = start.vectors["clip_l"]
+    return ti.Concept(word, {"clip_l": 2 * rows + rows.roll(1, -1)}, {**start.facts, "steps": 5})
+
+
+@pytest.fixture
+def panel(model: ti.Model, tmp_path: Path) -> ExplorePanel:
+    made = ExplorePanel(model, learned(model), out=tmp_path / "out")
+    made.seeds.value, made.steps.value = "3, 5", 2
+    return made
+
+
+def words(widget: widgets.Widget) -> Iterator[str]:
+    """All text of a widget and those in it."""
+    for name in ("value", "description"):
+        if isinstance(getattr(widget, name, None), str):
+            yield getattr(widget, name)
+    for child in getattr(widget, "children", ()):
+        yield from words(child)
+
+
+def pictures(panel: ExplorePanel) -> list[bytes]:
+    def within(widget: widgets.Widget) -> Iterator[bytes]:
+        if isinstance(widget, widgets.Image):
+            yield widget.value
+        for child in getattr(widget, "children", ()):
+            yield from within(child)
+
+    return list(within(panel.grid))
+
+
+def same(a: ti.Sample, b: ti.Sample) -> bool:
+    return np.abs(np.asarray(a.image, int) - np.asarray(b.image, int)).max() <= 1
+
+
+def test_the_button_and_the_method_draw_what_sample_draws(panel: ExplorePanel, model: ti.Model) -> None:
+    panel.prompt.value, panel.negative.value, panel.guidance.value = "a {word} on the beach", "snow", 3.0
+    panel.draw_button.click()
+    (clicked,) = panel.drawings
+    called = panel.draw()
+    plain = ti.sample(
+        model,
+        "a <new> on the beach",
+        learned(model),
+        seeds=[3, 5],
+        steps=2,
+        guidance=3.0,
+        negative="snow",
+        progress=False,
+    )
+    for drawn in (clicked.samples, called):
+        assert [(s.prompt, s.seed, s.steps, s.guidance, s.negative) for s in drawn] == [
+            (s.prompt, s.seed, s.steps, s.guidance, s.negative) for s in plain
+        ]
+        assert all(same(a, b) for a, b in zip(drawn, plain))
+    assert (panel.progress.value, panel.progress.max) == (2, 2)
+    assert "Drawn: 2 of 2 pictures" in panel.status.value
+    said = " ".join(words(panel.grid))
+    assert all(
+        part in said for part in ("a &lt;new&gt; on the beach", "seed 3", "seed 5", "2 steps", "guidance 3", "snow")
+    )
+
+
+@pytest.mark.parametrize("by", COMPARISONS)
+def test_comparisons_are_rows_on_the_same_seeds(model: ti.Model, by: str) -> None:
+    """Each row is what `sample` draws with that one thing changed."""
+    one, two = learned(model), learned(model, "<two>", "teapot")
+    panel = ExplorePanel(model, [one, two])
+    panel.seeds.value, panel.steps.value, panel.strength.value = "0-1", 2, 1.5
+    panel.compare_by.value = by
+    if by == "steps":
+        panel.values.value = "1, 3"
+    expected = "Says &lt;new&gt;, &lt;two&gt;;" if by == "concepts" else "Says &lt;new&gt;;"
+    assert expected in panel.controls.check.value
+    samples = panel.draw()
+    start = ti.initial_concept(model, "<new>", "penguin")
+    base = dict(steps=2, guidance=5.0)
+    edited = adjust(one, start, strength=1.5)
+    rows = {
+        "nothing": [("<new>", edited, base)],
+        "initializer and word": [("<new>", start, base), ("<new>", edited, base)],
+        "concepts": [("<new>", edited, base), ("<two>", adjust(two, two, strength=1.5), base)],
+        "steps": [("<new>", edited, {**base, "steps": n}) for n in (1, 3)],
+        "guidance": [("<new>", edited, {**base, "guidance": g}) for g in (1.0, 3.0, 5.0, 8.0)],
+        "strength": [("<new>", adjust(one, start, strength=s), base) for s in (0.5, 0.75, 1, 1.5)],
+        "editability": [("<new>", adjust(one, start, strength=1.5, editability=e), base) for e in (0, 0.1, 0.2, 0.4)],
+    }[by]
+    assert [s.seed for s in samples] == [0, 1] * len(rows)
+    for i, (word, concept, options) in enumerate(rows):
+        plain = ti.sample(model, f"a photo of a {word}", concept, seeds=2, progress=False, **options)
+        assert all(same(a, b) for a, b in zip(samples[2 * i : 2 * i + 2], plain)), (by, i)
+    assert len(set(pictures(panel))) == len(samples)
+    if by != "nothing":
+        said = " ".join(words(panel.grid))
+        assert "seed 0" in said
+        assert all(row.label in said.replace("&lt;", "<").replace("&gt;", ">") for row in panel.drawings[0].rows)
+
+
+def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
+    assert "✓ Says &lt;new&gt;; 5 of 75 tokens; draws 2 pictures." in panel.controls.check.value
+    for typed, answer in {
+        "a cat": "does not say &lt;new&gt;",
+        "{word} " * 80: "80 tokens long, 75 fit",
+        "a {word} and <dog>": "does not know &lt;dog&gt;",
+        "a {wrod} {word}": "does not know {wrod}",
+        "a {word} with a xylophone": "does not know xylophone",
+    }.items():
+        panel.prompt.value = typed
+        assert answer in panel.controls.check.value, typed
+    panel.prompt.value = "a  <new>\n in the snow "
+    assert "✓ Says" in panel.controls.check.value
+    panel.negative.value = "cat " * 80
+    assert "80 tokens" in panel.controls.check.value
+    panel.negative.value, panel.seeds.value = "", "0-"
+    assert "Error: seeds" in panel.controls.check.value
+
+
+def test_what_is_wrong_is_said_in_the_panel_and_raised_in_a_cell(panel: ExplorePanel) -> None:
+    for name, value, answer in (
+        ("seeds", "one", "whole numbers"),
+        ("prompt", "a cat", "does not say"),
+        ("seeds", "0-500", "501 pictures"),
+    ):
+        kept = getattr(panel, name).value
+        getattr(panel, name).value = value
+        panel.draw_button.click()
+        assert "Error" in panel.message.value and answer in panel.message.value
+        with pytest.raises(ValueError, match=answer):
+            panel.draw()
+        getattr(panel, name).value = kept
+    panel.save_button.click()
+    assert "nothing is drawn yet" in panel.message.value
+    assert panel.drawings == []
+    panel.draw_button.click()
+    assert "Error" not in panel.message.value and len(panel.drawings) == 1
+
+
+def test_an_error_while_drawing_is_said_and_lets_the_next_draw(
+    panel: ExplorePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("out of <memory>")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(explore, "sample", full)
+        panel.draw_button.click()
+        assert "Error: out of &lt;memory&gt;" in panel.message.value
+    assert len(panel.draw()) == 2
+
+
+def test_one_draws_at_a_time(panel: ExplorePanel) -> None:
+    busy.claim("a training run")
+    panel.draw_button.click()
+    assert "a training run is at work" in panel.message.value
+    with pytest.raises(RuntimeError, match="a training run is at work"):
+        panel.draw()
+    busy.release()
+    assert len(panel.draw()) == 2
+
+
+def test_stop_and_interrupt_keep_what_is_drawn(panel: ExplorePanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel.seeds.value = "0-11"
+    plain = explore.sample
+
+    def then(act: object) -> None:
+        def sample(*args: object, **options: object) -> list[ti.Sample]:
+            if panel.progress.value == 4:
+                act()
+            return plain(*args, **options)
+
+        monkeypatch.setattr(explore, "sample", sample)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    then(panel.stop_button.click)
+    assert len(panel.draw()) == 8
+    assert "Stopped: 8 of 12" in panel.status.value
+    then(interrupt)
+    assert len(panel.draw()) == 4
+    assert "Stopped: 4 of 12" in panel.status.value
+    monkeypatch.setattr(explore, "sample", plain)
+    assert len(panel.draw()) == 12
+
+
+def test_saved_pictures_say_how_to_draw_them(panel: ExplorePanel, model: ti.Model, tmp_path: Path) -> None:
+    panel.compare_by.value, panel.values.value = "editability", "0, 0.5"
+    samples = panel.draw()
+    panel.save_button.click()
+    paths = sorted((tmp_path / "out").iterdir())
+    assert "✓ Saved 4 pictures" in panel.message.value and str(tmp_path / "out") in panel.message.value
+    assert [read_settings(p) for p in paths] == [s.settings() for s in samples]
+    edits = [read_settings(p)["words"]["<new>"]["edits"] for p in paths]
+    assert edits == ["", "", *["editability 0.5 towards 'penguin'"] * 2]
+    again = adjust(learned(model), ti.initial_concept(model, "<new>", "penguin"), editability=0.5)
+    assert same(ti.sample(model, samples[3].prompt, again, seeds=[5], steps=2, progress=False)[0], samples[3])
+
+
+def test_earlier_drawings_come_back(panel: ExplorePanel) -> None:
+    panel.seeds.value, panel.steps.value = "0", 1
+    shown = []
+    for number in range(KEPT + 2):
+        panel.seeds.value = str(number)
+        panel.draw()
+        shown.append(pictures(panel))
+    assert len(panel.history.options) == len(panel.drawings) == KEPT
+    panel.history.value = KEPT - 1
+    assert pictures(panel) == shown[2]
+    panel.history.value = 0
+    assert pictures(panel) == shown[-1]
+    panel.history.value = 3
+    panel.draw()
+    assert panel.history.value == 0 and pictures(panel) == shown[-1]
+
+
+def test_without_an_initializer_only_what_needs_it_is_off(model: ti.Model) -> None:
+    unknown = ti.Concept("<new>", learned(model).vectors)
+    panel = ExplorePanel(model, unknown)
+    assert panel.editability.disabled and "toward=" in panel.controls.editing.value
+    assert set(COMPARISONS) - set(panel.compare_by.options) == {"concepts", "editability", "initializer and word"}
+    panel.strength.value, panel.steps.value, panel.seeds.value = 0.5, 1, "0"
+    assert same(
+        panel.draw()[0],
+        ti.sample(model, "a photo of a {}", adjust(unknown, unknown, strength=0.5), seeds=1, steps=1, progress=False)[
+            0
+        ],
+    )
+    given = ExplorePanel(model, unknown, toward=ti.initial_concept(model, "<x>", "teapot"))
+    assert not given.editability.disabled and "teapot" in given.controls.editing.value
+    several = ExplorePanel(model, [learned(model), ti.Concept("<two>", unknown.vectors)])
+    several.compare_by.value = "editability"
+    several.concept.value = "<two>"
+    assert several.editability.disabled and several.compare_by.value == "nothing"
+
+
+def test_wrong_concepts_are_refused(model: ti.Model) -> None:
+    one = learned(model)
+    with pytest.raises(ValueError, match="no concept"):
+        ExplorePanel(model, [])
+    with pytest.raises(ValueError, match="share a word"):
+        ExplorePanel(model, [one, one])
+    with pytest.raises(ValueError, match="width 768"):
+        ExplorePanel(model, ti.Concept("<new>", {"clip_l": one.vectors["clip_l"].repeat(1, 16)[:, :768]}))
+    with pytest.raises(ValueError, match="toward has 2 vectors and <new> 1"):
+        ExplorePanel(model, one, toward=ti.initial_concept(model, "<x>", "teapot", 2))
+
+
+def test_every_control_has_its_label_in_words(panel: ExplorePanel) -> None:
+    def controls(widget: widgets.Widget) -> Iterator[widgets.Widget]:
+        kinds = (
+            widgets.Text,
+            widgets.Textarea,
+            widgets.IntSlider,
+            widgets.FloatSlider,
+            widgets.Dropdown,
+            widgets.Button,
+        )
+        if isinstance(widget, kinds):
+            yield widget
+        assert not isinstance(widget, widgets.Output)
+        for child in getattr(widget, "children", ()):
+            yield from controls(child)
+
+    labels = [c.description for c in controls(panel)]
+    assert len(labels) == len(set(labels)) >= 12 and all(labels)
+
+
+def test_small_pictures_grow_by_whole_pixels(panel: ExplorePanel) -> None:
+    image = panel.draw()[0].image
+    large = enlarged(image)
+    assert large.size == (320, 320)
+    assert np.array_equal(np.asarray(large)[2::5, 2::5], np.asarray(image))
+    assert enlarged(image.resize((512, 768))).size == (320, 480)
+
+
+def test_seeds_and_numbers_are_read() -> None:
+    assert read_seeds("0, 1,2") == [0, 1, 2] == read_seeds(" 0-2 ") == read_seeds("0 1 2 1")
+    assert read_seeds("7, 3 - 5, 4") == [7, 3, 4, 5]
+    for bad in ("", "a", "1.5", "-1", "3-1", "0-9999", "1,,2;", "9" * 30):
+        with pytest.raises(ValueError, match="seeds"):
+            read_seeds(bad)
+    assert read_numbers("5, 15 ,25", "steps") == [5, 15, 25]
+    assert read_numbers("0 0.5, .5", "editability") == [0, 0.5]
+    for bad, what in (("", "steps"), ("x", "guidance"), ("1.5", "steps"), ("2", "editability"), ("nan", "strength")):
+        with pytest.raises(ValueError, match=r"write numbers|give"):
+            read_numbers(bad, what)
+
+
+def test_tokens_are_counted_as_they_are_encoded(model: ti.Model) -> None:
+    counts = {"<new>": 3}
+    for text in ("", "a <new> in the snow", "<new><new>", "xylophone, <new>!"):
+        ids = ti.prompts.tokenise(text, model.tokenizer, {"<new>": [9000, 9001, 9002]})
+        end = ids.index(model.tokenizer.eos_token_id)
+        assert count_tokens(text, model, counts) == end - 1
+    assert unknown_words("a <new> & <old>, teapot", model, counts) == ["<old>"]

@@ -1,0 +1,80 @@
+"""Looks inside: the losses are the training's own, attention is the UNet's own and changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ti_nb as ti
+from ti_nb.batches import cache_latents
+from ti_nb.inject import encode
+from ti_nb.inside import _joined, _recording
+from ti_nb.losses import predict
+
+
+@pytest.fixture(scope="module")
+def few(photos: ti.ConceptImages) -> ti.ConceptImages:
+    return replace(photos, images=photos.images[:2], names=photos.names[:2])
+
+
+@pytest.fixture(scope="module")
+def start(model: ti.Model) -> ti.Concept:
+    return ti.initial_concept(model, "<new>", "animal", 1)
+
+
+def test_a_band_s_loss_is_the_mean_squared_error_of_the_velocity(
+    model: ti.Model, few: ti.ConceptImages, start: ti.Concept
+) -> None:
+    at, losses = ti.loss_by_timestep(model, few, [start], bands=2, draws=1, seed=3)
+    assert at.tolist() == [250, 750]
+    latents, _ = cache_latents(model, few.pixels(model.resolution))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3))
+    alpha = model.scheduler.alphas_cumprod[250]
+    noisy = alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+    told = encode(model, ["a photo of a animal"]).states.expand(2, -1, -1)  # before training the word is its initializer
+    with torch.no_grad():
+        found = model.unet(noisy, torch.tensor([250, 250]), told).sample
+    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents  # tiny's prediction type
+    assert losses[0, 0].item() == pytest.approx((found - velocity).square().mean().item(), rel=1e-4)
+
+
+def test_attention_sums_to_one_and_names_every_token(
+    model: ti.Model, few: ti.ConceptImages, start: ti.Concept
+) -> None:
+    found = ti.attention(model, few, "a photo of a {word} in snow", start)
+    assert found.tokens == ("a", "photo", "of", "a", "<new>", "in", "snow")
+    assert found.maps.shape[:2] == (2, 7)
+    assert 0 < found.maps.min() and found.maps.sum(1).max() < 1  # the rest is the start's and the padding's
+    two = ti.initial_concept(model, "<new>", "animal", 2)
+    assert ti.attention(model, few, "{word}", two).tokens == ("<new> 1", "<new> 2")
+
+
+def test_recording_leaves_the_unet_and_its_answer_as_they_were(model: ti.Model) -> None:
+    noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    step, told = torch.tensor([500, 500]), encode(model, ["a photo of a dog", "a cat"])
+    with torch.no_grad():
+        plain, before = predict(model, noisy, step, told), dict(model.unet.attn_processors)
+        with _recording(model.unet) as layers:
+            recorded = predict(model, noisy, step, told)
+        again = predict(model, noisy, step, told)
+    assert recorded.allclose(plain, atol=1e-5)
+    assert again.equal(plain)
+    assert model.unet.attn_processors == before
+    assert not [name for name, m in model.unet.named_modules() if "get_attention_scores" in vars(m)]
+    assert _joined(layers, 2).sum(1).allclose(torch.ones(()), atol=1e-4)
+
+
+def test_wrong_shares_are_refused(model: ti.Model, few: ti.ConceptImages, start: ti.Concept) -> None:
+    with pytest.raises(ValueError, match=r"noise is 1.5"):
+        ti.attention(model, few, "{word}", start, noise=1.5)
+
+
+def test_the_path_starts_along_the_start_and_ends_in_its_plane() -> None:
+    start, end = torch.tensor([2.0, 0, 0]), torch.tensor([1.0, 3.0, 0])
+    axes = ti.plot_path([end], start, {"off": torch.tensor([0, 0, 5.0])}).axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines["start"] == [[2.0, 0.0]]
+    assert lines["learned"] == [[1.0, 3.0]]
+    assert any(line.get_xydata().tolist() == [[0.0, 0.0]] for line in axes.lines)  # off the plane

@@ -1,0 +1,126 @@
+"""Clicks sent to real kernels, as frontends send them, steer a run: on this environment and on older and newer ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernels import Kernel
+from tools import stacks
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")
+
+LOAD = """
+import torch, ti_nb as ti
+model, photos = ti.load_model("tiny", dtype=torch.float32), ti.example_images("penguin")
+def begin(steps):
+    return ti.train(model, photos, word="<new>", init="animal", steps=steps, batch=1, watch=0)
+"""
+
+
+def needs(stack: str) -> object:
+    """A parameter that is skipped, with the reason, where the stack was not built."""
+    missing = pytest.mark.skipif(not stacks.is_built(stack), reason=f"run `make stacks` to test on {stack}")
+    return pytest.param(stack, marks=missing, id=stack)
+
+
+@pytest.fixture(scope="module", params=[pytest.param(None, id="here"), *map(needs, stacks.WANTED)])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
+    with Kernel(request.param) as kernel:
+        kernel.run(LOAD, seconds=120)
+        yield kernel
+
+
+def show(kernel: Kernel, steps: int, *, background: bool = True, **others: object) -> None:
+    """A new run and its panel; the buttons of earlier ones are forgotten."""
+    kernel.models.clear()
+    kernel.tracebacks.clear()
+    kernel.run(f"run = begin({steps}); panel = ti.TrainPanel(run, every=0, background={background}, **{others})")
+
+
+def test_stop_ends_a_run_before_its_end(kernel: Kernel) -> None:
+    show(kernel, 500)
+    kernel.until_idle(kernel.click("Start"))
+    kernel.wait("len(run.records) >= 2")
+    kernel.until_idle(kernel.click("Stop"))
+    kernel.wait("panel.state == 'stopped'", seconds=20)
+    done = kernel.value("len(run.records)")
+    kernel.run("import time; time.sleep(0.5)")
+    assert kernel.value("len(run.records)") == done
+    assert 2 <= int(done) < 400
+    assert not kernel.tracebacks
+
+
+def test_paused_and_resumed_it_ends_where_it_would_have_without(kernel: Kernel) -> None:
+    show(kernel, 30)
+    kernel.until_idle(kernel.click("Start"))
+    kernel.wait("len(run.records) >= 2")
+    kernel.until_idle(kernel.click("Pause"))
+    kernel.wait("panel.state == 'paused'", seconds=20)
+    assert int(kernel.value("len(run.records)")) < 30
+    kernel.until_idle(kernel.click("Resume"))
+    kernel.wait("panel.state == 'finished'")
+    kernel.run("other = begin(30); list(other)", seconds=120)
+    kernel.run("same = [torch.equal(v, other.concept().vectors[k]) for k, v in run.concept().vectors.items()]")
+    assert kernel.value("same") == "[True]"
+    assert kernel.value("[r.step for r in run.records] == list(range(1, 31))") == "True"
+    assert not kernel.tracebacks
+
+
+def test_sample_now_draws_while_it_trains_and_while_it_is_paused(kernel: Kernel) -> None:
+    show(kernel, 500, seeds=1, draw={"steps": 2})
+    kernel.until_idle(kernel.click("Sample now"))
+    kernel.wait("[p.step for p in panel.previews.kept] == [0]")
+    kernel.until_idle(kernel.click("Start"))
+    kernel.wait("len(run.records) >= 2")
+    kernel.until_idle(kernel.click("Sample now"))
+    kernel.wait("len(panel.previews.kept) == 2")
+    kernel.until_idle(kernel.click("Stop"))
+    kernel.wait("panel.state == 'stopped'", seconds=20)
+    assert not kernel.tracebacks
+
+
+def test_an_interrupt_pauses_a_run_that_keeps_the_cell_busy(kernel: Kernel) -> None:
+    show(kernel, 500, background=False)
+    message = kernel.begin("panel.start(); print('after', panel.state)")
+    kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
+    kernel.manager.interrupt_kernel()
+    kernel.until_idle(message)
+    assert "after paused" in kernel.printed
+    assert kernel.value("2 <= len(run.records) < 400") == "True"
+    assert not kernel.tracebacks
+
+
+def test_an_interrupt_pauses_a_run_in_the_background_that_a_cell_waits_for(kernel: Kernel) -> None:
+    show(kernel, 500)
+    message = kernel.begin("panel.start(); panel.wait(); print('waited until', panel.state)")
+    kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
+    kernel.manager.interrupt_kernel()
+    kernel.until_idle(message)
+    assert "waited until paused" in kernel.printed
+    assert not kernel.tracebacks
+
+
+@pytest.mark.parametrize("background", [True, False], ids=["thread", "cell"])
+def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -> None:
+    """As JupyterLab 4.4 and newer send it. In a busy cell it arrives up to ipykernel 7.3, on a thread of its own."""
+    subshell = kernel.subshell()
+    if subshell is None:
+        pytest.skip("this kernel has no subshells")
+    show(kernel, 60, background=background)
+    message = kernel.begin("panel.start()")
+    kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
+    kernel.click("Stop", subshell=subshell)
+    kernel.until_idle(message)
+    kernel.wait("panel.state != 'running'")
+    kernel.run("import ipykernel")
+    arrives = background or kernel.value("ipykernel.version_info[:2] < (7, 4)") == "True"
+    assert kernel.value("panel.state") == ("'stopped'" if arrives else "'finished'")
+    assert not kernel.tracebacks
+
+
+def steps_shown(kernel: Kernel) -> int:
+    """What the panel's progress bar says, as a reader of the page sees it."""
+    bars = [model for model in kernel.models.values() if model.get("_model_name") == "IntProgressModel"]
+    return int(bars[0]["value"])

@@ -1,0 +1,201 @@
+"""The notebooks are ready for every place they run in: as files, here, and in a Colab whose users say yes, no or nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from packaging.requirements import Requirement
+
+from tests.kernels import ROOT, manager
+from tools import address, stacks
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STUB = ROOT / "tests" / "colab_stub"
+SECONDS, BYTES = 240, 1_000_000  # at most, for a notebook and for its outputs
+EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
+ANSWERS = ("succeed", "refuse", "timeout")
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=nbformat.NO_CONVERT)
+
+
+def code(path: Path) -> list[Any]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+# As files
+
+
+@each_notebook
+def test_a_notebook_is_of_the_format_with_ids_and_holds_no_state_of_a_session(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    ids = Counter(cell.id for cell in notebook.cells)
+    assert max(ids.values()) == 1
+    assert "widgets" not in notebook.metadata  # without its "state" GitHub shows nothing (colabtools #5288)
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code(path))
+    assert not [cell.id for cell in notebook.cells if {"executionInfo", "outputId", "id"} & set(cell.metadata)]
+
+
+@each_notebook
+def test_colab_gives_it_a_gpu_a_kernel_and_a_table_of_contents(path: Path) -> None:
+    metadata = read(path).metadata
+    assert metadata.get("accelerator") == "GPU"
+    assert metadata.get("colab") == {"provenance": [], "gpuType": "T4", "toc_visible": True}
+    assert metadata.kernelspec.name == "python3"
+
+
+@each_notebook
+def test_its_badge_opens_this_very_notebook(path: Path) -> None:
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    link = f"https://colab.research.google.com/github/{address.current()}/blob/main/notebooks/{path.name}"
+    assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({link})" in first.source
+
+
+@each_notebook
+def test_its_cells_are_short_and_each_is_led_by_a_few_words(path: Path) -> None:
+    before = None
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 15, cell.id
+            assert before is not None and before.cell_type == "markdown", f"no words before cell {cell.id}"
+            assert len(re.sub(r"\(http\S+\)", "", before.source).split()) <= 120, f"too many words in {before.id}"
+        before = cell
+
+
+@each_notebook
+def test_it_has_one_parameters_cell(path: Path) -> None:
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code(path)) == 1
+
+
+@each_notebook
+def test_its_first_cell_installs_only_what_is_missing_and_upgrades_nothing(path: Path) -> None:
+    first, *others = [cell.source for cell in code(path)]
+    assert re.search(r"^if .*find_spec\(.ti_nb.\) is None:\n +%pip install ", first, re.MULTILINE)
+    assert not re.search(r"(^|\s)(-U|--upgrade|--force-reinstall|--pre)\b", first)
+    assert not any(re.search(r"^\s*[%!]\s*(pip|conda|apt)", source, re.MULTILINE) for source in others)
+
+
+def test_environment_yml_lists_what_pyproject_asks_for() -> None:
+    """Conda's channels can't be asked here: names and bounds are compared, not resolved."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())
+    has = {r.name: r.specifier for r in (Requirement(d) for d in listed["dependencies"] if isinstance(d, str))}
+    asked = [Requirement(d) for d in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
+    wants = {CONDA.get(r.name, r.name): r.specifier for r in asked}
+    assert listed["channels"] == ["conda-forge"]
+    assert {name: has.get(name) for name in wants} == wants
+    assert set(has) - set(wants) == {"python", "pip", "jupyterlab"}
+    assert project["requires-python"] in str(has["python"])
+
+
+CONDA = {"torch": "pytorch"}  # PyPI's name: conda-forge's, where they differ
+
+
+# In a Colab
+
+
+@pytest.mark.parametrize("answer", [*ANSWERS, "unsupported"])
+def test_the_stand_in_for_colab_answers_as_told(answer: str, tmp_path: Path) -> None:
+    told = ask_for_pictures_drive_and_token(answer, tmp_path)
+    if answer == "succeed":
+        assert told == [f"{tmp_path}/drive/MyDrive", "5 pictures", "hf_not_a_token"]
+    else:
+        assert told[0].startswith("RuntimeError: Google Drive")
+        assert ("did not answer in time" in told[0]) == (answer == "timeout")
+        assert told[1].startswith(
+            "RuntimeError: no picture was chosen" if answer == "refuse" else "RuntimeError: the page"
+        )
+        assert told[2] == "None"
+
+
+def ask_for_pictures_drive_and_token(answer: str, folder: Path) -> list[str]:
+    """What ti_nb and huggingface_hub make of it, in a new interpreter."""
+    program = f"""
+import pathlib, warnings, ti_nb.platforms as platforms
+from huggingface_hub import get_token
+warnings.simplefilter("ignore")
+platforms.DRIVE = pathlib.Path({str(folder / "drive")!r})
+asks = platforms.mount_drive, lambda: f"{{len(platforms.choose_pictures('new'))}} pictures", get_token
+for ask in asks:
+    try:
+        print("told", ask())
+    except Exception as error:
+        print("told", type(error).__name__ + ":", error)
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=environment(answer), cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [line.removeprefix("told ") for line in out.stdout.splitlines() if line.startswith("told ")]
+
+
+def environment(answer: str | None) -> dict[str, str]:
+    """For an interpreter that finds the project, and the stand-in for Colab if it is to answer."""
+    path = [str(STUB), str(ROOT)] if answer else [str(ROOT)]
+    new = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "OMP_NUM_THREADS": "1",
+        "TI_NB_COLAB": answer or "succeed",
+    }
+    if answer:
+        new.update(TI_NB_COLAB_SECONDS="0.2", COLAB_RELEASE_TAG="stand-in", HF_TOKEN_PATH="/nonexistent/token")
+    return {name: value for name, value in new.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
+
+
+def place(stack: str | None, answer: str | None) -> Any:
+    """A parameter: where to run the notebooks. By default here is left to nbval, and in Colab everybody says yes."""
+    name = f"{stack or 'here'}-{answer or 'jupyter'}"
+    if stack and not stacks.is_built(stack):
+        return pytest.param(stack, answer, id=name, marks=pytest.mark.skip(reason="run `make stacks` first"))
+    wanted = EVERY or (stack and answer == "succeed")
+    return pytest.param(
+        stack, answer, id=name, marks=pytest.mark.skipif(not wanted, reason="set TI_NB_NOTEBOOKS=all to run it")
+    )
+
+
+@each_notebook
+@pytest.mark.parametrize(
+    ("stack", "answer"), [place(stack, answer) for stack in (None, "colab") for answer in (None, *ANSWERS)]
+)
+def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = execute(path, tmp_path, stack=stack, answer=answer)
+    seconds, size = time.monotonic() - began, sum(len(str(cell.get("outputs", ""))) for cell in done.cells)
+    print(f"{path.name} on {stack or 'here'}, {answer or 'jupyter'}: {seconds:.0f} s, {size / 1000:.0f} kB of outputs")
+    assert seconds < SECONDS
+    assert size < BYTES
+
+
+def execute(path: Path, folder: Path, *, stack: str | None = None, answer: str | None = None) -> Any:
+    """Run every cell, with `folder` as the working directory; the first cell that fails raises its traceback."""
+    notebook = read(path)
+    if answer:
+        where = f"import pathlib, ti_nb.platforms as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(where))
+    client = NotebookClient(
+        notebook,
+        km=manager(stack, AsyncKernelManager),
+        timeout=SECONDS,
+        resources={"metadata": {"path": str(folder)}},
+        store_widget_state=False,
+    )
+    client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out")})
+    return notebook

@@ -1,0 +1,375 @@
+"""The panel without a kernel: values are set, buttons clicked, and what it says and gives is what the functions give."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ti_nb as ti
+from ti_nb import findings
+from ti_nb.batches import Draws
+from ti_nb.images import EXAMPLES
+from ti_nb.widgets import parts
+from ti_nb.widgets.prepare import (
+    TINY_WORDS,
+    PreparePanel,
+    drawn_samples,
+    embed_words,
+    framed,
+    known_words,
+    suggest_words,
+)
+from tools.tiny_model import world
+
+PENGUIN = EXAMPLES / "penguin" / "pictures"
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+@pytest.fixture
+def panel(model: ti.Model) -> PreparePanel:
+    return PreparePanel(model, PENGUIN, word="<my-penguin>", init="bird")
+
+
+@pytest.fixture(scope="module")
+def judge() -> ti.Judge:
+    return ti.load_judge("tiny")
+
+
+def png(colour: str = "red", size: tuple[int, int] = (80, 64)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload(panel: PreparePanel, files: dict[str, bytes]) -> None:
+    """What the browser sends, in the shape of the ipywidgets that is installed."""
+    if widgets.__version__.startswith("7."):
+        value: Any = {n: {"metadata": {"name": n, "size": len(d)}, "content": d} for n, d in files.items()}
+    else:
+        value = tuple(
+            {"name": n, "type": "", "size": len(d), "content": memoryview(d), "last_modified": NOW}
+            for n, d in files.items()
+        )
+    panel.upload.set_trait("value", value)
+
+
+def two_tone() -> Image.Image:
+    """White at the left, a red square at the right, 200 x 100."""
+    picture = Image.new("RGB", (200, 100), "white")
+    picture.paste((200, 0, 0), (130, 30, 170, 70))
+    return picture
+
+
+def test_a_source_is_loaded_and_given_back_as_load_images_does(panel: PreparePanel) -> None:
+    plain, images = ti.load_images(PENGUIN), panel.images()
+    assert images.names == plain.names
+    assert all(np.array_equal(a, b) for a, b in zip(images.images, plain.images))
+    assert (images.captions, images.masks, images.flip) == ((), (), False)
+    assert panel.settings() == {"word": "<my-penguin>", "init": "bird", "templates": "object"}
+
+
+def test_what_it_gives_trains(panel: PreparePanel, model: ti.Model) -> None:
+    panel.kind.value = "style"
+    run = ti.train(model, panel.images(), steps=1, batch=1, **panel.settings())
+    assert next(iter(run)).step == 1
+    assert run.settings.templates == "style"
+
+
+def test_both_shapes_of_an_upload_are_read(model: ti.Model) -> None:
+    for value in (
+        {"a.png": {"metadata": {"name": "a.png"}, "content": png()}},
+        ({"name": "a.png", "type": "image/png", "size": 9, "content": memoryview(png())},),
+    ):
+        panel = PreparePanel(model)
+        panel.add(parts.uploaded(value))
+        assert panel.images().names == ("a.png",)
+
+
+def test_an_upload_is_added_and_what_is_no_picture_is_named(panel: PreparePanel) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(noise, "JPEG")
+    upload(panel, {"good.png": png(), "text.png": b"hello", "empty.png": b"", "cut.jpg": noise.getvalue()[:900]})
+    assert panel.images().names[-1] == "good.png"
+    assert [name for name, _ in panel.images().skipped] == ["text.png", "empty.png", "cut.jpg"]
+    for name in ("text.png", "empty.png", "cut.jpg"):
+        assert name in panel.loaded.value
+    assert "Warning" in panel.loaded.value and "1 picture added" in panel.loaded.value
+    upload(panel, {"good.png": png("blue")})
+    assert panel.images().names[-2:] == ("good.png", "good.png (2)")
+
+
+def test_clear_makes_room_for_the_same_file_again(panel: PreparePanel) -> None:
+    upload(panel, {"a.png": png()})
+    panel.buttons["Clear"].click()
+    with pytest.raises(ValueError, match="no picture is chosen"):
+        panel.images()
+    assert not panel.upload.value and panel.upload in panel.children[1].children
+    upload(panel, {"a.png": png()})
+    assert panel.images().names == ("a.png",)
+
+
+def test_a_folder_and_its_captions_are_loaded(tmp_path: Path, model: ti.Model) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(png())
+    (tmp_path / "a.txt").write_text("a {} on a chair")
+    (tmp_path / "notes.md").write_text("x")
+    panel = PreparePanel(model)
+    panel.folder.value = f" {tmp_path} "
+    panel.buttons["Load folder"].click()
+    assert panel.images().captions == ("a {} on a chair", "")
+    assert "notes.md: not a picture" in panel.loaded.value and "a.txt" not in panel.loaded.value
+
+
+@pytest.mark.parametrize("path", ["", "/nowhere/at/all"])
+def test_a_wrong_folder_is_an_error_in_words(panel: PreparePanel, path: str) -> None:
+    panel.folder.value = path
+    panel.buttons["Load folder"].click()
+    assert "Error" in panel.loaded.value
+    assert len(panel.images()) == 5
+
+
+def test_an_example_is_one_click(model: ti.Model) -> None:
+    panel = PreparePanel(model)
+    panel.example.value = "axe"
+    panel.buttons["Use example"].click()
+    assert len(panel.images()) == 5
+
+
+def test_only_ticked_pictures_are_used(panel: PreparePanel) -> None:
+    tick = panel._tiles.children[1].children[3]
+    assert tick.description == "Use this picture"
+    tick.value = False
+    assert panel.images().names == ("1.png", "3.png", "4.png", "5.png")
+
+
+def test_findings_are_said_beside_their_picture_and_of_the_set(model: ti.Model) -> None:
+    panel = PreparePanel(model)
+    panel.add([("small.png", png(size=(20, 20))), ("wide.png", png(size=(300, 100)))])
+    said = [tile.children[2].value for tile in panel._tiles.children]
+    assert "20 px" in said[0] and "Warning" in said[0]
+    assert "cuts off 67% of its width" in said[1]
+    assert "2 pictures" in panel.set_note.value
+    panel.editor.choose(["small.png", "wide.png"], "wide.png")
+    panel.editor.across.value = 0  # once a crop is chosen, the middle is no matter
+    assert "cuts off" not in panel._tiles.children[1].children[2].value
+
+
+def test_the_picture_being_edited_is_named_at_its_thumbnail(panel: PreparePanel) -> None:
+    panel._tiles.children[2].children[4].click()
+    assert panel.editor.which.value == "3.png" and panel.editor.entry is panel.entries[2]
+    assert [tile.children[4].description for tile in panel._tiles.children] == ["Edit"] * 2 + ["Editing below"] + [
+        "Edit"
+    ] * 2
+
+
+def test_crop_sliders_cut_the_square_they_say(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone()])
+    editor = panel.editor
+    editor.zoom.value, editor.across.value, editor.down.value = 60, 100, 50
+    assert panel.entries[0].crop == (140, 20, 60)
+    assert np.array_equal(panel.images()[0], two_tone().crop((140, 20, 200, 80)))
+    assert "square of 60 px at left 140, top 20" in editor.said.value
+    editor.buttons["Centre"].click()
+    assert panel.entries[0].crop is None
+    assert (editor.zoom.value, editor.across.value) == (100, 50)
+
+
+def test_the_guess_is_guess_crops(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone(), two_tone()])
+    panel.editor.buttons["Guess the subject"].click()
+    guess = findings.guess_crop(two_tone(), least=model.resolution)
+    assert [e.crop for e in panel.entries] == [guess, None]
+    panel.buttons["Guess all crops"].click()
+    assert [e.crop for e in panel.entries] == [guess, guess]
+
+
+def test_a_threshold_mask_follows_the_crop_and_is_shown_red(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone()])
+    panel.editor.mask.value = "threshold"
+    panel.editor.across.value = 100
+    (mask,) = panel.images().masks
+    assert mask is not None and mask.size == (100, 100)
+    truth = np.asarray(two_tone().crop((100, 0, 200, 100)))[..., 1] < 100
+    kept = np.asarray(mask) > 127
+    assert (kept & truth).sum() / (kept | truth).sum() > 0.8
+    assert "the mask keeps 1" in panel.editor.said.value  # 16%
+    shown = np.asarray(framed(panel.entries[0], side=200)).astype(int)
+    assert shown[50, 190, 0] > shown[50, 190, 1] + 50  # masked out: white, reddened
+    assert shown[50, 20].max() < 140  # cut off: dark
+    assert np.abs(shown[50, 150] - (200, 0, 0)).max() < 5  # kept: as it is
+
+
+def test_an_empty_mask_is_warned_of(model: ti.Model) -> None:
+    panel = PreparePanel(model, [Image.new("RGB", (100, 100), "white")])
+    panel.editor.mask.value = "threshold"
+    assert "Warning" in panel.editor.said.value and "keeps 0%" in panel.editor.said.value
+
+
+def test_a_mask_from_transparency(model: ti.Model) -> None:
+    alpha = Image.new("L", (200, 100), 0)
+    alpha.paste(255, (130, 30, 170, 70))
+    panel = PreparePanel(model, [Image.merge("RGBA", (*two_tone().split(), alpha)), two_tone()])
+    panel.editor.mask.value = "alpha"
+    panel.editor.across.value = 100
+    mask, none = panel.images().masks
+    assert np.array_equal(mask, alpha.crop((100, 0, 200, 100))) and none is None
+    panel.editor.choose([e.name for e in panel.entries], panel.entries[1].name)
+    panel.editor.mask.value = "alpha"
+    assert "no transparent part" in panel.editor.said.value
+
+
+def test_the_brush_adds_and_erases_and_undoes(model: ti.Model) -> None:
+    panel = PreparePanel(model, [Image.new("RGB", (100, 100), "white")])
+    editor = panel.editor
+    editor.x.value, editor.y.value, editor.radius.value = 30, 30, 20
+    editor.buttons["Add to mask"].click()
+    assert editor.mask.value == "painted"
+    truth = findings.paint(Image.new("L", (100, 100), 0), 0.3, 0.3, 0.2)
+    assert np.array_equal(panel.images().masks[0], truth)
+    editor.buttons["Erase from mask"].click()
+    assert not np.asarray(panel.images().masks[0]).any()
+    editor.buttons["Undo stroke"].click()
+    assert np.array_equal(panel.images().masks[0], truth)
+    editor.mask.value = "off"
+    assert panel.images().masks == ()
+
+
+def test_erasing_first_starts_from_all(model: ti.Model) -> None:
+    panel = PreparePanel(model, [Image.new("RGB", (100, 100), "white")])
+    panel.editor.buttons["Erase from mask"].click()
+    mask = np.asarray(panel.images().masks[0])
+    assert mask[50, 50] == 0 and mask[0, 0] == 255
+
+
+def test_captions_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
+    panel.editor.caption.value = "a {} on a chair"
+    assert panel.images().captions == ("a {} on a chair", "", "", "", "")
+    assert "a &lt;my-penguin&gt; on a chair" in panel.editor.caption_note.value
+    panel.editor.caption.value = "a bird"
+    assert "Error" in panel.editor.caption_note.value and "{}" in panel.editor.caption_note.value
+    assert "Error" in panel.samples_note.value
+    panel.editor.caption.value = "{} " + "red " * 90
+    assert "tokens long" in panel.editor.caption_note.value
+
+
+def test_word_and_initializer_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
+    assert "free" in panel.word_note.value and "1 token: bird" in panel.init_note.value
+    for word, why in (("cat", "already"), ("<x", "only one"), ("My", "capitals"), ("a b", "spaces")):
+        panel.word.value = word
+        assert "Error" in panel.word_note.value and why in panel.word_note.value
+    panel.init.value = "teddy bear"
+    assert "2 tokens" in panel.init_note.value and "teddy" in panel.init_note.value
+    panel.init.value = "xylorimba"
+    assert "does not know" in panel.init_note.value
+    panel.init.value = ""
+    assert "random" in panel.init_note.value and panel.settings()["init"] is None
+
+
+def test_a_word_tiny_was_not_trained_on_is_warned_of(panel: PreparePanel) -> None:
+    panel.init.value = "penguin"
+    assert "Warning" in panel.init_note.value and "not among" in panel.init_note.value
+
+
+def test_tinys_words_are_those_it_was_trained_on_that_are_one_token(model: ti.Model) -> None:
+    things = world.training_things()
+    words = {w for w in [*map(world.plain, things), *things.values()] if " " not in w}
+    one = {w for w in words if len(model.tokenizer(w, add_special_tokens=False).input_ids) == 1}
+    assert set(TINY_WORDS) == one
+    assert known_words(model) == TINY_WORDS
+
+
+def test_suggested_words_fit_pictures_of_known_things(model: ti.Model, judge: ti.Judge) -> None:
+    concept = ti.initial_concept(model, "<it>", "umbrella")
+    pictures = [s.image for s in ti.sample(model, "a flat drawing of a {}", concept, seeds=3)]
+    assert suggest_words(judge, pictures, TINY_WORDS)[0][0] == "umbrella"
+    vectors = embed_words(judge, TINY_WORDS)
+    cosines = (judge.embed_images(pictures) @ vectors.T).mean(0)
+    assert suggest_words(judge, pictures, TINY_WORDS, vectors=vectors)[0][1] == pytest.approx(float(cosines.max()))
+
+
+def test_suggestions_become_the_initializer(model: ti.Model, judge: ti.Judge) -> None:
+    panel = PreparePanel(model, PENGUIN, judge=judge)
+    panel.buttons["Suggest words"].click()
+    buttons = panel.suggested.children
+    assert len(buttons) == 5
+    buttons[1].click()
+    assert panel.init.value == buttons[1].description.split()[0]
+    empty = PreparePanel(model, judge=judge)
+    empty.buttons["Suggest words"].click()
+    assert "no picture is chosen" in empty.init_note.value
+
+
+@pytest.mark.parametrize(("captions", "flip"), [((), False), (("a {} here, red, blue", "", "b {}", "", ""), True)])
+def test_samples_are_exactly_those_that_training_draws(
+    model: ti.Model, photos: ti.ConceptImages, captions: tuple[str, ...], flip: bool
+) -> None:
+    images = ti.ConceptImages(photos.images, photos.names, flip=flip, captions=captions)
+    changes: dict[str, Any] = dict(batch=7, seed=3, shuffle=True, dropout=0.3)
+    draws = Draws(model, images, ti.TrainSettings(**changes), {"<my-penguin>": 1}, 3)
+    draws.mean = torch.arange(0.0, len(draws.mean))[:, None, None, None].expand_as(
+        draws.mean
+    )  # they tell their picture
+    draws.std = draws.std * 0
+    for step in (1, 2, 3):
+        batch = draws.draw()
+        shown = drawn_samples(model, images, word="<my-penguin>", init="bird", step=step, **changes)
+        ids = batch.ids[model.encoders[0].key].tolist()
+        assert [list(s.ids) for s in shown] == [row[: len(s.ids)] for row, s in zip(ids, shown)]
+        rows = batch.latents[:, 0, 0, 0].int().tolist()
+        assert [s.picture + len(images) * s.mirrored for s in shown] == rows
+
+
+def test_samples_are_shown_with_their_tokens(panel: PreparePanel, model: ti.Model) -> None:
+    first = model.encoders[0].first
+    assert len(panel.samples.children) == ti.TrainSettings().batch
+    before = [s.children[1].value for s in panel.samples.children]
+    for text in before:
+        assert f"{first}</span>" in text and "&lt;my-penguin&gt;" in text and "start" in text
+    panel.buttons["Draw others"].click()
+    assert [s.children[1].value for s in panel.samples.children] != before
+    assert "step 2" in panel.samples_note.value
+    panel.word.value = "cat"
+    assert not panel.samples.children and "already" in panel.samples_note.value
+
+
+def test_a_prepared_set_goes_in_as_it_came_out(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone()])
+    panel.editor.mask.value, panel.editor.caption.value, panel.editor.across.value = "threshold", "a {}", 100
+    once = panel.images()
+    again = PreparePanel(model, once).images()
+    assert again.captions == once.captions
+    assert np.array_equal(again[0], once[0]) and np.array_equal(again.masks[0], once.masks[0])
+
+
+def test_without_a_model_pictures_are_prepared() -> None:
+    panel = PreparePanel(source=PENGUIN)
+    assert len(panel.images()) == 5
+    assert "no model" in panel.word_note.value and "no model" in panel.samples_note.value
+    assert "the model 512" in panel._tiles.children[0].children[2].value
+    panel.editor.caption.value = "a {}"
+    assert "it says" in panel.editor.caption_note.value
+
+
+def test_every_control_has_a_label_in_words_and_nothing_prints(
+    panel: PreparePanel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def walk(widget: widgets.Widget) -> list[widgets.Widget]:
+        return [widget, *(w for child in getattr(widget, "children", ()) for w in walk(child))]
+
+    every = walk(panel)
+    assert not any(isinstance(w, widgets.Output) for w in every)
+    controls = [w for w in every if hasattr(w, "description") and not isinstance(w, (widgets.HTML, widgets.Image))]
+    assert len(controls) > 25
+    assert all(any(letter.isalpha() for letter in w.description) for w in controls)
+    for widget in controls:
+        if isinstance(widget, widgets.Button) and widget.description != "Clear":
+            widget.click()
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,214 @@
+"""The train panel does what its buttons say, in this thread and beside it; what it shows is the run's own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import ti_nb as ti
+from ti_nb import busy
+from ti_nb.widgets.previews import strip
+
+
+def _run(model: ti.Model, photos: ti.ConceptImages, steps: int = 6, **more: object) -> ti.Run:
+    return ti.train(model, photos, word="<new>", init="animal", steps=steps, batch=1, watch=2, **more)
+
+
+def _until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
+
+
+def _panel(run: ti.Run, **more: object) -> ti.TrainPanel:
+    return ti.TrainPanel(run, **{"every": 0, "seeds": 1, "draw": {"steps": 1}, **more})
+
+
+def test_a_run_through_the_panel_is_the_run_of_a_plain_loop(model: ti.Model, photos: ti.ConceptImages) -> None:
+    plain = _run(model, photos)
+    for _ in plain:
+        pass
+    for background in (False, True):
+        panel = _panel(_run(model, photos), background=background, every=2)
+        panel.start()
+        panel.wait()
+        assert panel.state == "finished"
+        assert panel.run.concept().vectors["clip_l"].equal(plain.concept().vectors["clip_l"])
+        assert [p.step for p in panel.previews.kept] == [0, 2, 4, 6]
+
+
+def test_buttons_pause_resume_and_stop_a_run_in_the_background(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 5000), background=True)
+    panel.buttons["start"].click()
+    _until(lambda: len(panel.run.records) >= 2)
+    panel.buttons["pause"].click()
+    _until(lambda: panel.state == "paused")
+    done = len(panel.run.records)
+    assert panel.buttons["start"].description == "Resume"
+    time.sleep(0.1)
+    assert len(panel.run.records) == done < 5000
+    panel.buttons["start"].click()
+    _until(lambda: len(panel.run.records) > done)
+    panel.buttons["stop"].click()
+    assert "state stopped" in str(panel.wait())
+    assert f"step {len(panel.run.records)} of 5000" in panel._left.value
+
+
+def test_sample_now_draws_while_it_trains_and_while_it_rests(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 5000), background=True)
+    panel.buttons["sample"].click()
+    assert [p.step for p in panel.previews.kept] == [0]
+    panel.start()
+    _until(lambda: len(panel.run.records) >= 1)
+    panel.buttons["sample"].click()
+    _until(lambda: len(panel.previews.kept) == 2)
+    panel.stop()
+    panel.wait()
+    newest = panel.previews.kept[-1]
+    assert panel.previews.slider.value == newest.step
+    panel.previews.slider.value = 0
+    assert "After step 0" in panel.previews._words.value
+
+
+def test_previews_are_sample_s_own_pictures(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 2), background=False, every=2, seeds=2, draw={"steps": 3})
+    panel.start()
+    drawn = ti.sample(model, "a photo of a {word}", panel.run.concept(), seeds=2, steps=3, progress=False)
+    assert panel.previews.kept[-1].strip.tobytes() == strip([s.image for s in drawn], 2).tobytes()
+
+
+def test_the_rate_slider_scales_the_next_steps_rate_and_is_kept(
+    model: ti.Model, photos: ti.ConceptImages, tmp_path: Path
+) -> None:
+    plain = _run(model, photos)
+    rates = [r.rate for r in plain]
+    panel = _panel(_run(model, photos, out=tmp_path / "run"), background=False)
+    next(panel.run)
+    panel.rate.value = 0.1
+    panel.start()
+    assert [r.rate for r in panel.run.records] == pytest.approx([rates[0], *(0.1 * r for r in rates[1:])])
+    assert panel.run.records[1].note == "rate times 0.1 from here on"
+    assert _run(model, photos, out=tmp_path / "run").panel().rate.value == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="above 0"):
+        panel.run.rate_factor = 0
+
+
+def test_an_interrupt_in_the_cell_pauses_and_saves(
+    model: ti.Model, photos: ti.ConceptImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(model, photos, out=tmp_path / "run", save_every=1000)
+    panel = _panel(run, background=False)
+    step, draw = iter(range(100)), run._draws.draw
+
+    def interrupted() -> object:
+        if next(step) == 3:
+            raise KeyboardInterrupt
+        return draw()
+
+    monkeypatch.setattr(run._draws, "draw", interrupted)
+    panel.start()
+    assert panel.state == "paused"
+    assert len(ti.read_run(tmp_path / "run").records) == 3
+    panel.start()
+    assert panel.state == "finished"
+
+
+def test_an_interrupt_while_waiting_pauses_the_thread(
+    model: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = _panel(_run(model, photos, 5000), background=True)
+    panel.start()
+    join, calls = threading.Thread.join, iter(range(100))
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    panel.wait()
+    assert panel.state == "paused"
+
+
+def test_a_second_run_is_refused_with_words_while_one_trains(model: ti.Model, photos: ti.ConceptImages) -> None:
+    first, second = (_panel(_run(model, photos, 5000), background=True) for _ in range(2))
+    first.start()
+    second.buttons["start"].click()
+    assert second.state == "ready"
+    assert "training of &lt;new&gt; is at work" in second._status.value
+    first.pause()
+    first.wait()
+    second.start()
+    assert second.state == "running"
+    second.stop()
+    second.wait()
+    busy.claim("a test")  # nothing holds on to it
+    busy.release()
+
+
+def test_what_fails_in_the_thread_is_said_and_raised_by_wait(
+    model: ti.Model, photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = _panel(_run(model, photos), background=True)
+    monkeypatch.setattr(panel.run._draws, "draw", lambda: (_ for _ in ()).throw(OSError("the disk burns")))
+    panel.start()
+    with pytest.raises(OSError, match="the disk burns"):
+        panel.wait()
+    assert panel.state == "failed"
+    assert "✗ Error: the disk burns" in panel._status.value
+
+
+def test_run_panel_is_one_panel_and_finds_earlier_previews(
+    model: ti.Model, photos: ti.ConceptImages, tmp_path: Path
+) -> None:
+    run = _run(model, photos, 4, out=tmp_path / "run")
+    panel = run.panel(every=2, seeds=1, draw={"steps": 1}, background=False)
+    assert run.panel() is panel
+    with pytest.raises(ValueError, match="its panel already"):
+        run.panel(every=3)
+    panel.start()
+    again = _run(model, photos, 4, out=tmp_path / "run").panel()
+    assert again.state == "finished"
+    assert [p.step for p in again.previews.kept] == [0, 2, 4]
+    assert again.previews.kept[-1].strip.tobytes() == panel.previews.kept[-1].strip.tobytes()
+
+
+def test_the_summary_needs_no_kernel_and_says_it_in_words(
+    model: ti.Model, photos: ti.ConceptImages, tmp_path: Path
+) -> None:
+    panel = _panel(_run(model, photos, 2), background=False, every=2)
+    panel.start()
+    summary = panel.wait()
+    shown = summary._repr_html_()
+    assert "&lt;new&gt;, learned from animal" in shown
+    assert shown.count('src="data:image/png;base64,') == 2
+    assert shown.count("alt=") == 2
+    page = summary.save(tmp_path / "summary.html").read_text()
+    assert shown in page
+
+
+def test_every_control_has_its_label_in_words(model: ti.Model, photos: ti.ConceptImages) -> None:
+    import ipywidgets as widgets
+
+    def controls(of: widgets.Widget) -> list[widgets.Widget]:
+        inner = [w for child in getattr(of, "children", ()) for w in controls(child)]
+        is_control = not isinstance(of, widgets.Box | widgets.HTML | widgets.Image)
+        return inner + ([of] if is_control else [])
+
+    found = controls(_panel(_run(model, photos)))
+    assert len(found) >= 8
+    assert all(len(w.description) > 3 for w in found)
+
+
+def test_a_strip_keeps_the_pictures_order() -> None:
+    colours = ["red", "green", "blue", "white"]
+    one = strip([Image.new("RGB", (8, 8), c) for c in colours], 2)
+    side = (one.width - 4) // 2
+    seen = [one.getpixel((x, y)) for y in (2, side + 6) for x in (2, side + 6)]
+    assert seen == [Image.new("RGB", (1, 1), c).getpixel((0, 0)) for c in colours]

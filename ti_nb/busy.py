@@ -1,0 +1,25 @@
+"""One thing at a time uses the loaded models: a run is trained, or pictures are drawn."""
+
+from __future__ import annotations
+
+import threading
+
+_lock = threading.Lock()
+_who = ""
+
+
+def claim(who: str) -> None:
+    """Begin something long, called `who`; whoever claimed calls `release` at its end.
+
+    Raises:
+        RuntimeError: something else is at work; the message says what.
+    """
+    global _who
+    if not _lock.acquire(blocking=False):
+        raise RuntimeError(f"{_who} is at work: wait for it, or pause or stop it first")
+    _who = who
+
+
+def release() -> None:
+    """Let others begin."""
+    _lock.release()

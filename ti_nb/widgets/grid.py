@@ -1,0 +1,102 @@
+"""`Grid`: pictures in rows on the same seeds, each with its settings in words; room is made before they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+from PIL import Image
+
+from . import parts
+
+if TYPE_CHECKING:
+    from ..concept import Concept
+    from ..sampling import Sample
+
+SENT = 320  # px of a picture sent to the page, which shows it smaller
+EMPTY = Image.new("RGBA", (1, 1), (128, 128, 128, 48))  # faint on white and on black
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a drawing: what is said of it, and what it is drawn with."""
+
+    label: str
+    prompt: str
+    concepts: tuple[Concept, ...]
+    steps: int
+    guidance: float
+
+
+@dataclass
+class Drawing:
+    """Rows of pictures, all on the same seeds; `samples` row by row, as far as they are drawn."""
+
+    title: str
+    rows: list[Row]
+    seeds: list[int]
+    negative: str
+    samples: list[Sample] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.seeds)
+
+
+class Grid(widgets.VBox):  # type: ignore[misc]
+    """Shows one `Drawing`, its pictures `side` px wide."""
+
+    def __init__(self, *, side: int) -> None:
+        self.side = side
+        self.drawing: Drawing | None = None
+        self._pictures: list[widgets.Image] = []
+        super().__init__()
+
+    def show(self, drawing: Drawing) -> None:
+        """Show what is drawn of it, and room for the rest."""
+        self.drawing, self._filled = drawing, 0
+        jobs = [(row, seed) for row in drawing.rows for seed in drawing.seeds]
+        cells = [parts.captioned(EMPTY, caption(row, drawing.negative, seed), width=self.side) for row, seed in jobs]
+        self._pictures = [cell.children[0] for cell in cells]
+        self.refresh()
+        self.children = [self._one_row(cells) if len(drawing.rows) == 1 else self._table(drawing, cells)]
+
+    def refresh(self) -> None:
+        """Fill in what was drawn since."""
+        assert self.drawing is not None
+        for one, place in zip(self.drawing.samples[self._filled :], self._pictures[self._filled :]):
+            place.value = parts.as_png(enlarged(one.image))
+        self._filled = len(self.drawing.samples)
+
+    def _one_row(self, cells: Sequence[widgets.Widget]) -> widgets.Widget:
+        layout = dict(flex_flow="row wrap", align_items="flex-start", grid_gap="6px")
+        return widgets.HBox(list(cells), layout=widgets.Layout(**layout))
+
+    def _table(self, drawing: Drawing, cells: Sequence[widgets.Widget]) -> widgets.Widget:
+        columns = len(drawing.seeds)
+        table: list[widgets.Widget] = [parts.heading(""), *(parts.heading(f"seed {s}") for s in drawing.seeds)]
+        for y, row in enumerate(drawing.rows):
+            table += [parts.heading(row.label), *cells[y * columns : (y + 1) * columns]]
+        widths = f"9em repeat({columns}, {self.side + 4}px)"
+        return widgets.GridBox(
+            table, layout=widgets.Layout(grid_template_columns=widths, grid_gap="6px", overflow="auto")
+        )
+
+
+def caption(row: Row, negative: str, seed: int) -> str:
+    """What a picture is, in words: prompt, seed, settings, and what was done to the word."""
+    whose = "{}: " if len(row.concepts) > 1 else ""
+    edits = [whose.format(c.word) + str(c.facts["edits"]) for c in row.concepts if c.facts.get("edits")]
+    without = [f"not: {negative}"] if negative else []
+    return " · ".join(
+        [row.prompt, *without, f"seed {seed}", f"{row.steps} steps", f"guidance {row.guidance:g}", *edits]
+    )
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A picture of about 320 px, each pixel of a small one a square."""
+    if image.width >= SENT:
+        return image.resize((SENT, round(SENT * image.height / image.width)), Image.Resampling.LANCZOS)
+    times = round(SENT / image.width)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
