@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,9 +33,15 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 PHOTOS = ROOT / "ti_nb" / "tiny" / "pictures" / "penguin" / "pictures"
 SIZE = {"width": 1100, "height": 2600}  # high enough for a panel to be seen whole, as pictures show what is in view
+OUTPUT = ".jp-OutputArea-output, .output_subarea"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 COMMANDS = {
-    "lab": ["jupyterlab", "--expose-app-in-browser", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"],
+    "lab": [
+        "jupyterlab",
+        "--expose-app-in-browser",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+    ],
     "classic": ["notebook", "--NotebookApp.token=", "--NotebookApp.disable_check_xsrf=True"],
 }
 STACK = {"lab": "today", "classic": "colab"}
@@ -48,15 +54,17 @@ panel = ti.TrainPanel(run, prompts=("a photo of a {{word}} on the beach",), seed
 """
 PREPARE = """
 import ti_nb as ti
-panel = ti.PreparePanel(ti.load_model("tiny"))
+from ti_nb.widgets.prepare import PreparePanel
+panel = PreparePanel(ti.load_model("tiny"))
 """
 EXPLORE = """
 import ti_nb as ti
+from ti_nb.widgets.explore import ExplorePanel
 model = ti.load_model("tiny")
 run = ti.train(model, ti.example_images("penguin"), word="<my-penguin>", init="animal", steps={steps}, watch=0)
 for _ in run:
     pass
-panel = ti.ExplorePanel(model, run.concept())
+panel = ExplorePanel(model, run.concept())
 """
 
 
@@ -126,7 +134,7 @@ class Server:
                     raise RuntimeError((self.home / "log").read_text()) from None
                 time.sleep(0.2)
 
-    def settle(self, theme: str) -> None:
+    def prefer(self, theme: str) -> None:
         """JupyterLab's settings: the theme, no news, and no cell left out because it is far down."""
         for name, settings in {
             "apputils-extension/themes": {"theme": THEMES[theme]},
@@ -139,7 +147,7 @@ class Server:
 
     def show(self, page: Page, name: str, code: str, *, theme: str = "light") -> Locator:
         """Open a new notebook, run `code`, which makes `panel`, and return the panel once it is there."""
-        self.settle(theme)
+        self.prefer(theme)
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in (code.strip(), "panel")],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
@@ -161,7 +169,9 @@ class Server:
         else:
             page.goto(f"{self.url}/notebooks/{name}.ipynb")
             page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected() && Jupyter.notebook._fully_loaded")
-            for _ in range(3):  # it asks for widgets of before; a cell that is run sooner is drawn twice and then hidden
+            for _ in range(
+                3
+            ):  # it asks for widgets of before; a cell that is run sooner is drawn twice and then hidden
                 page.evaluate("new Promise(done => Jupyter.notebook.kernel.comm_info('jupyter.widget', done))")
 
 
@@ -170,10 +180,10 @@ KERNEL_OF_LAB = "window.jupyterapp.shell.currentWidget.context.sessionContext.se
 
 def panel(page: Page) -> Locator:
     """The panel in the page's last output."""
-    found = page.locator(".jp-OutputArea-output, .output_subarea").locator(".widget-vbox").first
-    failed = page.locator('[data-mime-type="application/vnd.jupyter.error"], .output_error').first
+    found = page.locator(OUTPUT).locator(".widget-vbox").first
+    failed = page.get_by_text("Traceback (most recent call last)").first
     found.or_(failed).first.wait_for()
-    assert not failed.count(), failed.inner_text()
+    assert not failed.count(), page.locator(OUTPUT).all_inner_texts()
     return found
 
 
@@ -201,10 +211,40 @@ def step_shown(where: Locator) -> int:
 
 def wait_for_step(where: Locator, step: int, *, seconds: float = 60) -> None:
     """Wait until the panel says it is at `step` or later."""
+    until(where, lambda: step_shown(where) >= step, f"step {step}", seconds=seconds)
+
+
+def until(where: Locator, seen: Callable[[], bool], what: str, *, seconds: float = 60) -> None:
+    """Look at the page until something is seen in it."""
     end = time.monotonic() + seconds
-    while step_shown(where) < step:
-        assert time.monotonic() < end, f"still at step {step_shown(where)} after {seconds} s"
+    while not seen():
+        assert time.monotonic() < end, f"no {what} after {seconds} s; the panel says: {where.inner_text()}"
         where.page.wait_for_timeout(100)
+
+
+def settle(where: Locator) -> None:
+    """Wait until nothing changes any more: no text, no picture, no size."""
+    before: object = None
+
+    def unchanged() -> bool:
+        nonlocal before
+        last, before = before, (where.inner_text(), contents(where), where.bounding_box())
+        where.page.wait_for_timeout(1000)
+        return last == before and "" not in before[1]
+
+    until(where, unchanged, "rest")
+
+
+def contents(where: Locator) -> list[str]:
+    """What the panel's images hold, as the browser has them; "" for one that was just replaced."""
+    return list(where.evaluate(CONTENTS))
+
+
+CONTENTS = """async panel => {
+    const images = Array.from(panel.querySelectorAll("img"));
+    const content = async image => Array.from(new Uint8Array(await (await fetch(image.src)).arrayBuffer())).join();
+    return Promise.all(images.map(image => content(image).catch(() => "")));
+}"""
 
 
 def control(where: Locator, label: str) -> Locator:
@@ -215,9 +255,10 @@ def control(where: Locator, label: str) -> Locator:
 
 def picture(page: Page, where: Path) -> Path:
     """Write a PNG of the panel and the margin round it, without the rest of the page."""
+    area = page.locator(OUTPUT).filter(has=page.locator(".widget-vbox")).last
+    settle(area)
     page.mouse.move(0, 0)
-    page.wait_for_function("Array.from(document.images).every(image => image.complete)")
-    area = page.locator(".jp-OutputArea-output, .output_subarea").filter(has=page.locator(".widget-vbox")).last
+    page.evaluate("document.activeElement.blur()")
     area.scroll_into_view_if_needed()
     where.parent.mkdir(parents=True, exist_ok=True)
     area.screenshot(path=where, animations="disabled")
@@ -241,6 +282,8 @@ def pictures_of_preparing(server: Server, page: Page, theme: str) -> None:
     shown = server.show(page, f"prepare-{theme}", PREPARE, theme=theme)
     upload(shown)
     says(shown, "5 pictures added")
+    write(shown, "New word", "<my-penguin>")
+    write(shown, "Start from", "bird")
     picture(page, PICTURES / f"panel_prepare_{theme}.png")
 
 
@@ -250,6 +293,13 @@ def pictures_of_exploring(server: Server, page: Page, theme: str) -> None:
     press(shown, "Draw")
     says(shown, "Drawn", seconds=120)
     picture(page, PICTURES / f"panel_explore_{theme}.png")
+
+
+def write(where: Locator, label: str, text: str) -> None:
+    """Put `text` into a text box, as typed."""
+    box = control(where, label).locator("input, textarea")
+    box.fill(text)
+    box.press("Tab")
 
 
 def upload(where: Locator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,16 @@ def test_nothing_usable_and_nothing_there_say_so(tmp_path: Path) -> None:
 def test_unknown_example_lists_those_there_are() -> None:
     with pytest.raises(ValueError, match="penguin"):
         ti.example_images("dragon of nowhere")
+
+
+def test_saved_pictures_load_again_with_captions_and_masks(tmp_path: Path) -> None:
+    photos = ti.example_images("penguin")
+    mask = Image.new("L", photos[1].size, 90)
+    given = replace(photos, captions=("a {} here", *[""] * 4), masks=(None, mask, None, None, None))
+    again = ti.load_images(ti.save_images(given, tmp_path / "new"), captions="files", masks="files")
+    assert [a.tobytes() for a in again.images] == [p.tobytes() for p in photos.images]
+    assert again.captions == given.captions
+    assert [m and m.tobytes() for m in again.masks] == [None, mask.tobytes(), None, None, None]
+    assert again.skipped == ()
+    with pytest.raises(FileExistsError, match="holds pictures already"):
+        ti.save_images(given, tmp_path / "new")

@@ -17,16 +17,11 @@ import ti_nb as ti
 from ti_nb import findings
 from ti_nb.batches import Draws
 from ti_nb.images import EXAMPLES
+from ti_nb.seen import drawn_samples
+from ti_nb.suggest import embed_words, known_words, suggest_words, tiny_words
 from ti_nb.widgets import parts
-from ti_nb.widgets.prepare import (
-    TINY_WORDS,
-    PreparePanel,
-    drawn_samples,
-    embed_words,
-    framed,
-    known_words,
-    suggest_words,
-)
+from ti_nb.widgets.entry import framed
+from ti_nb.widgets.prepare import PreparePanel
 from tools.tiny_model import world
 
 PENGUIN = EXAMPLES / "penguin" / "pictures"
@@ -282,17 +277,17 @@ def test_tinys_words_are_those_it_was_trained_on_that_are_one_token(model: ti.Mo
     things = world.training_things()
     words = {w for w in [*map(world.plain, things), *things.values()] if " " not in w}
     one = {w for w in words if len(model.tokenizer(w, add_special_tokens=False).input_ids) == 1}
-    assert set(TINY_WORDS) == one
-    assert known_words(model) == TINY_WORDS
+    assert set(tiny_words()) == one
+    assert known_words(model) == tiny_words()
 
 
 def test_suggested_words_fit_pictures_of_known_things(model: ti.Model, judge: ti.Judge) -> None:
     concept = ti.initial_concept(model, "<it>", "umbrella")
     pictures = [s.image for s in ti.sample(model, "a flat drawing of a {}", concept, seeds=3)]
-    assert suggest_words(judge, pictures, TINY_WORDS)[0][0] == "umbrella"
-    vectors = embed_words(judge, TINY_WORDS)
+    assert suggest_words(judge, pictures, tiny_words())[0][0] == "umbrella"
+    vectors = embed_words(judge, tiny_words())
     cosines = (judge.embed_images(pictures) @ vectors.T).mean(0)
-    assert suggest_words(judge, pictures, TINY_WORDS, vectors=vectors)[0][1] == pytest.approx(float(cosines.max()))
+    assert suggest_words(judge, pictures, tiny_words(), vectors=vectors)[0][1] == pytest.approx(float(cosines.max()))
 
 
 def test_suggestions_become_the_initializer(model: ti.Model, judge: ti.Judge) -> None:

@@ -15,19 +15,36 @@ _HOMES = {
     "example_images": "images",
     "example_names": "images",
     "load_images": "images",
+    "save_images": "images",
+    "choose_pictures": "platforms",
+    "mount_drive": "platforms",
+    "needs": "platforms",
+    "pictures_from": "platforms",
+    "find_faults": "findings",
+    "Finding": "findings",
+    "guess_crop": "findings",
+    "mask_by_threshold": "findings",
+    "check_word": "prompts",
     "OBJECT_TEMPLATES": "prompts",
     "OBJECT_TEMPLATES_CODE": "prompts",
     "STYLE_TEMPLATES": "prompts",
     "TEMPLATES": "prompts",
     "without_word": "prompts",
-    "Model": "models",
-    "TextEncoder": "models",
+    "drawn_samples": "seen",
+    "known_words": "suggest",
+    "suggest_words": "suggest",
     "from_pipeline": "models",
     "load_model": "models",
+    "Model": "models",
+    "TextEncoder": "models",
     "Concept": "concept",
     "initial_concept": "concept",
-    "encode": "inject",
+    "vectors_of": "concept",
+    "adjust": "edit",
+    "initializer": "edit",
+    "mix": "edit",
     "Conditioning": "inject",
+    "encode": "inject",
     "DIFFUSERS": "settings",
     "FAST": "settings",
     "PAPER": "settings",
@@ -38,18 +55,20 @@ _HOMES = {
     "together": "training",
     "train": "training",
     "train_seeds": "training",
-    "SavedRun": "checkpoints",
     "read_run": "checkpoints",
+    "SavedRun": "checkpoints",
     "Plan": "memory",
     "plan_memory": "memory",
+    "read_settings": "sampling",
     "Sample": "sampling",
     "sample": "sampling",
-    "Judge": "evaluate",
-    "Scores": "evaluate",
+    "save_samples": "sampling",
     "gap_closed": "evaluate",
+    "Judge": "evaluate",
     "load_judge": "evaluate",
     "prompt_fidelity": "evaluate",
     "score": "evaluate",
+    "Scores": "evaluate",
     "subject_fidelity": "evaluate",
     "Attention": "inside",
     "attention": "inside",
@@ -65,8 +84,10 @@ _HOMES = {
     "load": "files",
     "load_into": "files",
     "save": "files",
-    "Summary": "widgets.summary",
+    "PreparePanel": "widgets.prepare",
     "TrainPanel": "widgets.train",
+    "Summary": "widgets.summary",
+    "ExplorePanel": "widgets.explore",
 }
 __all__ = [*_HOMES, "__version__"]
 
@@ -86,14 +107,17 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .checkpoints import SavedRun, read_run
-    from .concept import Concept, initial_concept
+    from .concept import Concept, initial_concept, vectors_of
+    from .edit import adjust, initializer, mix
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
     from .files import load, load_into, save
-    from .images import ConceptImages, example_images, example_names, load_images
+    from .findings import Finding, find_faults, guess_crop, mask_by_threshold
+    from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep
     from .memory import Plan, plan_memory
     from .models import Model, TextEncoder, from_pipeline, load_model
+    from .platforms import choose_pictures, mount_drive, needs, pictures_from
     from .plots import (
         compare,
         plot_attention,
@@ -104,10 +128,14 @@ if TYPE_CHECKING:
         show_grid,
         show_images,
     )
-    from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, without_word
+    from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, check_word, without_word
     from .records import StepRecord
-    from .sampling import Sample, sample
+    from .sampling import Sample, read_settings, sample, save_samples
+    from .seen import drawn_samples
     from .settings import DIFFUSERS, FAST, PAPER, PRESETS, TrainSettings
+    from .suggest import known_words, suggest_words
     from .training import Run, together, train, train_seeds
+    from .widgets.explore import ExplorePanel
+    from .widgets.prepare import PreparePanel
     from .widgets.summary import Summary
     from .widgets.train import TrainPanel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,14 @@ class Concept:
         tokens = encoder.tokenizer.convert_ids_to_tokens(best.indices.tolist())
         words = [(t.removesuffix("</w>"), float(c)) for t, c in zip(tokens, best.values) if not t.startswith("<|")]
         return words[:count]
+
+
+def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Each known word's own vector (width,) in the first encoder; the mean of its tokens' if it has several."""
+    from .prompts import init_ids
+
+    encoder = model.encoders[0]
+    return {word: encoder.table[init_ids(word, encoder.tokenizer)].float().mean(0).cpu() for word in words}
 
 
 def check_fits(concept: Concept, model: Model) -> None:

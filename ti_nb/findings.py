@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from .images import decode, find_pictures, on_background
+from .pictures import decode, find_pictures, on_background
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .images import Picture
+    from .pictures import Picture
 
 ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
 FAR = 200.0  # sharpness below which a picture is blurred

@@ -1,23 +1,20 @@
-"""A folder or an upload of pictures becomes a clean, square, checked `ConceptImages`."""
+"""Pictures become a clean, square, checked `ConceptImages`."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+
+from .pictures import MASKS, Crop, Picture, caption_of, find_pictures, mask_file, on_background, open_upright, square
 
 if TYPE_CHECKING:
     import torch
 
-Picture = Union[str, Path, bytes, Image.Image]
-Crop = tuple[int, int, int]  # left, top, side
-
 EXAMPLES = Path(__file__).parent / "tiny" / "pictures"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,8 @@ def load_images(
         background: the colour put behind transparent parts, a name or (r, g, b).
         flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
         captions: a prompt for each picture with "{}" where the word goes; or "files": text files of the pictures' names.
-        masks: for each picture one of its size, white where the thing is; or "alpha": the pictures' opacity.
+        masks: for each picture one of its size, white where the thing is; "alpha": the pictures' opacity; "files": PNG files
+            of the pictures' names in a folder "masks" beside them.
         crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest one around
             the middle; or "subject": where `guess_crop` takes the thing to be. Masks are cropped with their pictures.
 
@@ -121,12 +119,15 @@ def load_images(
         captions = [caption_of(item) for _, item in found]
         with_files = {Path(name).with_suffix(".txt").name for name, _ in found}
         skipped = [(name, reason) for name, reason in skipped if name not in with_files]
+    if masks == "files":
+        masks = [mask_file(item) for _, item in found]
+        skipped = [(name, reason) for name, reason in skipped if name != MASKS]
     images, names, covers = [], [], []
     for number, (name, item) in enumerate(found):
-        picture = _open(item, name)
+        picture = open_upright(item, name)
         crop, mask = _crop_of(picture, crops, number, name), _mask_of(picture, masks, number, name)
-        covers.append(mask and _square(mask, crop))
-        images.append(_square(on_background(picture, background), crop))
+        covers.append(mask and square(mask, crop))
+        images.append(square(on_background(picture, background), crop))
         names.append(name)
     if not images:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
@@ -138,24 +139,42 @@ def load_images(
     )
 
 
-def caption_of(item: Picture) -> str:
-    """What the text file beside a picture says, "" where there is none."""
-    if not isinstance(item, (str, Path)):
-        raise ValueError('captions="files" needs pictures given as files: pass the captions themselves')
-    path = Path(item).expanduser().with_suffix(".txt")
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+def save_images(images: ConceptImages, folder: str | Path) -> Path:
+    """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
+
+    PNG without the camera's data or the place. Returns the folder.
+
+    Raises:
+        FileExistsError: the folder holds pictures already. OSError: it can't be written.
+    """
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    if there := [name for name, _ in find_pictures(folder)[0]]:
+        raise FileExistsError(
+            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or remove them"
+        )
+    for number, image in enumerate(images.images):
+        path = folder / f"{number + 1:02}-{Path(images.names[number]).stem}.png"
+        image.save(path)
+        if images.captions and images.captions[number]:
+            path.with_suffix(".txt").write_text(images.captions[number], encoding="utf-8")
+        mask = images.masks[number] if images.masks else None
+        if mask is not None:
+            (folder / MASKS).mkdir(exist_ok=True)
+            mask.save(folder / MASKS / path.name)
+    return folder
 
 
 def _mask_of(picture: Image.Image, masks: str | Sequence[Picture | None], number: int, name: str) -> Image.Image | None:
     """The mask of picture `number`, of its size; None where it has none."""
     if isinstance(masks, str):
         if masks != "alpha":
-            raise ValueError(f"masks is {masks!r}: give 'alpha' or one mask for each picture")
+            raise ValueError(f"masks is {masks!r}: give 'alpha', 'files' or one mask for each picture")
         return picture.convert("RGBA").getchannel("A") if "A" in picture.getbands() else None
     given = masks[number] if number < len(masks) else None
     if given is None:
         return None
-    mask = _open(given, f"mask of {name}").convert("L")
+    mask = open_upright(given, f"mask of {name}").convert("L")
     if mask.size != picture.size:
         raise ValueError(f"mask of {name} is {mask.size} px, the picture {picture.size}: make them the same size")
     return mask
@@ -196,92 +215,3 @@ def example_names() -> list[str]:
 
 def _describe(source: object) -> str:
     return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"
-
-
-def find_pictures(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
-    """(name, picture) pairs in a fixed order, nothing opened; and (name, reason) of what a folder holds beside pictures."""
-    if isinstance(source, (str, Path)):
-        path = Path(source).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"no such folder or picture: '{path}'")
-        if path.is_dir():
-            return _find_in_folder(path)
-        return [(path.name, path)], []
-    if isinstance(source, (bytes, Image.Image)):
-        return [("picture 1", source)], []
-    items: Sequence[Picture] = list(source)
-    named = []
-    for number, item in enumerate(items, 1):
-        if not isinstance(item, (str, Path, bytes, Image.Image)):
-            raise ValueError(f"picture {number} is a {type(item).__name__}: give a path, a PIL picture or bytes")
-        named.append((Path(item).name if isinstance(item, (str, Path)) else f"picture {number}", item))
-    return named, []
-
-
-def _find_in_folder(folder: Path) -> tuple[list[tuple[str, Picture]], list[tuple[str, str]]]:
-    found: list[tuple[str, Picture]] = []
-    skipped = []
-    for path in sorted(folder.iterdir(), key=lambda p: p.name):
-        if path.name.startswith("."):
-            skipped.append((path.name, "hidden"))
-        elif path.is_dir():
-            skipped.append((path.name, "a folder"))
-        elif path.suffix.lower() not in SUFFIXES:
-            skipped.append((path.name, "not a picture"))
-        else:
-            found.append((path.name, path))
-    return found, skipped
-
-
-def _open(item: Picture, name: str) -> Image.Image:
-    """Decode and turn upright."""
-    return ImageOps.exif_transpose(decode(item, name))
-
-
-def decode(item: Picture, name: str) -> Image.Image:
-    """The picture as stored, its EXIF with it, decoded fully so that a truncated file is noticed here.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is no picture that can be read.
-    """
-    if isinstance(item, Image.Image):
-        return item
-    data = item if isinstance(item, bytes) else _read(Path(item).expanduser())
-    if not data:
-        raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.seek(0)
-        picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        why = "no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{name} can't be read as a picture ({why}): remove it or export it again") from error
-    return picture
-
-
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"no such picture: '{path}'")
-    return path.read_bytes()
-
-
-def on_background(picture: Image.Image, background: str | tuple[int, int, int]) -> Image.Image:
-    """Any mode as 8-bit RGB; 16-bit greys are scaled, not clipped; transparency goes on `background`."""
-    if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
-        import numpy as np
-
-        values = np.asarray(picture, dtype=np.float64)
-        top = 65535 if values.max() > 255 else 255
-        picture = Image.fromarray((values.clip(0, top) * 255 / top).round().astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        under = Image.new("RGBA", picture.size, background)
-        picture = Image.alpha_composite(under, picture)
-    return picture.convert("RGB")
-
-
-def _square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
-    """The square `crop` (left, top, side), or the largest around the middle."""
-    short = min(picture.size)
-    left, top, side = crop or ((picture.width - short) // 2, (picture.height - short) // 2, short)
-    return picture.crop((left, top, left + side, top + side))

@@ -62,7 +62,7 @@ def _loss(
     check_fits(concept, model)
     ids = token_ids(model, [prompt], {concept.word: len(concept)})
     on, each = model.device, []
-    for one, its_noise in zip(latents.split(8), noise.split(8)):
+    for one, its_noise in zip(torch.split(latents, 8), torch.split(noise, 8)):
         steps = torch.full((len(one),), timestep, device=on)
         said = {key: v.expand(len(one), -1) for key, v in ids.items()}
         batch = Batch(one.to(on), its_noise.to(on), steps, said, torch.ones(len(one), 1, 1, 1, device=on))

@@ -107,6 +107,29 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     return arrived
 
 
+def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
+    """Pictures for `load_images`: of "example", "upload" (Colab), "drive" (Colab, in its `folder`), or a folder's path.
+
+    Raises:
+        RuntimeError: Colab did not hand them over; the message says what to do instead.
+        FileNotFoundError: there is no such folder.
+    """
+    from .images import EXAMPLES
+
+    if where == "upload":
+        return choose_pictures()
+    path = (
+        mount_drive() / folder
+        if where == "drive"
+        else EXAMPLES / "penguin/pictures"
+        if where == "example"
+        else Path(where)
+    )
+    if not path.expanduser().exists():
+        raise FileNotFoundError(f"no such folder: '{path}'")
+    return path
+
+
 def mount_drive() -> Path:
     """Ask to connect the user's Google Drive and return its folder; what is kept there outlives the session.
 

@@ -54,9 +54,7 @@ def say(where: widgets.HTML, text: str, kind: str = "plain") -> None:
 
 def control(kind: type[widgets.Widget], label: str, *, width: str = "26em", **traits: Any) -> Any:
     """A control with its label in words at its left."""
-    return kind(
-        description=label, style={"description_width": LABEL}, layout=widgets.Layout(width=width), **traits
-    )
+    return kind(description=label, style={"description_width": LABEL}, layout=widgets.Layout(width=width), **traits)
 
 
 def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> widgets.Button:

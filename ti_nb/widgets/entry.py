@@ -1,0 +1,121 @@
+"""One picture in `PreparePanel` with what was chosen for it, and how it is shown."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+from PIL import Image, ImageOps
+
+from .. import findings
+from . import parts
+
+if TYPE_CHECKING:
+    from ..pictures import Crop
+    from ..seen import Drawn
+
+MASKS = (("off", "off"), ("by threshold", "threshold"), ("from transparency", "alpha"), ("painted only", "painted"))
+LARGE, SMALL = 340, 96  # px: the picture being edited, a sample
+
+
+@dataclass
+class Entry:
+    """One picture and what was chosen for it; `picture` is upright, `crop` None for the middle.
+
+    Attributes:
+        mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `findings.paint` takes them.
+        base: a mask it came with, which "painted" starts from.
+    """
+
+    name: str
+    picture: Image.Image
+    faults: list[findings.Finding] = field(default_factory=list)
+    use: bool = True
+    crop: Crop | None = None
+    mask: str = "off"
+    tolerance: int = 40
+    strokes: list[tuple[float, float, float, bool]] = field(default_factory=list)
+    base: Image.Image | None = None
+    caption: str = ""
+    _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # of which tolerance, and the mask
+
+    @cached_property
+    def small(self) -> Image.Image:
+        """A copy in RGB, its longer side at most 2 x `LARGE`."""
+        return findings.shrunk(self.picture, 2 * LARGE)
+
+    def square(self) -> Crop:
+        """The square to use: (left, top, side) in px."""
+        width, height = self.picture.size
+        side = min(width, height)
+        return self.crop or ((width - side) // 2, (height - side) // 2, side)
+
+    def mask_of(self, picture: Image.Image) -> Image.Image | None:
+        """The mask at the size of `picture`, which is this one's or a smaller copy; None where it is off."""
+        if self.mask == "off":
+            return None
+        if self.mask == "threshold":
+            if self._by_threshold is None or self._by_threshold[0] != self.tolerance:
+                self._by_threshold = (self.tolerance, findings.mask_by_threshold(self.small, self.tolerance))
+            out = self._by_threshold[1].resize(picture.size)
+        elif self.mask == "alpha":
+            out = self.picture.convert("RGBA").getchannel("A").resize(picture.size)
+        elif self.base:
+            out = self.base.resize(picture.size)
+        else:  # erased first: from all, painted first: from nothing
+            out = Image.new("L", picture.size, 255 if self.strokes and not self.strokes[0][3] else 0)
+        for stroke in self.strokes:
+            out = findings.paint(out, *stroke)
+        return out
+
+
+def framed(entry: Entry, *, side: int) -> Image.Image:
+    """The picture within `side` px: dark where it is cut off, in reds alone where its mask leaves it out."""
+    shown = entry.small.copy()
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+    mask = entry.mask_of(shown)
+    if mask:
+        reds = ImageOps.colorize(shown.convert("L"), (70, 0, 20), (255, 130, 150))
+        shown = Image.composite(shown, reds, mask)
+    k = shown.width / entry.picture.width
+    left, top, length = (round(k * value) for value in entry.square())
+    inside = Image.new("L", shown.size, 0)
+    inside.paste(255, (left, top, left + length, top + length))
+    return Image.composite(shown, Image.blend(shown, Image.new("RGB", shown.size, (60, 60, 60)), 0.75), inside)
+
+
+def padded(picture: Image.Image, side: int) -> Image.Image:
+    """In the middle of a clear square of `side` px, so that thumbnails stand in line."""
+    out = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    out.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return out
+
+
+def thumb(entry: Entry) -> Image.Image:
+    """The square to use, small."""
+    k = entry.small.width / entry.picture.width
+    left, top, side = (k * value for value in entry.square())
+    return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+
+
+def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
+    """A picture beside its prompt and tokens, those from `first` on, which are the word's, in bold."""
+    shown = parts.picture(ImageOps.mirror(thumb) if drawn.mirrored else thumb, width=SMALL)
+    shown.layout.flex = "0 0 auto"
+    tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))
+    mirrored = " (mirrored)" if drawn.mirrored else ""
+    text = widgets.HTML(
+        f'<div style="line-height:1.3">{html.escape(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
+    )
+    return widgets.HBox([shown, text], layout=widgets.Layout(width="30em", margin="0 8px 4px 0"))
+
+
+def _token(name: str, number: int, bold: bool) -> str:
+    style = (
+        "border:1px solid currentColor;border-radius:3px;padding:0 3px;font-size:0.8em;white-space:nowrap;opacity:0.85"
+    )
+    shown = f"<b>{html.escape(name)}</b>" if bold else html.escape(name)
+    return f'<span style="{style}">{shown} {number}</span>'
