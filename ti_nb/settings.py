@@ -38,7 +38,8 @@ class TrainSettings:
         vectors: how many vectors the word has; None for as many as the initializer has tokens.
         init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
         norm: "clamp" to give each vector the length it started with again after a step that made it longer; "fixed" to
-            hold it there and only turn it (as Directional Textual Inversion); "free".
+            hold it there and only turn it (Riemannian descent, as Directional Textual Inversion): then `rate` is the angle of
+            a step in radians, 0.1 to 0.2 is usual; "free".
         pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
         ema: share of the old value in a running mean of the vectors that is what is learned; 0 for none.
         templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
