@@ -200,7 +200,7 @@ def press(where: Locator, label: str) -> None:
 
 def says(where: Locator, text: str, *, seconds: float = 60) -> None:
     """Wait until the panel says `text` somewhere."""
-    where.get_by_text(text).first.wait_for(timeout=1000 * seconds)
+    where.get_by_text(text).locator("visible=true").first.wait_for(timeout=1000 * seconds)
 
 
 def step_shown(where: Locator) -> int:

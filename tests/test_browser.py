@@ -91,7 +91,8 @@ def test_photographs_are_uploaded_and_prepared(lab: Server, page: Page, tmp_path
     says(shown, "write '<cat>'")
     write(shown, "New word", "<my-penguin>")
     write(shown, "Start from", "bird")
-    says(shown, "a <my-penguin>")
+    says(shown, "free: the model has no such word yet")
+    says(shown, " <my-penguin>")  # in what the model will see
     assert browser.picture(page, tmp_path / "prepare.png").stat().st_size > 10_000
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.sampling import _shared_name, fingerprint, read_settings, save_samples
+from ti_nb.sampling import fingerprint, read_settings, save_samples
 
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:
@@ -200,7 +200,7 @@ def test_no_folder_of_a_model_is_told(model: ti.Model, tmp_path: Path, monkeypat
         "C:\\Users\\Ann\\cats": "cats",
         "home/mine": "mine",
     }
-    assert {name: _shared_name(name) for name in names} == names
+    assert {name: replace(model, name=name).shared_name for name in names} == names
     told = ti.sample(replace(model, name="/home/ann/x"), "a cat", seeds=1, steps=1, progress=False)[0]
     assert told.model == "x"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,40 @@ def test_judge_knows_its_world() -> None:
         best = (seen @ judge.embed_texts([f"a {n}" for n in names]).T).argmax(1)
         right += sum(names[i] == name.replace("-", " ") for i in best.tolist())
     assert right / (5 * len(names)) > 0.7
+
+
+def test_a_model_s_name_in_files_tells_no_folders(model: ti.Model, photos: ti.ConceptImages, tmp_path: Path) -> None:
+    folder = tmp_path / "someone" / "my-model"
+    model.fresh_pipeline().save_pretrained(folder)
+    own = ti.load_model(folder, dtype=torch.float32)
+    concept = ti.train(own, photos, word="<new>", init="animal", steps=1).concept()
+    assert own.shared_name == concept.facts["base"] == concept.facts["model"] == "my-model"
+    assert b"someone" not in ti.save(concept, tmp_path / "new.safetensors").read_bytes()
+    assert ti.Model("owner/name", own.encoders, own.unet, own.vae, own.scheduler).shared_name == "owner/name"
+
+
+def test_loading_says_nothing_of_libraries_that_are_not_needed() -> None:
+    code = "import ti_nb as ti; ti.load_model('tiny')"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "torchvision" not in out.stderr + out.stdout
+
+
+def test_half_precision_fetches_the_half_sized_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    import diffusers
+
+    asked: dict = {}
+
+    class Enough(Exception):
+        pass
+
+    def stop(*args: object, **options: object) -> None:
+        asked.update(options)
+        raise Enough
+
+    monkeypatch.setattr(ti.models, "_find", lambda name: (name, "StableDiffusionXLPipeline"))
+    monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "from_pretrained", stop)
+    for dtype, variant in ((torch.float16, "fp16"), (torch.float32, None)):
+        asked.clear()
+        with pytest.raises(Enough):
+            ti.load_model("sdxl", dtype=dtype)
+        assert asked.get("variant") == variant

