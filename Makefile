@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lab address benchmark clean
+# make stacks: other notebook versions to test on · make browser: what real clicks in Chromium need
+.PHONY: demo test stacks browser pictures lab address benchmark clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,6 +27,15 @@ test: $(VENV)/.base
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks/
+
+stacks: $(VENV)/.base
+	$(BIN)/python -m tools.stacks
+
+browser: $(VENV)/.base stacks
+	$(PIP) install -q -c constraints.txt -e '.[browser]'
+
+pictures: browser
+	$(BIN)/python -m tests.browser pictures
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab notebooks

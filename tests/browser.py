@@ -54,17 +54,15 @@ panel = ti.TrainPanel(run, prompts=("a photo of a {{word}} on the beach",), seed
 """
 PREPARE = """
 import ti_nb as ti
-from ti_nb.widgets.prepare import PreparePanel
-panel = PreparePanel(ti.load_model("tiny"))
+panel = ti.PreparePanel(ti.load_model("tiny"))
 """
 EXPLORE = """
 import ti_nb as ti
-from ti_nb.widgets.explore import ExplorePanel
 model = ti.load_model("tiny")
 run = ti.train(model, ti.example_images("penguin"), word="<my-penguin>", init="animal", steps={steps}, watch=0)
 for _ in run:
     pass
-panel = ExplorePanel(model, run.concept())
+panel = ti.ExplorePanel(model, run.concept())
 """
 
 
@@ -262,8 +260,7 @@ def picture(page: Page, where: Path) -> Path:
     area.scroll_into_view_if_needed()
     where.parent.mkdir(parents=True, exist_ok=True)
     area.screenshot(path=where, animations="disabled")
-    small = Image.open(where).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small.save(where, optimize=True)  # a quarter of the size, and no difference to be seen
+    Image.open(where).convert("RGB").save(where, optimize=True)
     return where
 
 

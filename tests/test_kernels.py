@@ -102,6 +102,18 @@ def test_an_interrupt_pauses_a_run_in_the_background_that_a_cell_waits_for(kerne
     assert not kernel.tracebacks
 
 
+def test_an_interrupt_pauses_a_run_in_the_background_while_no_cell_runs(kernel: Kernel) -> None:
+    """The kernel ignores SIGINT then, unless somebody listens; afterwards it ignores it again."""
+    show(kernel, 500)
+    kernel.until_idle(kernel.begin("panel.start()"))
+    kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
+    kernel.manager.interrupt_kernel()
+    kernel.wait("panel.state == 'paused'", seconds=20)
+    kernel.manager.interrupt_kernel()
+    assert kernel.value("2 <= len(run.records) < 400") == "True"
+    assert not kernel.tracebacks
+
+
 @pytest.mark.parametrize("background", [True, False], ids=["thread", "cell"])
 def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -> None:
     """As JupyterLab 4.4 and newer send it. In a busy cell it arrives up to ipykernel 7.3, on a thread of its own."""

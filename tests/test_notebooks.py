@@ -130,10 +130,11 @@ def ask_for_pictures_drive_and_token(answer: str, folder: Path) -> list[str]:
     """What ti_nb and huggingface_hub make of it, in a new interpreter."""
     program = f"""
 import pathlib, warnings, ti_nb.platforms as platforms
-from huggingface_hub import get_token
+from huggingface_hub.utils import _auth
+_auth.is_google_colab = lambda: True  # it looks at IPython's shell, which is Colab's own there
 warnings.simplefilter("ignore")
 platforms.DRIVE = pathlib.Path({str(folder / "drive")!r})
-asks = platforms.mount_drive, lambda: f"{{len(platforms.choose_pictures('new'))}} pictures", get_token
+asks = platforms.mount_drive, lambda: f"{{len(platforms.choose_pictures('new'))}} pictures", _auth.get_token
 for ask in asks:
     try:
         print("told", ask())
@@ -156,7 +157,7 @@ def environment(answer: str | None) -> dict[str, str]:
         "TI_NB_COLAB": answer or "succeed",
     }
     if answer:
-        new.update(TI_NB_COLAB_SECONDS="0.2", COLAB_RELEASE_TAG="stand-in", HF_TOKEN_PATH="/nonexistent/token")
+        new.update(TI_NB_COLAB_SECONDS="0.2", HF_TOKEN_PATH="/nonexistent/token")
     return {name: value for name, value in new.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
 
 

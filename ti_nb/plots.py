@@ -25,7 +25,7 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=110)
+        self.savefig(file, format="png", dpi=80)
         return file.getvalue()
 
 
@@ -51,7 +51,7 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     middle.set(title="gain", xlabel="step")
     right.plot(steps, [r.norm for r in records], color=INK, label="norm")
     right.plot(steps, [r.cosine for r in records], "--", color=ACCENT, label="cosine to start")
-    right.set(title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) if records else 0, None))
+    right.set(title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) - 0.05 if records else 0, None))
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)

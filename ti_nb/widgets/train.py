@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..records import StepRecord
     from ..training import Run
 
-SHARE = 0.01  # of the time goes to curves and figures: a slow machine redraws them less often
+SHARE = 0.015  # of the time goes to curves and figures: a slow machine redraws them less often
 PROGRESS_EVERY = 0.5  # s: more messages would flood a notebook server
 STATES = {
     "ready": "Ready.",
@@ -88,7 +88,7 @@ class TrainPanel(widgets.VBox):
         self.meter = parts.control(widgets.IntProgress, "Progress", min=0, max=len(run), width="32em")
         self.rate = parts.control(
             widgets.FloatLogSlider,
-            "Learning rate, times",
+            "Rate, times",
             value=run.rate_factor,
             min=-2,
             max=1,
