@@ -233,7 +233,7 @@ def verdicts(rows: list[dict]) -> list[str]:
         return []
     out = []
     equal = min((r for r in theirs if r["seconds"] >= 0.98 * fast["seconds"]), key=lambda r: r["seconds"], default=None)
-    for other in filter(None, (equal, theirs[-1])):
+    for other in [r for i, r in enumerate((equal, theirs[-1])) if r is not None and (i == 0 or r is not equal)]:
         seeds = {seed for _, seed in fast["pairs"]} & {seed for _, seed in other["pairs"]}
         ours, others = _by_thing(fast["pairs"], seeds), _by_thing(other["pairs"], seeds)
         pairs = [(ours[t], others[t]) for t in ours if t in others]

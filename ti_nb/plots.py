@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .sampling import Sample
 
 Vector = Any  # a tensor or an array of numbers
+DPI = 96
 INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 
 
@@ -24,9 +25,21 @@ class Picture(Figure):
     """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`."""
 
     def _repr_png_(self) -> bytes:
+        return self._drawn("png")
+
+    def _drawn(self, form: str, **more: Any) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=80)
+        self.savefig(file, format=form, dpi=DPI, **more)
         return file.getvalue()
+
+
+class Pictures(Picture):
+    """Pictures side by side, shown as JPEG: as PNG, a notebook of them would have megabytes."""
+
+    _repr_png_ = None  # type: ignore[assignment]
+
+    def _repr_jpeg_(self) -> bytes:
+        return self._drawn("jpeg", pil_kwargs={"quality": 88})
 
 
 def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
@@ -51,7 +64,9 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     middle.set(title="gain", xlabel="step")
     right.plot(steps, [r.norm for r in records], color=INK, label="norm")
     right.plot(steps, [r.cosine for r in records], "--", color=ACCENT, label="cosine to start")
-    right.set(title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) - 0.05 if records else 0, None))
+    right.set(
+        title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) - 0.05 if records else 0, None)
+    )
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
@@ -157,7 +172,7 @@ def show_grid(
     columns = max(len(r) for r in rows)
     margin = 0.075 * max((len(label) for label in labels), default=0)
     extra = 0.22 if titles else 0.0
-    figure = Picture(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
+    figure = Pictures(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.0)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     number = 0
