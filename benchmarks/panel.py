@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-ROUNDS, STEPS = 9, 150
+ROUNDS, STEPS = 5, 150
 WAYS = ("plain loop", "panel, updates off", "panel, in the cell", "panel, in a thread")
 
 SETUP = f"""
