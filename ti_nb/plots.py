@@ -70,8 +70,9 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-        if records:
-            axes.set_xlim(0, records[-1].steps)
+        axes.set_xlim(0, records[-1].steps if records else None)
+        if not records:
+            axes.set(xticks=[], yticks=[])
     return figure
 
 

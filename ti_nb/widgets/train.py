@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..records import StepRecord
     from ..training import Run
 
-SHARE = 0.015  # of the time goes to curves and figures: a slow machine redraws them less often
+SHARE = 0.01  # of the time goes to curves and figures: a slow machine redraws them less often
 PROGRESS_EVERY = 0.5  # s: more messages would flood a notebook server
 STATES = {
     "ready": "Ready.",
@@ -155,7 +155,8 @@ class TrainPanel(widgets.VBox):
             parts.say(self._status, STATES[state], "good" if state == "finished" else "plain")
         self.buttons["start"].description = "Resume" if state in ("paused", "stopped", "failed") else "Start"
         self._show_progress()
-        self._show_figures()
+        if state != "running":
+            self._show_figures()
 
     def _try(self, work: Any) -> None:
         """What can't be done now is said in the panel, not as a traceback nobody sees."""
@@ -184,6 +185,8 @@ class TrainPanel(widgets.VBox):
         said = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
         text = f"After step {step}: {said}. Seeds {', '.join(map(str, self.seeds))}."
         self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text)
+        if self.live:  # drawing took far longer than this does
+            self._show_figures()
         self._preview_cost = time.monotonic() - began
 
     def _on_rate(self, change: Any) -> None:
