@@ -155,7 +155,9 @@ class TrainPanel(widgets.VBox):
             parts.say(self._status, STATES[state], "good" if state == "finished" else "plain")
         self.buttons["start"].description = "Resume" if state in ("paused", "stopped", "failed") else "Start"
         self._show_progress()
-        if state != "running":
+        if state == "running":
+            self._figures_at = time.monotonic()
+        else:
             self._show_figures()
 
     def _try(self, work: Any) -> None:
