@@ -84,7 +84,9 @@ def framed(entry: Entry, *, side: int) -> Image.Image:
     left, top, length = (round(k * value) for value in entry.square())
     inside = Image.new("L", shown.size, 0)
     inside.paste(255, (left, top, left + length, top + length))
-    return Image.composite(shown, Image.blend(shown, Image.new("RGB", shown.size, (60, 60, 60)), 0.75), inside)
+    shown = Image.composite(shown, Image.blend(shown, Image.new("RGB", shown.size, (60, 60, 60)), 0.75), inside)
+    times = side // max(shown.size)  # a small drawing is enlarged, its pixels kept sharp
+    return shown if times < 2 else shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST)
 
 
 def padded(picture: Image.Image, side: int) -> Image.Image:
