@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -124,14 +123,14 @@ def test_an_interrupt_while_waiting_pauses_the_thread(
 ) -> None:
     panel = _panel(_run(model, photos, 5000), background=True)
     panel.start()
-    join, calls = threading.Thread.join, iter(range(100))
+    wait, calls = panel.driver._rests.wait, iter(range(100))
 
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+    def interrupted(timeout: float | None = None) -> bool:
         if next(calls) == 0:
             raise KeyboardInterrupt
-        join(thread, timeout)
+        return wait(timeout)
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    monkeypatch.setattr(panel.driver._rests, "wait", interrupted)
     panel.wait()
     assert panel.state == "paused"
 

@@ -39,7 +39,8 @@ class Driver:
         self.state = "finished" if run.finished else "paused" if run.records else "ready"
         self._on_step, self._on_sample, self._on_state = on_step, on_sample, on_state
         self._pause, self._stop, self._sample = threading.Event(), threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._rests = threading.Event()  # not the thread's join: interrupted, Python 3.11's takes it for ended
+        self._rests.set()
         self.error: BaseException | None = None
 
     def ask_pause(self) -> None:
@@ -73,11 +74,12 @@ class Driver:
         self._pause.clear()
         self._stop.clear()
         busy.claim(self._who)
+        self.error = None
+        self._rests.clear()
         self._become("running")
         if background:
             on_main_thread(rest_threads)
-            self._thread = threading.Thread(target=self._work, name=f"ti_nb {self.run.start.word}", daemon=True)
-            self._thread.start()
+            threading.Thread(target=self._work, name=f"ti_nb {self.run.start.word}", daemon=True).start()
         else:
             self._work()
 
@@ -89,13 +91,11 @@ class Driver:
         """
         try:
             with platforms.clicks() as let_through:
-                while self._thread is not None and self._thread.is_alive():
+                while not self._rests.wait(0.1):
                     let_through()
-                    self._thread.join(0.1)
         except KeyboardInterrupt:
             self.ask_pause()
-            if self._thread is not None:
-                self._thread.join()
+            self._rests.wait()
         if self.error is not None:
             raise self.error
 
@@ -111,7 +111,10 @@ class Driver:
             self.error, state = error, "failed"
         finally:
             busy.release()
-        self._save(state)
+        try:
+            self._save(state)
+        finally:
+            self._rests.set()
 
     def _iterate(self, let_through: Callable[[], None]) -> None:
         self._sample_if_asked()
