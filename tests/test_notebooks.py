@@ -185,9 +185,32 @@ def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None
     assert size < BYTES
 
 
-def execute(path: Path, folder: Path, *, stack: str | None = None, answer: str | None = None) -> Any:
-    """Run every cell, with `folder` as the working directory; the first cell that fails raises its traceback."""
+@pytest.mark.parametrize("source", ["upload", "drive"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, source: str, tmp_path: Path) -> None:
+    """The first cells of 01, until the pictures are shown."""
+    path = ROOT / "notebooks" / "01_prepare_pictures.ipynb"
+    done = execute(path, tmp_path, answer=answer, until="source", SOURCE=source, FOLDER="pictures")
+    said = "".join(o.get("text", "") for cell in done.cells for o in cell.get("outputs", []))
+    assert ("Going on with the example." in said) == (answer != "succeed"), said
+    assert any("image/jpeg" in o.get("data", {}) for o in done.cells[-1].outputs)
+
+
+def execute(
+    path: Path, folder: Path, *, stack: str | None = None, answer: str | None = None, until: str = "", **parameters: str
+) -> Any:
+    """Run every cell, or those up to cell `until`, with `folder` as the working directory; a cell that fails raises.
+
+    Args:
+        parameters: set after the parameters cell, as papermill does.
+    """
     notebook = read(path)
+    ids = [cell.id for cell in notebook.cells]
+    if until:
+        del notebook.cells[ids.index(until) + 1 :]
+    if parameters:
+        given = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
+        notebook.cells.insert(ids.index("parameters") + 1, given)
     if answer:
         where = f"import pathlib, ti_nb.platforms as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(where))
