@@ -11,6 +11,7 @@ from PIL import Image
 
 import ti_nb as ti
 from ti_nb import busy
+from ti_nb.driver import Driver
 from ti_nb.widgets.previews import strip
 
 
@@ -211,3 +212,20 @@ def test_a_strip_keeps_the_pictures_order() -> None:
     side = (one.width - 4) // 2
     seen = [one.getpixel((x, y)) for y in (2, side + 6) for x in (2, side + 6)]
     assert seen == [Image.new("RGB", (1, 1), c).getpixel((0, 0)) for c in colours]
+
+
+def test_a_run_resumed_the_moment_it_pauses_is_waited_for(model: ti.Model, photos: ti.ConceptImages) -> None:
+    def resume_once() -> None:
+        if driver.state == "paused" and not resumed:
+            resumed.append(True)
+            driver.start(background=True)
+
+    resumed: list[bool] = []
+    run = _run(model, photos, 5000)
+    driver = Driver(run, on_step=lambda record: None, on_sample=lambda: None, on_state=resume_once)
+    driver.start(background=True)
+    driver.ask_pause()
+    _until(lambda: len(run.records) >= 2 and bool(resumed))
+    driver.ask_stop()
+    driver.wait()
+    assert driver.state == "stopped"

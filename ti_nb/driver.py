@@ -75,13 +75,14 @@ class Driver:
         self._stop.clear()
         busy.claim(self._who)
         self.error = None
-        self._rests.clear()
+        rests = self._rests = threading.Event()  # a new one, which the thread before, at its very end, does not set
         self._become("running")
         if background:
             on_main_thread(rest_threads)
-            threading.Thread(target=self._work, name=f"ti_nb {self.run.start.word}", daemon=True).start()
+            name = f"ti_nb {self.run.start.word}"
+            threading.Thread(target=self._work, args=[rests], name=name, daemon=True).start()
         else:
-            self._work()
+            self._work(rests)
 
     def wait(self) -> None:
         """Return when nothing is being trained any more. An interrupt pauses the run, which is then saved.
@@ -99,7 +100,7 @@ class Driver:
         if self.error is not None:
             raise self.error
 
-    def _work(self) -> None:
+    def _work(self, rests: threading.Event) -> None:
         here = threading.current_thread() is threading.main_thread()
         try:
             with _clicks_if(here) as let_through, _interrupts_unless(here, self.ask_pause):
@@ -114,7 +115,7 @@ class Driver:
         try:
             self._save(state)
         finally:
-            self._rests.set()
+            rests.set()
 
     def _iterate(self, let_through: Callable[[], None]) -> None:
         self._sample_if_asked()
