@@ -82,8 +82,11 @@ _HOMES = {
     "show_grid": "plots",
     "show_images": "plots",
     "load": "files",
-    "load_into": "files",
+    "load_words": "files",
     "save": "files",
+    "NotAConcept": "errors",
+    "load_into": "pipelines",
+    "unload": "pipelines",
     "PreparePanel": "widgets.prepare",
     "TrainPanel": "widgets.train",
     "Summary": "widgets.summary",
@@ -109,14 +112,16 @@ if TYPE_CHECKING:
     from .checkpoints import SavedRun, read_run
     from .concept import Concept, initial_concept, vectors_of
     from .edit import adjust, initializer, mix
+    from .errors import NotAConcept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
-    from .files import load, load_into, save
+    from .files import load, load_words, save
     from .findings import Finding, find_faults, guess_crop, mask_by_threshold
     from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep
     from .memory import Plan, plan_memory
     from .models import Model, TextEncoder, from_pipeline, load_model
+    from .pipelines import load_into, unload
     from .platforms import choose_pictures, mount_drive, needs, pictures_from
     from .plots import (
         compare,

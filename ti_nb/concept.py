@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 Vectors = Mapping[str, torch.Tensor]
 
-WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL's second encoder"}
+WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL's second encoder", 4096: "a T5"}
+TINY_WIDTH = 192  # of the embedded model
+FAMILIES = {
+    ("clip_h",): "SD 2.x",
+    ("clip_l", "clip_g"): "SDXL",
+    ("clip_l", "t5xxl"): "Flux",
+    ("clip_l", "clip_g", "t5xxl"): "SD 3",
+    ("t5xxl",): "models with a T5",
+}
 
 
 @dataclass(frozen=True)
@@ -49,11 +57,19 @@ class Concept:
     def __len__(self) -> int:
         return len(next(iter(self.vectors.values())))
 
+    @property
+    def family(self) -> str:
+        """The models it fits, by its encoders and their widths: "SD 1.x", "SD 2.x", "SDXL", "tiny", ..."""
+        if tuple(self.vectors) == ("clip_l",):
+            width = self.vectors["clip_l"].shape[1]
+            return {768: "SD 1.x", TINY_WIDTH: "tiny"}.get(width, f"models of width {width}")
+        return FAMILIES.get(tuple(self.vectors), " and ".join(self.vectors))
+
     def __repr__(self) -> str:
         parts = [
             f"{k} {len(v)} x {v.shape[1]}, norm {float(v.norm(dim=-1).mean()):.3f}" for k, v in self.vectors.items()
         ]
-        return f"Concept({self.word!r}, {'; '.join(parts)})"
+        return f"Concept({self.word!r}, for {self.family}, {'; '.join(parts)})"
 
     def norms(self) -> dict[str, torch.Tensor]:
         """Length of each vector (n,), for each encoder."""

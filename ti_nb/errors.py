@@ -1,0 +1,7 @@
+"""The error that says a file is refused."""
+
+from __future__ import annotations
+
+
+class NotAConcept(ValueError):
+    """A file that holds no word we can read, or that is not safe to read; the message says which, and what to do."""

@@ -1,0 +1,273 @@
+"""Every program's habits: which tensors of a file are a word's, and which a program wants to find.
+
+SD 1.x and 2.x have one encoder, SDXL two, Flux and SD 3 a T5 besides. The names and the shapes in a file tell whose
+vectors they are; nothing else does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+
+from .concept import Concept
+from .errors import NotAConcept
+from .pickles import Instance
+
+# Format: the endings its files may have, by default the first of the table that fits (see `format_of`).
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "diffusers": (".safetensors", ".bin"),  # {word: vectors}; of SDXL two files, the second's name ends in _2
+    "clip_keys": (".safetensors",),  # {clip_l: ..., clip_g: ...}: ComfyUI, AUTOMATIC1111, pivotal tuning
+    "a1111": (".pt",),  # string_to_param
+    "emb_params": (".safetensors",),  # one encoder's, the word is the file's name: kohya, AUTOMATIC1111
+    "card": (".png",),  # AUTOMATIC1111's picture with the vectors inside
+}
+KEYS = {
+    "clip_l": "clip_l",
+    "clip_h": "clip_h",
+    "clip_g": "clip_g",
+    "t5": "t5xxl",
+    "t5xxl": "t5xxl",
+    "text_encoders_0": "clip_l",  # cog-sdxl
+    "text_encoders_1": "clip_g",
+}
+KEY_OF_WIDTH = {1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
+NAMELESS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
+VECTORS, WIDTH, WORDS = 512, 1 << 14, 256  # more is no word
+SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
+
+
+class Numbers(Protocol):
+    """A tensor that may still be in its file."""
+
+    @property
+    def shape(self) -> Any:
+        """Its sizes."""
+
+    def read(self) -> torch.Tensor:
+        """Its numbers, float32."""
+
+
+def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
+    """The format to write: `wanted`, or the usual one of files that end in `suffix`.
+
+    Raises:
+        ValueError: no such format, an ending it does not have, a concept it has no room for.
+    """
+    several = len(concept.vectors) > 1
+    fitting = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
+    if wanted is None and not fitting:
+        raise ValueError(
+            f"files of words end in .safetensors (best), .bin, .pt or .png, not {suffix or 'in nothing'!r}"
+        )
+    chosen = wanted or ("clip_keys" if several and "clip_keys" in fitting else fitting[0])
+    if chosen not in FORMATS:
+        raise ValueError(f"format is {chosen!r}: choose from {', '.join(FORMATS)}")
+    if suffix not in FORMATS[chosen]:
+        raise ValueError(f"files of the format {chosen!r} end in {' or '.join(FORMATS[chosen])}, not {suffix!r}")
+    if chosen == "emb_params" and several:
+        raise ValueError(
+            f"'emb_params' has room for one encoder's vectors; a word of {concept.family} needs 'clip_keys'"
+        )
+    return chosen
+
+
+def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
+    """What a file of the format holds, by name; several if the format takes several files."""
+    rows = {key: v.contiguous() for key, v in concept.vectors.items()}
+    if chosen == "diffusers":
+        return [{concept.word: v} for v in rows.values()]
+    if chosen == "emb_params":
+        return [{"emb_params": v} for v in rows.values()]
+    if chosen == "clip_keys" or len(rows) > 1:
+        return [rows]
+    facts = shared_facts(concept)
+    return [
+        {
+            "string_to_token": {"*": 265},
+            "string_to_param": {"*": next(iter(rows.values()))},
+            "name": concept.word,
+            "step": facts.get("steps"),
+            "sd_checkpoint": None,
+            "sd_checkpoint_name": facts.get("base"),
+            "ti_nb": json.dumps({**facts, "word": concept.word}),
+        }
+    ]
+
+
+def shared_facts(concept: Concept) -> dict[str, Any]:
+    """The concept's facts that may be shown to others: nothing of folders, pictures or the person."""
+    return {key: concept.facts[key] for key in SHARED if key in concept.facts}
+
+
+def file_word(word: str) -> str:
+    """`word`, or one like it that no program gets wrong: in lower case, between < and >, without spaces.
+
+    CLIP's tokenizers drop capitals, and diffusers puts a word's vectors wherever its text occurs, within other words too
+    (diffusers #3188, #3588); between brackets no word contains another.
+    """
+    if re.fullmatch(r"<[^<>{}\s]+>", word) and word == unicodedata.normalize("NFC", word).lower():
+        return word
+    name = re.sub(r"[<>{}\s]+", "-", unicodedata.normalize("NFC", word).lower()).strip("-")
+    return f"<{name or 'word'}>"
+
+
+def concepts_in(data: Any, stem: str) -> list[Concept]:
+    """The words in what a file holds: nested dictionaries with `Numbers` in them; `stem` names those without a name.
+
+    Raises:
+        NotAConcept: it holds something else.
+    """
+    facts = _facts(data)
+    said = facts.pop("word", None)
+    nameless = said if isinstance(said, str) and said else file_word(stem)
+    words = _words_in(data, nameless)
+    if len(words) > WORDS:
+        raise NotAConcept(f"it holds {len(words)} words, too many")
+    return [_concept(word, parts, facts) for word, parts in words.items()]
+
+
+def _words_in(data: Any, nameless: str) -> dict[str, dict[str, Numbers]]:
+    """For each word its encoders' vectors, still in the file."""
+    if _is_numbers(data):
+        return {nameless: _of_width(data)}
+    if not isinstance(data, Mapping):
+        raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
+    if "string_to_param" in data:
+        return _of_a1111(data, nameless)
+    tensors = {str(k): v for k, v in data.items() if _is_numbers(v) and not str(k).endswith("_out")}  # OneTrainer's
+    _refuse_models(data, tensors)
+    if any(key in KEYS for key in tensors):
+        return {nameless: _of_keys(tensors)}
+    if len(tensors) == 1 and next(iter(tensors)) in NAMELESS:
+        return {nameless: _of_width(next(iter(tensors.values())))}
+    return {word: _of_width(rows) for word, rows in _joined(tensors).items()}
+
+
+def _of_a1111(data: Mapping[str, Any], nameless: str) -> dict[str, dict[str, Numbers]]:
+    """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
+    params = data["string_to_param"]
+    if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
+        params = params.state.get("_parameters") if isinstance(params.state, Mapping) else None
+    if not isinstance(params, Mapping) or not params or not all(_is_numbers(v) for v in params.values()):
+        raise NotAConcept("its 'string_to_param' holds no vectors")
+    alone = len(params) == 1
+    name = data.get("name")
+    if alone and generic(nameless) and isinstance(name, str) and name.strip():
+        nameless = name.strip()
+    return {nameless if key == "*" or (alone and not key) else str(key): _of_width(v) for key, v in params.items()}
+
+
+def generic(word: str) -> bool:
+    """Whether a file's name says nothing of the word, as learned_embeds-step-500 does."""
+    return (
+        re.fullmatch(r"<?(learned[_-])?(embed(s|ding|dings)?|model|pytorch_model|final|last)([_.-].*)?>?", word)
+        is not None
+    )
+
+
+def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    out: dict[str, Numbers] = {}
+    for name, rows in tensors.items():
+        if name not in KEYS:
+            raise NotAConcept(f"besides an encoder's vectors it holds {name[:60]!r}, which belongs to no word")
+        wide = rows.shape[-1] if len(rows.shape) else 0
+        key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else KEYS[name]
+        if key in out:
+            raise NotAConcept(f"it holds vectors for {key} twice")
+        out[key] = rows
+    return out
+
+
+def _of_width(rows: Numbers) -> dict[str, Numbers]:
+    return {KEY_OF_WIDTH.get(rows.shape[-1] if len(rows.shape) else 0, "clip_l"): rows}
+
+
+def _joined(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """Vectors that have each a name of its own, <cat>, <cat>_1, <cat>_2 or <cat>_0, <cat>_1, put together."""
+    out: dict[str, Numbers] = {}
+    left = dict(tensors)
+    for name in list(tensors):
+        base = name.removesuffix("_0")
+        if name not in left or re.search(r"_[1-9]\d*$", name):
+            continue
+        rest = [f"{base}_{i}" for i in range(1, VECTORS)]
+        count = next((i for i, other in enumerate(rest) if other not in left), len(rest))
+        if count and all(len(left[n].shape) == 1 or left[n].shape[0] == 1 for n in (name, *rest[:count])):
+            out[base] = Together([left.pop(n) for n in (name, *rest[:count])])
+        else:
+            out[name] = left.pop(name)
+    return {**out, **left}
+
+
+class Together:
+    """Rows that lie in several tensors."""
+
+    def __init__(self, parts: list[Numbers]) -> None:
+        self.parts = parts
+        self.shape = (len(parts), parts[0].shape[-1])
+
+    def read(self) -> torch.Tensor:
+        """Its numbers, (n, width) float32."""
+        rows = [part.read().reshape(-1) for part in self.parts]
+        if len({len(row) for row in rows}) > 1:
+            raise NotAConcept("its vectors are not all of one width")
+        return torch.stack(rows)
+
+
+def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> None:
+    names = [str(key) for key in data]
+    if any("lora" in name.lower() for name in names):
+        raise NotAConcept("it is a LoRA, not a word: load it with pipe.load_lora_weights")
+    if "state_dict" in data or sum(".weight" in n or ".bias" in n for n in names) or len(tensors) > WORDS * 4:
+        raise NotAConcept("it is a model or a part of one, not a word")
+    if not tensors:
+        inside = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
+        raise NotAConcept(f"it holds no vectors, but {inside}")
+
+
+def _concept(word: str, parts: Mapping[str, Numbers], facts: Mapping[str, Any]) -> Concept:
+    vectors = {
+        key: _rows(word, rows) for key, rows in sorted(parts.items(), key=lambda item: list(KEYS).index(item[0]))
+    }
+    try:
+        return Concept(word, vectors, facts)
+    except ValueError as error:
+        raise NotAConcept(str(error)) from error
+
+
+def _rows(word: str, numbers: Numbers) -> torch.Tensor:
+    """(n, width) float32, from (n, width) or (width,)."""
+    shape = tuple(numbers.shape)
+    if len(shape) not in (1, 2) or 0 in shape:
+        raise NotAConcept(f"the vectors of {word[:60]!r} have the shape {shape}: (n, width) or (width,) was expected")
+    count, width = (1, *shape)[-2:]
+    if count > VECTORS or width > WIDTH:
+        kind = "a whole vocabulary" if count > 10_000 else "more than any prompt has room for"
+        raise NotAConcept(f"{word[:60]!r} has {count} vectors of {width} numbers: {kind}")
+    return numbers.read().reshape(count, width)
+
+
+def _is_numbers(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "read")
+
+
+def _facts(data: Any) -> dict[str, Any]:
+    """What the file says of where its word came from; ours says it in one piece of JSON."""
+    if not isinstance(data, Mapping):
+        return {}
+    known = {"steps": data.get("step"), "base": data.get("sd_checkpoint_name")}
+    facts: dict[str, Any] = {key: value for key, value in known.items() if isinstance(value, int | str)}
+    said = data.get("ti_nb")
+    if isinstance(said, str) and len(said) < 1 << 16:
+        try:
+            ours = json.loads(said)
+        except (ValueError, RecursionError):
+            ours = None
+        if isinstance(ours, dict):
+            facts = {k: v for k, v in ours.items() if isinstance(v, int | float | str)}
+    return facts
