@@ -42,7 +42,10 @@ _HOMES = {
     "vectors_of": "concept",
     "adjust": "edit",
     "initializer": "edit",
+    "join": "edit",
     "mix": "edit",
+    "rename": "edit",
+    "split": "edit",
     "Conditioning": "inject",
     "encode": "inject",
     "DIFFUSERS": "settings",
@@ -87,6 +90,13 @@ _HOMES = {
     "NotAConcept": "errors",
     "load_into": "pipelines",
     "unload": "pipelines",
+    "publish": "publishing",
+    "Publication": "publishing",
+    "fetch": "fetching",
+    "browse": "library",
+    "Listing": "library",
+    "log_in": "hub",
+    "HubError": "hub",
     "PreparePanel": "widgets.prepare",
     "TrainPanel": "widgets.train",
     "Summary": "widgets.summary",
@@ -111,14 +121,17 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .checkpoints import SavedRun, read_run
     from .concept import Concept, initial_concept, vectors_of
-    from .edit import adjust, initializer, mix
+    from .edit import adjust, initializer, join, mix, rename, split
     from .errors import NotAConcept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
+    from .fetching import fetch
     from .files import load, load_words, save
     from .findings import Finding, find_faults, guess_crop, mask_by_threshold
+    from .hub import HubError, log_in
     from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep
+    from .library import Listing, browse
     from .memory import Plan, plan_memory
     from .models import Model, TextEncoder, from_pipeline, load_model
     from .pipelines import load_into, unload
@@ -134,6 +147,7 @@ if TYPE_CHECKING:
         show_images,
     )
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, check_word, without_word
+    from .publishing import Publication, publish
     from .records import StepRecord
     from .sampling import Sample, read_settings, sample, save_samples
     from .seen import drawn_samples

@@ -7,7 +7,8 @@ Turning a learned word towards its class word is Embedding-Adjustment (TEA, ICLR
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -68,6 +69,48 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
     common = {key: value for key, value in a.facts.items() if key in b.facts and b.facts[key] == value}
     done = f"{1 - share:g} of {named(a)} and {share:g} of {named(b)}"
     return Concept(word, _each(a, b, between), {**common, "edits": done})
+
+
+def rename(concept: Concept, word: str) -> Concept:
+    """The same vectors under another word.
+
+    Raises:
+        ValueError: an empty word, or one with spaces in it.
+    """
+    if not word or word.split() != [word]:
+        raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
+    return replace(concept, word=word)
+
+
+def join(concepts: Sequence[Concept], word: str) -> Concept:
+    """One word that stands for several, one after the other: its vectors are all of theirs.
+
+    Raises:
+        ValueError: fewer than two words, or words of other encoders or widths.
+    """
+    if len(concepts) < 2:
+        raise ValueError(f"joining takes two words or more, not {len(concepts)}")
+    shapes = [{key: v.shape[1] for key, v in one.vectors.items()} for one in concepts]
+    if any(shape != shapes[0] for shape in shapes):
+        families = ", ".join(f"{one.word} for {one.family}" for one in concepts)
+        raise ValueError(f"words of different models can't be joined: {families}")
+    rows = {key: torch.cat([one.vectors[key] for one in concepts]) for key in shapes[0]}
+    common = {k: v for k, v in concepts[0].facts.items() if all(one.facts.get(k) == v for one in concepts)}
+    return Concept(word, rows, {**common, "edits": f"joined from {', '.join(one.word for one in concepts)}"})
+
+
+def split(concept: Concept) -> list[Concept]:
+    """Each of a word's vectors as a word of its own, "<my-cat-1>", "<my-cat-2>" ...; `join` undoes it."""
+    name = concept.word.strip("<>")
+    edits = {"edits": f"split from {concept.word}"}
+    return [
+        Concept(
+            f"<{name}-{i + 1}>",
+            {k: v[i : i + 1].clone() for k, v in concept.vectors.items()},
+            {**concept.facts, **edits},
+        )
+        for i in range(len(concept))
+    ]
 
 
 def initializer(model: Model, concept: Concept) -> Concept | None:

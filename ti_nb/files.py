@@ -234,7 +234,7 @@ def _sayable(concept: Concept) -> Concept:
 
 def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, picture: Image.Image | None) -> None:
     if suffix == ".safetensors":
-        path.write_bytes(to_bytes(holds, _metadata(concept)))
+        path.write_bytes(_steady(to_bytes(holds, _metadata(concept))))
     elif suffix == ".png":
         assert picture is not None
         facts = concept.facts
@@ -244,6 +244,14 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
         card.save(path, format="PNG", pnginfo=text)
     else:
         torch.save(holds, path)
+
+
+def _steady(data: bytes) -> bytes:
+    """The same file with its table in alphabetical order, so that equal words are equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    table = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    table += b" " * (-len(table) % 8)
+    return len(table).to_bytes(8, "little") + table + data[end:]
 
 
 def _metadata(concept: Concept) -> dict[str, str]:

@@ -38,6 +38,7 @@ KEYS = {
 KEY_OF_WIDTH = {1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
 NAMELESS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
 VECTORS, WIDTH, WORDS = 512, 1 << 14, 256  # more is no word
+UNSAYABLE = r"<>{}()\[\]:|,`'\"\\\s\x00-\x1f"  # within a word: what templates, other programs' weights, code and cards read otherwise
 SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
 
 
@@ -110,9 +111,9 @@ def file_word(word: str) -> str:
     CLIP's tokenizers drop capitals, and diffusers puts a word's vectors wherever its text occurs, within other words too
     (diffusers #3188, #3588); between brackets no word contains another.
     """
-    if re.fullmatch(r"<[^<>{}\s]+>", word) and word == unicodedata.normalize("NFC", word).lower():
+    if re.fullmatch(rf"<[^{UNSAYABLE}]+>", word) and word == unicodedata.normalize("NFC", word).lower():
         return word
-    name = re.sub(r"[<>{}\s]+", "-", unicodedata.normalize("NFC", word).lower()).strip("-")
+    name = re.sub(rf"[{UNSAYABLE}]+", "-", unicodedata.normalize("NFC", word).lower()).strip("-")
     return f"<{name or 'word'}>"
 
 

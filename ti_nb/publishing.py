@@ -1,0 +1,318 @@
+"""Words to the Hub, in one commit each.
+
+Nothing is sent without being asked for: a new repository is private unless told otherwise, the training pictures stay
+here unless told otherwise, and `dry_run=True` says what would go where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .concept import Concept
+from .files import save
+from .formats import file_word
+from .hub import HubError, client, in_words, patiently, repository, size, some
+from .model_card import license_of, living, model_card
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from .evaluate import Scores
+    from .images import ConceptImages
+    from .sampling import Sample
+    from .training import Run
+
+WORD, CARD = "learned_embeds.safetensors", "README.md"
+OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
+MARK = "ti_nb"  # the tag of repositories that may be written to again
+KINDS = ("object", "style")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published, or with `dry_run` would be.
+
+    Attributes:
+        repo: "owner/name"; the owner is "?" before logging in. private: whether others can't see it.
+        files: each file's path in the repository and its contents. deleted: files of an earlier time that go away.
+        is_new: whether the repository is made for it; None where that was not asked.
+        commit: of the Hub; None in a dry run, or where nothing had changed. url: the page.
+        note: what could not be found out, or why nothing was done.
+    """
+
+    repo: str
+    private: bool
+    files: Mapping[str, bytes] = field(repr=False)
+    deleted: tuple[str, ...] = ()
+    is_new: bool | None = None
+    commit: str | None = None
+    url: str = ""
+    dry_run: bool = False
+    note: str = ""
+
+    def __str__(self) -> str:
+        verb = "would go" if self.dry_run else "went" if self.commit else "is there already"
+        who = "private: only you can see it" if self.private else "PUBLIC: everybody can see it"
+        made = {True: "a new repository, ", False: "a repository of yours, ", None: ""}[self.is_new]
+        lines = [f"{verb} to {self.url or self.repo} ({made}{who})"]
+        lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
+        lines += [f"  {name:40} is taken away" for name in self.deleted]
+        return "\n".join(lines + ([self.note] if self.note else []))
+
+    @property
+    def card(self) -> str:
+        """The page's text."""
+        return self.files[CARD].decode()
+
+
+def publish(
+    concept: Concept,
+    repo: str,
+    *,
+    samples: Sequence[Sample] = (),
+    pictures: ConceptImages | None = None,
+    run: Run | None = None,
+    scores: Scores | None = None,
+    kind: str = "object",
+    base: str | None = None,
+    license: str | None = None,
+    private: bool | None = None,
+    dry_run: bool = False,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> Publication:
+    """Publish a word in one commit: its file, the small files that old readers expect, and a page with pictures.
+
+    Called again it brings the same repository up to date. Interrupted or refused, it leaves nothing half done: call it
+    again.
+
+    Args:
+        repo: "my-cat", or "owner/my-cat".
+        samples: drawn pictures for the page; they go with prompt and seed.
+        pictures: the training pictures, ONLY if they shall be published; they go as pixels, without what the camera said.
+        run, scores: whose settings and figures the page tells.
+        kind: "object" or "style".
+        base: the repository of the model it was learned on; by default what the concept says.
+        license: by default that of the base model.
+        private: None for a new repository that only you see, and for one that exists as it is; False to show it to all.
+        dry_run: change nothing, and say what would go where; works without a login.
+        token: of the Hub, only if you are not logged in (`log_in`). endpoint: another Hub's address.
+
+    Raises:
+        ValueError: bad arguments. HubError: not logged in, no right to write, a name that is taken by something else, no
+            answer.
+    """
+    name = _checked(concept, repo, kind)
+    base = living(base or str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    tiny = base in ("", "tiny") or "/" not in base
+    license = license or license_of(concept)
+    shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
+    word = replace(
+        concept, word=file_word(concept.word), facts={**concept.facts, **({"license": license} if license else {})}
+    )
+
+    def files(owner: str) -> dict[str, bytes]:
+        card = model_card(
+            word,
+            f"{owner}/{name}",
+            kind=kind,
+            samples=shown,
+            pictures=len(pictures) if pictures is not None else 0,
+            settings=run.settings if run is not None else None,
+            scores=scores,
+            license=license,
+            base=None if tiny else base,
+        )
+        return {CARD: card.encode(), **_files(word, kind, shown, pictures)}
+
+    api = client(token, endpoint)
+    if dry_run:
+        return _plan(api, repo, name, files, private)
+    with in_words(f"publishing to {repo!r}", api):
+        owner = _owner(api, repo)
+        return _commit(api, f"{owner}/{name}", files(owner), word, private)
+
+
+def _checked(concept: Concept, repo: str, kind: str) -> str:
+    """The repository's own name."""
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
+    repository(repo if "/" in repo else f"owner/{repo}")
+    if not isinstance(concept, Concept):
+        raise ValueError(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
+    return repo.rsplit("/", 1)[-1]
+
+
+def _files(
+    word: Concept, kind: str, shown: Sequence[tuple[str, Sample]], pictures: ConceptImages | None
+) -> dict[str, bytes]:
+    """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = save(word, Path(folder) / WORD).read_bytes()
+    out = {WORD: data, "token_identifier.txt": word.word.encode(), "type_of_concept.txt": kind.encode()}
+    out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
+    for i, image in enumerate(pictures.images if pictures is not None else ()):
+        out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
+    return out
+
+
+def _pixels(image: Any, format: str, **options: Any) -> bytes:
+    from PIL import Image
+
+    clean = Image.new("RGB", image.size)
+    clean.paste(image.convert("RGB"))
+    file = io.BytesIO()
+    clean.save(file, format=format, **options)
+    return file.getvalue()
+
+
+def _plan(
+    api: HfApi, repo: str, name: str, files: Callable[[str], dict[str, bytes]], private: bool | None
+) -> Publication:
+    """What `publish` would do, as far as it can be known without changing anything."""
+    said = repo.split("/")[0] if "/" in repo else "?"
+    try:
+        with in_words(f"asking about {repo!r}", api):
+            owner = _owner(api, repo)
+            full, held = f"{owner}/{name}", files(owner)
+            there = _there(api, full, held)
+    except HubError as error:
+        return Publication(f"{said}/{name}", private is not False, files(said), dry_run=True, note=f"Not yet: {error}")
+    stays = there.private if private is None and there is not None else private is not False
+    deleted = there.stale(held) if there is not None else ()
+    return Publication(
+        full, stays, held, deleted=deleted, is_new=there is None, url=f"{api.endpoint}/{full}", dry_run=True
+    )
+
+
+@dataclass(frozen=True)
+class _There:
+    """A repository of ours that exists: its head, and the git hash of each file."""
+
+    private: bool
+    head: str
+    hashes: Mapping[str, str]
+
+    def stale(self, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        return tuple(f for f in self.hashes if f.startswith(OURS) and f not in files)
+
+    def holds(self, files: Mapping[str, bytes]) -> bool:
+        same = all(self.hashes.get(name) in (_git_hash(data), _sha256(data)) for name, data in files.items())
+        return same and not self.stale(files)
+
+
+def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
+    """The repository if it exists.
+
+    Raises:
+        HubError: it exists, and is not one that this word may be written to.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        info = patiently(lambda: api.model_info(repo, files_metadata=True))
+    except RepositoryNotFoundError:
+        return None
+    hashes = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id or "" for s in info.siblings or ()}
+    content = [name for name in hashes if name != ".gitattributes"]
+    if content and MARK not in (info.tags or ()):
+        raise HubError(f"{repo!r} exists and holds something else ({some(content)}): choose another name")
+    if "token_identifier.txt" in hashes and hashes["token_identifier.txt"] != _git_hash(files["token_identifier.txt"]):
+        path = patiently(lambda: api.hf_hub_download(repo, "token_identifier.txt", revision=info.sha))
+        other = Path(path).read_text()[:80]
+        raise HubError(
+            f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it shall follow it"
+        )
+    return _There(bool(info.private), str(info.sha), hashes)
+
+
+def _commit(api: HfApi, repo: str, files: dict[str, bytes], word: Concept, private: bool | None) -> Publication:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    there = _there(api, repo, files)
+    made = there is None
+    if there is None:
+        patiently(lambda: api.create_repo(repo, private=private is not False, exist_ok=False))
+        there = _there(api, repo, files)
+        if there is None:
+            raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
+    deleted, head = there.stale(files), there.head
+    url = f"{api.endpoint}/{repo}"
+    commit = None
+    if not there.holds(files):
+        operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
+        operations += [CommitOperationDelete(name) for name in deleted]
+        try:
+            commit = _committed(api, repo, operations, f"The word {word.word}", head, files)
+        except BaseException:
+            if made:
+                _forget(api, repo)
+            raise
+    stays = there.private
+    if private is not None and private is not there.private:
+        patiently(lambda: api.update_repo_settings(repo, private=private))
+        stays = private
+    note = "" if commit else "Nothing had changed since it was published."
+    return Publication(repo, stays, files, deleted if commit else (), made, commit, url, note=note)
+
+
+def _committed(
+    api: HfApi, repo: str, operations: list[Any], message: str, head: str, files: Mapping[str, bytes]
+) -> str:
+    """The commit's id. Each try says which commit it follows, so that none is done twice."""
+
+    def once() -> str:
+        done = api.create_commit(repo, operations, commit_message=message, parent_commit=head)
+        return str(done.oid)
+
+    def landed() -> str | None:
+        there = _there(api, repo, files)
+        return there.head if there is not None and there.holds(files) else None
+
+    return patiently(once, landed)
+
+
+def _forget(api: HfApi, repo: str) -> None:
+    """Take away the empty repository that was made for a commit that failed; if that fails too, it may stay empty."""
+    try:
+        api.delete_repo(repo, missing_ok=True)
+    except Exception:  # the reason for the failed commit is what is to be told
+        return
+
+
+def _owner(api: HfApi, repo: str) -> str:
+    """Whose repository it is: the one said, if the user may write there, else the user's.
+
+    Raises:
+        HubError: not logged in, or no right to write.
+    """
+    from huggingface_hub import get_token
+
+    if api.token is None and get_token() is None:
+        raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
+    who: dict[str, Any] = patiently(api.whoami)
+    user = str(who["name"])
+    places = [str(org["name"]) for org in who.get("orgs") or () if org.get("roleInOrg") != "read"]
+    owner = repo.split("/")[0] if "/" in repo else user
+    if owner.lower() not in (place.lower() for place in (user, *places)):
+        raise HubError(
+            f"you are {user!r}, and {owner!r} is neither you nor an organisation you may write to: write '{user}/...'"
+        )
+    kind = (who.get("auth") or {}).get("accessToken") or {}
+    if kind.get("role") == "read":
+        raise HubError("your token may only read: make one that may write at https://huggingface.co/settings/tokens")
+    return owner
+
+
+def _git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
