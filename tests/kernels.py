@@ -68,9 +68,12 @@ class Kernel:
 
     def until(self, what: str, seen: Callable[[], bool], *, seconds: float = 60) -> None:
         """Take in what the kernel says, while a cell keeps it busy, until it is seen in the widgets."""
-        end = time.monotonic() + seconds
+        end, again = time.monotonic() + seconds, time.monotonic() + 10
         while not seen():
             assert time.monotonic() < end, f"after {seconds} s still no {what}; it printed: {self.printed}"
+            if time.monotonic() > again:  # see `_reply`
+                self.client.kernel_info()
+                again += 10
             self._read_for(0.5)
 
     def button(self, description: str) -> str:
@@ -126,8 +129,15 @@ class Kernel:
             self._done.add(said["parent_header"].get("msg_id", ""))
 
     def _reply(self, message: str) -> dict[str, Any]:
+        """The answer to `message`. ipykernel 7 now and then lets a request lie until the next one comes (its issue #1554)."""
+        end = time.monotonic() + 60
         while True:
-            reply = dict(self.client.get_shell_msg(timeout=60))
+            try:
+                reply = dict(self.client.get_shell_msg(timeout=5))
+            except Empty:
+                assert time.monotonic() < end, f"no answer to {message}"
+                self.client.kernel_info()
+                continue
             if reply["parent_header"].get("msg_id") == message:
                 return reply
 

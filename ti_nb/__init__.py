@@ -101,6 +101,7 @@ _HOMES = {
     "TrainPanel": "widgets.train",
     "Summary": "widgets.summary",
     "ExplorePanel": "widgets.explore",
+    "PublishPanel": "widgets.publish",
 }
 __all__ = [*_HOMES, "__version__"]
 
@@ -156,5 +157,6 @@ if TYPE_CHECKING:
     from .training import Run, together, train, train_seeds
     from .widgets.explore import ExplorePanel
     from .widgets.prepare import PreparePanel
+    from .widgets.publish import PublishPanel
     from .widgets.summary import Summary
     from .widgets.train import TrainPanel

@@ -7,6 +7,7 @@ here unless told otherwise, and `dry_run=True` says what would go where.
 from __future__ import annotations
 
 import hashlib
+import html
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,9 @@ class Publication:
         lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
         lines += [f"  {name:40} is taken away" for name in self.deleted]
         return "\n".join(lines + ([self.note] if self.note else []))
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height:1.4">{html.escape(str(self))}</pre>'
 
     @property
     def card(self) -> str:

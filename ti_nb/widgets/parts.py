@@ -13,6 +13,7 @@ from PIL import Image
 
 LABEL = "10em"  # of all controls, so that they stand in line
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
+LINK = 'target="_blank" rel="noopener noreferrer" style="color:inherit;text-decoration:underline"'
 BORDERS = {"plain": "transparent", "good": "#3c8d5a", "warning": "#c98a00", "error": "#c0392b"}
 
 
@@ -43,9 +44,14 @@ def note(text: str = "", kind: str = "plain") -> widgets.HTML:
     return out
 
 
-def say(where: widgets.HTML, text: str, kind: str = "plain") -> None:
-    """Show `text`, escaped, its kind in words and by a rule at the left; a text that has not changed sends nothing."""
+def say(where: widgets.HTML, text: str, kind: str = "plain", *, link: tuple[str, str] | None = None) -> None:
+    """Show `text`, escaped, its kind in words and by a rule at the left; a text that has not changed sends nothing.
+
+    `link` is put behind it: its words, and the address, which opens in a page of its own.
+    """
     body = html.escape(text).replace("\n", "<br>")
+    if link is not None:
+        body += f' <a href="{html.escape(link[1])}" {LINK}>{html.escape(link[0])}</a>'
     style = f"line-height:1.4;padding:1px 8px;border-left:3px solid {BORDERS[kind]}"
     value = f'<div style="{style}">{MARKS[kind] if text else ""}{body}</div>'
     if where.value != value:
@@ -63,6 +69,11 @@ def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> 
     out.layout = widgets.Layout(width="auto", min_width="6em")
     out.on_click(lambda _: on_click())
     return out
+
+
+def tick(label: str, **traits: Any) -> widgets.Checkbox:
+    """A check box, with all of its words at its right."""
+    return widgets.Checkbox(description=label, indent=False, layout=widgets.Layout(width="auto"), **traits)
 
 
 def row(*children: widgets.Widget) -> widgets.HBox:
