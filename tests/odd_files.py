@@ -615,7 +615,7 @@ def a1111_pt_other_key() -> tuple[Files, Expect]:
 
 @case("a file named as any other, so that the name inside is the word")
 def a1111_pt_generic() -> tuple[Files, Expect]:
-    return {BIN: torch_file(a1111(rows(2)))}, reads(BIN, {"my-cat": rows(2)}, also=ALL)
+    return {BIN: torch_file(a1111(rows(2)))}, reads(BIN, {CAT: rows(2)}, also=ALL)
 
 
 @case("two words in string_to_param")
@@ -633,7 +633,9 @@ def a1111_pt_more_facts() -> tuple[Files, Expect]:
 
 @case("facts of bytes, which protocol 2 spells as a call")
 def a1111_pt_bytes() -> tuple[Files, Expect]:
-    return {PT: torch_file(a1111(rows(2), hash=b"\x01\xff"))}, reads(PT, {CAT: rows(2)}, refused="call", also=ALL)
+    return {PT: torch_file(a1111(rows(2), hash=b"\x01\xff"))}, reads(
+        PT, {CAT: rows(2)}, refused="_codecs.encode", also=ALL
+    )
 
 
 @case("the state of the optimizer that AUTOMATIC1111 puts beside the file")
@@ -799,7 +801,7 @@ def clip_l_clip_g_uneven() -> tuple[Files, Expect]:
 @case("the encoders' vectors the wrong way round")
 def clip_l_clip_g_swapped() -> tuple[Files, Expect]:
     data = safetensors_of({"clip_g": rows(2), "clip_l": rows(2, 1280)})
-    return {"my-cat.safetensors": data}, Expect("my-cat.safetensors", refused="1280")
+    return {"my-cat.safetensors": data}, Expect("my-cat.safetensors", refused="wide, as those of")
 
 
 FACTS = '{"word": "<our-cat>", "init": "cat", "steps": 150, "base": "some/model"}'
@@ -1346,7 +1348,7 @@ def quantized_tensor() -> tuple[Files, Expect]:
     scheme = many(named("torch", "per_tensor_affine"), b"G" + struct.pack(">d", 0.1), number(0))
     made += [scheme, b"\x89", ORDERED]
     pickled = program(mapping({"<cat-toy>": called(named("torch._utils", "_rebuild_qtensor"), *made)}))
-    return {BIN: torch_zip(pickled, {"0": bytes(768)})}, Expect(BIN, refused="QInt8")
+    return {BIN: torch_zip(pickled, {"0": bytes(768)})}, Expect(BIN, refused="_rebuild_qtensor")
 
 
 @case("a tensor of the meta device, which has no numbers")

@@ -10,6 +10,7 @@ import pytest
 
 from tests import browser
 from tests.browser import Server, contents, control, panel, press, says, step_shown, until, wait_for_step, write
+from tests.hub_server import HubServer, client_environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,6 +32,22 @@ def server_of(kind: str) -> Iterator[Server]:
 lab = pytest.fixture(lambda: (yield from server_of("lab")), scope="module", name="lab")
 classic = pytest.fixture(lambda: (yield from server_of("classic")), scope="module", name="classic")
 TRAIN = browser.TRAIN.format(steps=400, watch=0, every=0)
+HOSTILE = """
+from dataclasses import replace
+samples[0] = replace(samples[0], prompt="</pre><img src=x onerror='window.hacked=1'>")
+panel = ti.PublishPanel(run.concept(), samples=samples, pictures=photos, run=run)
+"""
+LOGIN = """
+import huggingface_hub, pathlib, time
+from IPython.display import HTML, display
+def notebook_login():
+    display(HTML("your code is ABCD"))
+    time.sleep(3)
+    kept = pathlib.Path(os.environ["HF_TOKEN_PATH"])
+    kept.parent.mkdir(parents=True)
+    kept.write_text("hf_test_alice_write")
+huggingface_hub.notebook_login = notebook_login
+"""
 
 
 def stays_at_its_step(shown: browser.Locator) -> bool:
@@ -114,6 +131,58 @@ def test_sliders_change_what_is_drawn(lab: Server, page: Page, tmp_path: Path) -
     slide(shown, "Editability", "ArrowLeft", 4)
     press(shown, "Draw")
     until(shown, lambda: contents(shown) == first, "the first pictures again")
+
+
+def test_a_word_is_shown_confirmed_and_published(lab: Server, page: Page, tmp_path: Path) -> None:
+    publish_with_clicks(lab, page, tmp_path)
+
+
+def test_it_is_so_in_the_classic_notebook_with_colabs_versions(classic: Server, page: Page, tmp_path: Path) -> None:
+    publish_with_clicks(classic, page, tmp_path)
+
+
+def publish_with_clicks(server: Server, page: Page, folder: Path) -> None:
+    """From nobody logged in to a public repository whose card has a prompt that would run if it were taken for HTML."""
+    with HubServer() as hub:
+        environment = client_environment(hub, folder / "client")
+        shown = server.show(page, "publish", browser.PUBLISH.format(environment=environment, steps=2) + HOSTILE + LOGIN)
+        says(shown, "nobody is logged in")
+        press(shown, "Show what will go")
+        says(shown, "you are not logged in")
+        press(shown, "Log in")
+        says(shown, "your code is ABCD")  # in the panel, while the login waits
+        says(shown, "alice is logged in")
+        until(shown, lambda: not shown.get_by_text("your code is ABCD").count(), "end of the login's page")
+        says(shown, "This is out of date")
+        publish = shown.locator("button", has_text="Publish")
+        assert publish.is_disabled()
+
+        browser.choose(shown, "Owner", "cats (organisation)")
+        browser.untick(shown, "Picture 2 goes")
+        press(shown, "Show what will go")
+        says(shown, "7 files")
+        says(shown, "gallery/03.png")
+        assert publish.is_disabled() and hub.repos == {}
+        browser.tick(shown, "I may publish this")
+        says(shown, "only members of cats can see it")
+        press(shown, "Publish")
+        says(shown, "Published: 7 files")
+        repo = hub.repos["cats/my-penguin"]
+        assert repo.private and "gallery/03.png" in repo.files and "gallery/04.png" not in repo.files
+        assert b"onerror" in repo.files["README.md"]
+        link = shown.get_by_text("Open its page")
+        assert link.get_attribute("href") == f"{hub.url}/cats/my-penguin" and "noopener" in link.get_attribute("rel")
+
+        browser.choose(shown, "Who can see it", "everybody (public)")
+        press(shown, "Show what will go")
+        says(shown, "PUBLIC: everybody can see it")
+        browser.tick(shown, "I may publish this")
+        browser.tick(shown, "Yes, everybody may see")
+        press(shown, "Publish for EVERYBODY to see")
+        says(shown, "is PUBLIC: everybody can see it. Open its page")
+        assert not repo.private
+        assert page.evaluate("window.hacked") is None
+        assert browser.picture(page, folder / "publish.png").stat().st_size > 10_000
 
 
 def slide(shown: browser.Locator, label: str, key: str, times: int) -> None:

@@ -77,7 +77,11 @@ def _others_read(name: str, family: str, path: Path, concept: ti.Concept) -> Non
         return
     said, vectors = readers.a1111(path)
     assert said == ("<my-cat>" if name == "card" and family != "SDXL" else "my-cat")
-    assert same(vectors, rows) if family == "SDXL" else torch.equal(next(iter(vectors.values())), next(iter(rows.values())))
+    assert (
+        same(vectors, rows)
+        if family == "SDXL"
+        else torch.equal(next(iter(vectors.values())), next(iter(rows.values())))
+    )
     if name != "card":
         _, vectors = readers.comfyui(path, WIDTHS[family])
         assert same(vectors, rows)
@@ -170,11 +174,13 @@ def test_a_word_leaves_a_pipeline_as_it_was(family: str) -> None:
         parts.append((pipe.tokenizer_2, pipe.text_encoder_2))
 
     def state() -> list[Any]:
-        return [
-            (t.get_vocab(), t("a photo of <my-cat> cat").input_ids, n.get_input_embeddings().weight.detach().clone())
-            + (n.config.vocab_size, n.get_input_embeddings().weight.requires_grad)
-            for t, n in parts
-        ]
+        out = []
+        for tokenizer, network in parts:
+            rows = network.get_input_embeddings().weight
+            ids = tokenizer("a photo of <my-cat> cat").input_ids
+            numbers = network.config.vocab_size, rows.requires_grad
+            out.append((tokenizer.get_vocab(), ids, rows.detach().clone(), *numbers))
+        return out
 
     before = state()
     other = ti.load_into(pipe, word(family, 3, "<other>"))

@@ -227,6 +227,18 @@ def test_a_connection_cut_in_the_upload_leaves_one_whole_commit(how: dict[str, A
     assert torch.equal(ti.fetch("alice/my-cat").vectors["clip_l"], concept.vectors["clip_l"])
 
 
+def test_a_repository_whose_making_was_not_answered_is_gone_on_with(hub: HubServer) -> None:
+    hub.fail("POST", "/repos/create", lose_answer=True)
+    done = _quietly(lambda: ti.publish(word(), "my-cat"))
+    assert len(hub.repos["alice/my-cat"].commits) == 2 and done.private and hub.repos["alice/my-cat"].private
+
+
+def test_a_page_the_hub_does_not_take_says_why_and_leaves_nothing(hub: HubServer) -> None:
+    with pytest.raises(ti.HubError, match=r"the Hub does not take it: .*license"):
+        ti.publish(word(), "my-cat", license="my-own-rules")
+    assert hub.repos == {}
+
+
 def test_an_upload_that_never_works_leaves_nothing_and_can_be_repeated(hub: HubServer) -> None:
     hub.fail("POST", "/commit/", 503, times=100)
     with pytest.raises(ti.HubError, match="problem of its own"):

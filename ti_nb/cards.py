@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
 
 TEXT = "sd-ti-embedding"
-PIXELS = 1 << 24  # of a card that is read: 4096 x 4096
-JSON = 1 << 25  # bytes at most of the vectors as text
+PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
+BYTES = 1 << 24  # at most of its file
+JSON = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
 SIDE = 512
+
+
+class Card(dict[str, Any]):
+    """What a card holds. A card's own name is the word, in other files the file's is."""
 
 
 class Ready:
@@ -44,6 +49,8 @@ def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> 
     from PIL.PngImagePlugin import PngInfo
 
     said = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
+    if len(said) > JSON:
+        raise ValueError("the word has too many vectors for a card: write a .safetensors file")
     text = PngInfo()
     text.add_text(TEXT, base64.b64encode(said.encode()).decode())
     middle = _captioned(picture, title, below)
@@ -63,6 +70,8 @@ def read(path: Path) -> Any:
     """
     from PIL import Image
 
+    if path.stat().st_size > BYTES:
+        raise NotAConcept("it is a picture too large for a card")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if image.width * image.height > PIXELS:
@@ -70,7 +79,9 @@ def read(path: Path) -> Any:
             image.load()
             said = image.info.get(TEXT)
             data = base64.b64decode(said) if isinstance(said, str) else _from_pixels(np.asarray(image.convert("RGB")))
-        return json.loads(data[: JSON + 1], object_hook=_tensors)
+        if len(data) > JSON:
+            raise NotAConcept("its text is too long for a word's vectors")
+        return _parsed(data)
     except NotAConcept:
         raise
     except Exception as error:  # damage shows in any way
@@ -82,7 +93,12 @@ def pixels(path: Path) -> Any:
     from PIL import Image
 
     with Image.open(path, formats=["PNG"]) as image:
-        return json.loads(_from_pixels(np.asarray(image.convert("RGB"))), object_hook=_tensors)
+        return _parsed(_from_pixels(np.asarray(image.convert("RGB"))))
+
+
+def _parsed(data: bytes) -> Any:
+    held = json.loads(data, object_hook=_tensors)
+    return Card(held) if isinstance(held, dict) else held
 
 
 def _tensors(item: dict[str, Any]) -> Any:
@@ -118,7 +134,7 @@ def _from_pixels(rgb: np.ndarray) -> bytes:
     noise = _noise(low.shape)
     packed = ((high ^ noise) << 4 | (low ^ noise)).astype(np.uint8).tobytes()
     try:
-        return zlib.decompressobj().decompress(packed, JSON)
+        return zlib.decompressobj().decompress(packed, JSON + 1)
     except zlib.error as error:
         raise NotAConcept("it is a picture without a word's vectors") from error
 

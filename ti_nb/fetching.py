@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .concept import Concept
 from .errors import NotAConcept
 from .files import load_words
-from .formats import file_word, generic
+from .formats import LORA, file_word, generic
 from .hub import HubError, client, in_words, patiently, repository, size, some, unreachable
 from .model_card import living
 
@@ -92,7 +92,8 @@ def candidates(sizes: Mapping[str, int]) -> list[str]:
         for f, size in sizes.items()
         if f.endswith((".safetensors", ".bin", ".pt", ".pti"))
         and size < 1 << 20
-        and not re.search(r"optimizer|scheduler|training_args|random_states|lora", f)
+        and not re.search(r"optimizer|scheduler|training_args|random_states", f)
+        and not LORA.search(f)
     ]
     order = (".safetensors", ".pti", ".pt", ".bin")
     small.sort(key=lambda f: (f.count("/"), "embed" not in f, order.index(Path(f).suffix), f))

@@ -35,6 +35,8 @@ ARCHITECTURES = {
     "SDXL": "stable-diffusion-xl-v1-base",
 }
 HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
+LARGEST = 1 << 28  # bytes of a safetensors file
+LARGEST_HEADER = 100_000_000  # that the format allows
 
 
 def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
@@ -123,10 +125,11 @@ def _contents_of(path: Path) -> Any:
         start = file.read(512)
     if start.startswith(b"\x89PNG\r\n"):
         return cards.read(path)
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header <= LARGEST_HEADER:
+        return _safetensors(path, header)
     if start.startswith((b"PK", b"\x80")):
         return pickles.read(path)
-    if start[8:9] == b"{":
-        return _safetensors(path, int.from_bytes(start[:8], "little"))
     raise NotAConcept(_no_format(start, path))
 
 
@@ -149,8 +152,8 @@ def _no_format(start: bytes, path: Path) -> str:
 
 def _safetensors(path: Path, header: int) -> Any:
     """Its tensors, still in the file, and the facts in its metadata."""
-    if header > HEADER:
-        raise NotAConcept("its table of contents is too long for a word: it is damaged, or a whole model")
+    if header > HEADER or path.stat().st_size > LARGEST:
+        raise NotAConcept("it is too large for a word: it is a whole model, or damaged")
     try:
         with safe_open(str(path), framework="pt") as file:
             names = list(file.keys())
@@ -159,7 +162,7 @@ def _safetensors(path: Path, header: int) -> Any:
     except (SafetensorError, UnicodeDecodeError) as error:
         raise NotAConcept(f"it is not a whole safetensors file ({error}): fetch it again") from error
     found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
-    return {"ti_nb": metadata.get("ti_nb"), **found}
+    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
 
 
 class _Mapped:

@@ -7,13 +7,16 @@ vectors they are; nothing else does.
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Protocol
 
 import torch
 
+from .cards import Card
 from .concept import Concept
 from .errors import NotAConcept
 from .pickles import Instance
@@ -35,9 +38,12 @@ KEYS = {
     "text_encoders_0": "clip_l",  # cog-sdxl
     "text_encoders_1": "clip_g",
 }
-KEY_OF_WIDTH = {1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
+KEY_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
 NAMELESS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
-VECTORS, WIDTH, WORDS = 512, 1 << 14, 256  # more is no word
+OUTPUTS = {f"{name}_out" for name in (*KEYS, *NAMELESS)}  # OneTrainer's, of the text encoder's output: not used
+VECTORS, WIDTH, WORDS, LETTERS = 512, 1 << 14, 256, 1000  # more is no word
+NUMBERS = 1 << 22  # of all vectors of a file
+LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
 UNSAYABLE = r"<>{}()\[\]:|,`'\"\\\s\x00-\x1f"  # within a word: what templates, other programs' weights, code and cards read otherwise
 SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
 
@@ -127,8 +133,12 @@ def concepts_in(data: Any, stem: str) -> list[Concept]:
     said = facts.pop("word", None)
     nameless = said if isinstance(said, str) and said else file_word(stem)
     words = _words_in(data, nameless)
-    if len(words) > WORDS:
-        raise NotAConcept(f"it holds {len(words)} words, too many")
+    for word, parts in words.items():
+        for rows in parts.values():
+            _check_shape(word, tuple(rows.shape))
+    total = sum(math.prod(rows.shape) for parts in words.values() for rows in parts.values())
+    if len(words) > WORDS or total > NUMBERS:
+        raise NotAConcept(f"it holds {len(words)} words of {total} numbers, too many")
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
@@ -140,13 +150,13 @@ def _words_in(data: Any, nameless: str) -> dict[str, dict[str, Numbers]]:
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
         return _of_a1111(data, nameless)
-    tensors = {str(k): v for k, v in data.items() if _is_numbers(v) and not str(k).endswith("_out")}  # OneTrainer's
+    tensors = {str(k): v for k, v in data.items() if _is_numbers(v) and k not in OUTPUTS}
     _refuse_models(data, tensors)
     if any(key in KEYS for key in tensors):
         return {nameless: _of_keys(tensors)}
     if len(tensors) == 1 and next(iter(tensors)) in NAMELESS:
         return {nameless: _of_width(next(iter(tensors.values())))}
-    return {word: _of_width(rows) for word, rows in _joined(tensors).items()}
+    return {word or nameless: _of_width(rows) for word, rows in _joined(tensors).items()}
 
 
 def _of_a1111(data: Mapping[str, Any], nameless: str) -> dict[str, dict[str, Numbers]]:
@@ -158,8 +168,8 @@ def _of_a1111(data: Mapping[str, Any], nameless: str) -> dict[str, dict[str, Num
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
-    if alone and generic(nameless) and isinstance(name, str) and name.strip():
-        nameless = name.strip()
+    if alone and (isinstance(data, Card) or generic(nameless)) and isinstance(name, str) and name.strip():
+        nameless = file_word(name)
     return {nameless if key == "*" or (alone and not key) else str(key): _of_width(v) for key, v in params.items()}
 
 
@@ -180,6 +190,8 @@ def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
         key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else KEYS[name]
         if key in out:
             raise NotAConcept(f"it holds vectors for {key} twice")
+        if KEY_OF_WIDTH.get(wide, key) != key:
+            raise NotAConcept(f"its vectors for {key} are {wide} wide, as those of {KEY_OF_WIDTH[wide]} are")
         out[key] = rows
     return out
 
@@ -196,10 +208,9 @@ def _joined(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
         base = name.removesuffix("_0")
         if name not in left or re.search(r"_[1-9]\d*$", name):
             continue
-        rest = [f"{base}_{i}" for i in range(1, VECTORS)]
-        count = next((i for i, other in enumerate(rest) if other not in left), len(rest))
-        if count and all(len(left[n].shape) == 1 or left[n].shape[0] == 1 for n in (name, *rest[:count])):
-            out[base] = Together([left.pop(n) for n in (name, *rest[:count])])
+        rest = list(takewhile(left.__contains__, (f"{base}_{i}" for i in range(1, VECTORS))))
+        if rest and all(len(left[n].shape) == 1 or left[n].shape[0] == 1 for n in (name, *rest)):
+            out[base] = Together([left.pop(n) for n in (name, *rest)])
         else:
             out[name] = left.pop(name)
     return {**out, **left}
@@ -222,9 +233,11 @@ class Together:
 
 def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> None:
     names = [str(key) for key in data]
-    if any("lora" in name.lower() for name in names):
+    if any(len(name) > LETTERS for name in names):
+        raise NotAConcept("one of its names is too long for a word")
+    if any(LORA.search(name) for name in names):
         raise NotAConcept("it is a LoRA, not a word: load it with pipe.load_lora_weights")
-    if "state_dict" in data or sum(".weight" in n or ".bias" in n for n in names) or len(tensors) > WORDS * 4:
+    if "state_dict" in data or any(name.endswith((".weight", ".bias")) for name in names) or len(tensors) > WORDS * 4:
         raise NotAConcept("it is a model or a part of one, not a word")
     if not tensors:
         inside = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
@@ -232,25 +245,31 @@ def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> N
 
 
 def _concept(word: str, parts: Mapping[str, Numbers], facts: Mapping[str, Any]) -> Concept:
-    vectors = {
-        key: _rows(word, rows) for key, rows in sorted(parts.items(), key=lambda item: list(KEYS).index(item[0]))
-    }
+    if len(word) > LETTERS or word != word.encode(errors="ignore").decode():
+        raise NotAConcept(f"its word {word[:40]!a} is too long, or no text")
+    vectors = {key: _rows(rows) for key, rows in sorted(parts.items(), key=lambda item: list(KEYS).index(item[0]))}
     try:
         return Concept(word, vectors, facts)
     except ValueError as error:
         raise NotAConcept(str(error)) from error
 
 
-def _rows(word: str, numbers: Numbers) -> torch.Tensor:
-    """(n, width) float32, from (n, width) or (width,)."""
-    shape = tuple(numbers.shape)
+def _check_shape(word: str, shape: tuple[int, ...]) -> None:
+    """Refuse what is no (n, width) or (width,), before any of it is read."""
     if len(shape) not in (1, 2) or 0 in shape:
-        raise NotAConcept(f"the vectors of {word[:60]!r} have the shape {shape}: (n, width) or (width,) was expected")
+        raise NotAConcept(
+            f"the vectors of {word[:60]!a} have the shape {str(shape)[:60]}: (n, width) or (width,) was expected"
+        )
     count, width = (1, *shape)[-2:]
     if count > VECTORS or width > WIDTH:
         kind = "a whole vocabulary" if count > 10_000 else "more than any prompt has room for"
-        raise NotAConcept(f"{word[:60]!r} has {count} vectors of {width} numbers: {kind}")
-    return numbers.read().reshape(count, width)
+        raise NotAConcept(f"{word[:60]!a} has {count} vectors of {width} numbers: {kind}")
+
+
+def _rows(numbers: Numbers) -> torch.Tensor:
+    """(n, width) float32, from (n, width) or (width,)."""
+    rows = numbers.read()
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _is_numbers(value: Any) -> bool:

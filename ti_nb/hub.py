@@ -83,8 +83,8 @@ def patiently(call: Callable[[], T], landed: Callable[[], T | None] = lambda: No
     for tried in range(TRIES):
         try:
             return call()
-        except (HTTPError, OSError) as error:
-            wait = _wait(error, tried)
+        except (HTTPError, OSError, RuntimeError) as error:
+            wait = _wait(_root(error), tried)
             if wait is None or tried == TRIES - 1:
                 raise
             said = _first_line(error)
@@ -93,6 +93,12 @@ def patiently(call: Callable[[], T], landed: Callable[[], T | None] = lambda: No
         if (done := landed()) is not None:
             return done
     raise AssertionError("unreachable")
+
+
+def _root(error: Any) -> Any:
+    """The answer behind an error: the client wraps some, as that of a file it has no copy of, or of a large upload."""
+    cause = error.__cause__
+    return cause if cause is not None and getattr(cause, "response", None) is not None else error
 
 
 def unreachable(error: Any) -> bool:
@@ -137,13 +143,17 @@ def in_words(doing: str, api: HfApi) -> Iterator[None]:
         message = "it has no such revision"
     except errors.OfflineModeIsEnabled:
         message = "the client is told to stay offline (HF_HUB_OFFLINE)"
-    except errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError as error:
         message = "the Hub can't be reached, and nothing was fetched before: check the connection, then call this again"
+        if (answer := _root(error)) is not error:
+            message = _status(answer)
     except errors.EntryNotFoundError as error:
         message = f"a file is not there: {_first_line(error)}"
     except errors.HTTPError as error:
         message = _status(error)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        message = f"the Hub does not take it: {' '.join(str(error).split())[:400]}"
+    except (OSError, RuntimeError) as error:
         message = (
             f"the Hub could not be reached or did not answer as it should ({_first_line(error)}): call this again later"
         )

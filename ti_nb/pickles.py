@@ -105,7 +105,7 @@ def read(path: str | Path) -> Any:
     except NotAConcept:
         raise
     except Exception as error:  # damage shows in any way
-        raise NotAConcept(f"it is damaged ({type(error).__name__}: {str(error)[:100]})") from error
+        raise NotAConcept(f"it is damaged ({type(error).__name__}: {str(error)[:100]}): fetch it again") from error
 
 
 class Careful(io.FileIO):
@@ -129,6 +129,8 @@ class Careful(io.FileIO):
 def _read_zip(file: Careful) -> Any:
     with zipfile.ZipFile(file) as archive:
         entries = {info.filename: info for info in archive.infolist()}
+        if len(entries) < len(archive.infolist()):
+            raise NotAConcept("two of its parts have one name: it is damaged, or made to mislead")
         pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
         if len(pickles) != 1:
             raise NotAConcept("it is a zip file, but none that torch.save wrote: unpack it and give the file within")
@@ -171,6 +173,8 @@ def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _exactly(file: BinaryIO, at: int, count: int) -> bytes:
+    if at < 0 or count < 0:
+        raise NotAConcept("its table of contents is damaged: fetch the file again")
     file.seek(at)
     data = file.read(count)
     if len(data) != count:
@@ -225,7 +229,6 @@ VALUES = {
 }  # fmt: skip
 CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 NOTHING = {"PROTO", "FRAME", "STOP"}
-MARK = object()
 
 
 class _Machine:
@@ -233,6 +236,7 @@ class _Machine:
 
     def __init__(self, fetch: Callable[[Storage, int, int], bytes], seen: dict[str, Storage]) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
         self.fetch, self.seen = fetch, seen
 
@@ -250,24 +254,38 @@ class _Machine:
         elif op in ("GET", "BINGET", "LONG_BINGET"):
             push(self.memo[argument])
         elif op == "GLOBAL":
-            push(Name(argument.replace(" ", ".")))
+            self._name(argument.replace(" ", "."))
         elif op not in NOTHING:
             act = getattr(self, f"_{op.lower()}", None)
             if act is None:
                 raise NotAConcept(f"it is a pickle with the instruction {op}, which no word needs: refused, not run")
             act()
 
+    def _name(self, path: str) -> None:
+        if path not in KNOWN:
+            raise NotAConcept(
+                f"it names {path[:80]}, which no word needs: refused, not run. Get the word as .safetensors, from somebody "
+                "you trust"
+            )
+        self.stack.append(Name(path))
+
     def _mark(self) -> None:
-        self.stack.append(MARK)
+        self.marks.append(len(self.stack))
 
     def _pop(self) -> None:
-        self.stack.pop()
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self.stack.pop()
 
     def _to_mark(self) -> list[Any]:
-        at = max(i for i, value in enumerate(self.stack) if value is MARK)
-        values = self.stack[at + 1 :]
+        at = self.marks.pop()
+        values = self.stack[at:]
         del self.stack[at:]
         return values
+
+    def _pop_mark(self) -> None:
+        self._to_mark()
 
     def _empty_tuple(self) -> None:
         self.stack.append(())
@@ -314,7 +332,7 @@ class _Machine:
 
     def _stack_global(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Name(f"{module:s}.{name:s}"))
+        self._name(f"{module:s}.{name:s}")
 
     def _binpersid(self) -> None:
         """A storage: ("storage", class, key, device, count), before torch 1.6 also what it is a view of, which is None."""
@@ -323,25 +341,19 @@ class _Machine:
             return self.stack.append(cls)
         if kind != "storage" or not isinstance(key, str) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
             raise NotAConcept("it refers to something outside of it that is no storage of numbers")
-        module, _, name = cls.path.rpartition(".")
-        if module not in ("torch", "torch.cuda", "torch.storage") or name not in DTYPES:
-            raise NotAConcept(f"its numbers are of the kind {cls.path[:80]}, which is not read here")
-        self.seen[key] = Storage(DTYPES[name], key, sizes[0], self.fetch)
+        self.seen[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
         self.stack.append(self.seen[key])
 
     def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, Name) or called.path not in CALLS or not isinstance(arguments, tuple):
-            raise NotAConcept(
-                f"it wants to call {_named(called)}, which no word needs: refused, not run. "
-                "Get the word as .safetensors, from somebody you trust"
-            )
+            raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
         self.stack.append(CALLS[called.path](*arguments))
 
     def _newobj(self) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
         if not isinstance(cls, Name) or cls.path not in HOLDERS or arguments != ():
-            raise NotAConcept(f"it wants to make a {_named(cls)}, which no word needs: refused, not run")
+            raise NotAConcept("it wants to make an object that no word needs: refused, not run")
         self.stack.append(Instance(cls.path))
 
     def _build(self) -> None:
@@ -359,7 +371,7 @@ class _Machine:
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     """Key, value, key, value ... as a dictionary; keys are text or numbers, whose hashes are quickly made."""
-    if len(values) % 2 or not all(isinstance(key, str | int | None) for key in values[::2]):
+    if len(values) % 2 or not all(isinstance(key, str | None) or _is_size(key) for key in values[::2]):
         raise NotAConcept("it is damaged, or made to mislead: its keys are neither text nor numbers")
     return dict(zip(values[::2], values[1::2]))
 
@@ -397,7 +409,5 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "builtins.set": lambda *_: [],
 }
 HOLDERS = ("torch.nn.modules.container.ParameterDict",)  # of the paper's own code
-
-
-def _named(value: Any) -> str:
-    return value.path[:80] if isinstance(value, Name) else "something"
+STORAGES = {f"{module}.{name}": t for module in ("torch", "torch.cuda", "torch.storage") for name, t in DTYPES.items()}
+KNOWN = {*CALLS, *HOLDERS, *STORAGES}

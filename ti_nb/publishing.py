@@ -242,8 +242,7 @@ def _commit(api: HfApi, repo: str, files: dict[str, bytes], word: Concept, priva
     there = _there(api, repo, files)
     made = there is None
     if there is None:
-        patiently(lambda: api.create_repo(repo, private=private is not False, exist_ok=False))
-        there = _there(api, repo, files)
+        there = patiently(lambda: _made(api, repo, private is not False, files), lambda: _there(api, repo, files))
         if there is None:
             raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
     deleted, head = there.stale(files), there.head
@@ -264,6 +263,11 @@ def _commit(api: HfApi, repo: str, files: dict[str, bytes], word: Concept, priva
         stays = private
     note = "" if commit else "Nothing had changed since it was published."
     return Publication(repo, stays, files, deleted if commit else (), made, commit, url, note=note)
+
+
+def _made(api: HfApi, repo: str, private: bool, files: Mapping[str, bytes]) -> _There | None:
+    api.create_repo(repo, private=private, exist_ok=False)
+    return _there(api, repo, files)
 
 
 def _committed(
