@@ -18,6 +18,7 @@ from .model_card import living
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+CARD = 1 << 22  # bytes of a picture that may be a card
 EXACT = ("learned_embeds.safetensors", "learned_embeds.bin")
 LARGEST = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
 
@@ -99,8 +100,9 @@ def candidates(sizes: Mapping[str, int]) -> list[str]:
     small.sort(key=lambda f: (f.count("/"), "embed" not in f, order.index(Path(f).suffix), f))
     exact = [f for f in EXACT if f in sizes]
     latest = sorted(steps, key=lambda f: (-steps[f], f.count("/"), not f.endswith(".safetensors")))
+    cards = [f for f, size in sizes.items() if f.endswith(".png") and "/" not in f and size < CARD]
     rest = [f for f in small if f not in exact and f not in steps and not Path(f).stem.endswith("_2")]
-    return [*exact, *latest[:1], *rest][:8]
+    return [*exact, *latest[:1], *rest, *cards][:8]
 
 
 def _named(words: list[Concept], word: str | None, repo: str, file: str, info: Any = None) -> Concept:

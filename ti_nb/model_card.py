@@ -204,6 +204,8 @@ def _rights(license: str | None) -> str:
 
 
 def _cell(value: Any) -> str:
-    """In a cell of a table, where <word> would be taken for HTML."""
-    text = re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
-    return text if text.startswith("`") else text.replace("&", "&amp;").replace("<", "&lt;")
+    """In a cell of a table, as the text it is: not as HTML, links or code."""
+    text = re.sub(r"\s+", " ", str(value))
+    if text.startswith("`"):  # the word, which `file_word` has made harmless
+        return text
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
