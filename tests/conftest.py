@@ -1,11 +1,14 @@
-"""Shared things to test with: the embedded model, loaded once, and three pictures."""
+"""Shared things to test with: the embedded model, loaded once, and three pictures; and what no test may leave behind."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 import ti_nb as ti
+from tests.leaks import leaks_in, leaks_under
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,20 @@ def photos() -> ti.ConceptImages:
 @pytest.fixture(autouse=True)
 def same_state_for_each_test() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_leaks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No file that a test made holds a token or says where a picture was taken."""
+    yield
+    assert leaks_under([tmp_path_factory.getbasetemp()]) == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Nor does anything that a test printed or logged; what is told of a test that failed is only for who wrote it."""
+    report = yield
+    said = "".join(text for _, text in report.sections)
+    if leaked := leaks_in(said.encode()):
+        report.outcome, report.longrepr = "failed", f"{item.nodeid} printed {', '.join(leaked)}"
+    return report

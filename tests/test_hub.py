@@ -49,6 +49,8 @@ def samples(count: int = 2) -> list[Sample]:
 
 def photographs(folder: Path) -> ti.ConceptImages:
     """Pictures that say where they were taken."""
+    folder = folder / "from-camera"
+    folder.mkdir()
     exif = Image.Exif()
     exif[0x010F] = "CameraMaker"
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.6), 3: "E", 4: (2.0, 17.0, 40.2)})
@@ -115,7 +117,7 @@ def test_a_repository_becomes_public_only_when_told_and_stays_as_it_is_otherwise
 
 def test_training_pictures_go_only_when_given_and_say_nothing_but_pixels(hub: HubServer, tmp_path: Path) -> None:
     given = photographs(tmp_path)
-    assert b"CameraMaker" in (tmp_path / "0.jpg").read_bytes()
+    assert b"CameraMaker" in (tmp_path / "from-camera" / "0.jpg").read_bytes()
     ti.publish(word(), "without")
     ti.publish(word(), "with", pictures=given)
     assert not [f for f in hub.repos["alice/without"].files if f.startswith("concept_images")]

@@ -100,7 +100,7 @@ def test_nobodys_text_becomes_markup() -> None:
     page = card.split("---", 2)[2]
     assert "<img" not in page and "\n# title" not in page
     (row,) = [line for line in page.splitlines() if line.startswith("| ![")]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    assert len(re.findall(r"(?<!\\)\|", row)) == 2
     assert re.findall(r"(?<!\\)\]\(([^)]*)\)", row) == ["gallery/01.png"]
     assert ModelCard(card).data.widget[0]["text"] == hostile  # as text, in YAML
 

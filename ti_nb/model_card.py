@@ -98,15 +98,19 @@ def _what(concept: Concept, kind: str, base: str | None) -> str:
     noun = "a style" if kind == "style" else "a thing"
     return (
         f"`{concept.word}` is a word for {noun}, learned from pictures by Textual Inversion: {count} in the embedding space "
-        f"of {model}. Write it in a prompt as you would any word. It fits models of the family {concept.family}."
+        f"of {model}. Write it in a prompt as you would any word. It fits {concept.family if base else 'that model only'}."
     )
 
 
 def _gallery(samples: Sequence[tuple[str, Sample]]) -> str:
-    if not samples:
-        return ""
-    rows = [f"| ![{_cell(s.prompt)}]({path}) | {_cell(s.prompt)} | {s.seed} |" for path, s in samples]
-    return "\n".join(["| drawn with it | prompt | seed |", "| --- | --- | --- |", *rows])
+    """Four pictures a row, each with its prompt and seed under it."""
+    tables = []
+    for at in range(0, len(samples), 4):
+        some = samples[at : at + 4]
+        pictures = " | ".join(f"![{_cell(s.prompt)}]({path})" for path, s in some)
+        words = " | ".join(f"{_cell(s.prompt)}, seed {s.seed}" for _, s in some)
+        tables.append(f"| {pictures} |\n|{' --- |' * len(some)}\n| {words} |")
+    return "\n\n".join(tables)
 
 
 def _uses(concept: Concept, repo: str, kind: str, base: str | None) -> str:
@@ -173,7 +177,7 @@ def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | No
     facts |= _measured(scores)
     facts["made with"] = ", ".join([f"ti_nb {__version__}", *(f"{n} {version(n)}" for n in ("torch", "diffusers"))])
     rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")]
-    return "\n".join(["| | |", "| --- | --- |", *rows])
+    return "\n".join([rows[0], "| --- | --- |", *rows[1:]])
 
 
 def _named_templates(key: str, value: Any) -> Any:

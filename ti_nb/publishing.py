@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WORD, CARD = "learned_embeds.safetensors", "README.md"
 OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
 MARK = "ti_nb"  # the tag of repositories that may be written to again
+SMALL = 256  # px: smaller pictures are shown larger on the page
 KINDS = ("object", "style")
 
 
@@ -171,6 +172,8 @@ def _pixels(image: Any, format: str, **options: Any) -> bytes:
 
     clean = Image.new("RGB", image.size)
     clean.paste(image.convert("RGB"))
+    if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
+        clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
     file = io.BytesIO()
     clean.save(file, format=format, **options)
     return file.getvalue()
