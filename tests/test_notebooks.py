@@ -19,6 +19,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 
+from tests.hub_server import HubServer, client_environment
 from tests.kernels import ROOT, manager
 from tools import address, stacks
 
@@ -196,13 +197,33 @@ def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, 
     assert any("image/jpeg" in o.get("data", {}) for o in done.cells[-1].outputs)
 
 
+def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) -> None:
+    """All of 05, told to publish, against a Hub on this machine."""
+    with HubServer() as hub:
+        client = client_environment(hub, tmp_path / "client", token="hf_test_alice_write")
+        done = execute(ROOT / "notebooks" / "05_share.ipynb", tmp_path, env=client, PUBLISH=True, STEPS=20)
+        repo = hub.repos["alice/my-penguin"]
+        assert repo.private and [commit.title for commit in repo.commits[1:]] == ["The word <my-penguin>"]
+        assert not [path for path in repo.files if path.startswith("concept_images/")]
+    (tmp_path / "executed.ipynb").write_text(nbformat.writes(done))  # where no token may be, see conftest
+    (drawn,) = [cell for cell in done.cells if cell.id == "again"]
+    assert "here and fetched are equal: True" in "".join(o.get("text", "") for o in drawn.outputs)
+
+
 def execute(
-    path: Path, folder: Path, *, stack: str | None = None, answer: str | None = None, until: str = "", **parameters: str
+    path: Path,
+    folder: Path,
+    *,
+    stack: str | None = None,
+    answer: str | None = None,
+    until: str = "",
+    env: dict[str, str] | None = None,
+    **parameters: Any,
 ) -> Any:
     """Run every cell, or those up to cell `until`, with `folder` as the working directory; a cell that fails raises.
 
     Args:
-        parameters: set after the parameters cell, as papermill does.
+        env: more of the kernel's environment. parameters: set after the parameters cell, as papermill does.
     """
     notebook = read(path)
     ids = [cell.id for cell in notebook.cells]
@@ -221,5 +242,5 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
     )
-    client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out")})
+    client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out"), **(env or {})})
     return notebook
