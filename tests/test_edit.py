@@ -137,3 +137,22 @@ def test_the_initializer_comes_back_from_the_facts(model: ti.Model) -> None:
     for init in ("random", "", "qqzzxxjjkk", None, 3):
         assert initializer(model, ti.Concept("<w>", start.vectors, {"init": init})) is None
     assert initializer(model, ti.Concept("<w>", start.vectors)) is None
+
+
+def test_words_are_joined_split_and_renamed_without_changing_a_number() -> None:
+    rows = {"clip_l": torch.randn(3, 8), "clip_g": torch.randn(3, 12)}
+    whole = ti.Concept("<cat>", rows, {"init": "cat", "steps": 5})
+    parts = ti.split(whole)
+    assert [one.word for one in parts] == ["<cat-1>", "<cat-2>", "<cat-3>"] and [len(one) for one in parts] == [1, 1, 1]
+    again = ti.join(parts, "<again>")
+    assert again.word == "<again>" and all(torch.equal(again.vectors[key], rows[key]) for key in rows)
+    assert again.facts["init"] == "cat" and again.facts["edits"] == "joined from <cat-1>, <cat-2>, <cat-3>"
+    other = ti.rename(whole, "<dog>")
+    assert (other.word, other.facts) == ("<dog>", whole.facts) and other.vectors is whole.vectors
+    for wrong in ("", "two words", " <cat>"):
+        with pytest.raises(ValueError, match="one piece without spaces"):
+            ti.rename(whole, wrong)
+    with pytest.raises(ValueError, match="two words or more, not 1"):
+        ti.join(parts[:1], "<x>")
+    with pytest.raises(ValueError, match=r"<cat> for SDXL, <other> for"):
+        ti.join([whole, ti.Concept("<other>", {"clip_l": torch.randn(1, 8)})], "<x>")

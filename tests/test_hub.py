@@ -201,6 +201,36 @@ def test_names_the_hub_would_not_take_are_refused_before_asking_it(name: str, hu
     assert hub.requests == []
 
 
+@pytest.mark.parametrize(
+    ("facts", "given", "licence", "base"),
+    [
+        ({"base": "bob/tuned"}, {}, "cc-by-nc-4.0", "bob/tuned"),
+        ({"base": "bob/tuned"}, {"license": "mit"}, "mit", "bob/tuned"),
+        ({"base": "bob/nowhere"}, {}, "creativeml-openrail-m", "bob/nowhere"),
+        ({"base": "a-folder"}, {}, "creativeml-openrail-m", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+        ({"base": "a-folder"}, {"base": "bob/tuned"}, "cc-by-nc-4.0", "bob/tuned"),
+        ({"base": "bob/tuned", "license": "mit"}, {}, "mit", "bob/tuned"),
+    ],
+)
+def test_a_word_inherits_the_licence_of_its_base(
+    facts: dict[str, str], given: dict[str, str], licence: str, base: str, hub: HubServer
+) -> None:
+    hub.add("bob/tuned", {"model_index.json": b"{}"}, card={"license": "cc-by-nc-4.0"})
+    plan = ti.publish(word(**facts), "my-cat", dry_run=True, **given)
+    done = ti.publish(word(**facts), "my-cat", **given)
+    card = hub.repos["alice/my-cat"].card
+    assert (card["license"], card["base_model"]) == (licence, base)
+    assert f"license: {licence}\n" in plan.card and done.repo == "alice/my-cat"
+    assert ti.fetch("alice/my-cat").facts["license"] == licence
+
+
+def test_a_word_of_an_unknown_model_must_say_which(hub: HubServer) -> None:
+    odd = ti.Concept("<odd>", {"clip_l": torch.randn(1, 320)})
+    with pytest.raises(ValueError, match=r"which model was '<odd>' learned on\? Say base="):
+        ti.publish(odd, "odd")
+    assert "base_model: bob/odd-model" in ti.publish(odd, "odd", base="bob/odd-model", dry_run=True).card
+
+
 # Faults
 
 

@@ -205,7 +205,6 @@ def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) ->
         repo = hub.repos["alice/my-penguin"]
         assert repo.private and [commit.title for commit in repo.commits[1:]] == ["The word <my-penguin>"]
         assert not [path for path in repo.files if path.startswith("concept_images/")]
-    (tmp_path / "executed.ipynb").write_text(nbformat.writes(done))  # where no token may be, see conftest
     (drawn,) = [cell for cell in done.cells if cell.id == "again"]
     assert "here and fetched are equal: True" in "".join(o.get("text", "") for o in drawn.outputs)
 
@@ -243,4 +242,5 @@ def execute(
         store_widget_state=False,
     )
     client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out"), **(env or {})})
+    folder.joinpath("executed.ipynb").write_text(nbformat.writes(notebook))  # where no token may be, see conftest
     return notebook

@@ -20,6 +20,7 @@ from .files import save
 from .formats import file_word
 from .hub import HubError, client, in_words, patiently, repository, size, some
 from .model_card import license_of, living, model_card
+from .models import REPOSITORIES
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from .sampling import Sample
     from .training import Run
 
-WORD, CARD = "learned_embeds.safetensors", "README.md"
+WORD, TOKEN, CARD = "learned_embeds.safetensors", "token_identifier.txt", "README.md"
+USUAL = {"SD 1.x": REPOSITORIES["sd15"], "SD 2.x": REPOSITORIES["sd21"], "SDXL": REPOSITORIES["sdxl"]}
 OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
 MARK = "ti_nb"  # the tag of repositories that may be written to again
 SMALL = 256  # px: smaller pictures are shown larger on the page
@@ -113,16 +115,13 @@ def publish(
         ValueError: bad arguments. HubError: not logged in, no right to write, a name that is taken by something else, no
             answer.
     """
-    name = _checked(concept, repo, kind)
-    base = living(base or str(concept.facts.get("base") or concept.facts.get("model") or ""))
-    tiny = base in ("", "tiny") or "/" not in base
-    license = license or license_of(concept)
+    name, base = _checked(concept, repo, kind), _base(concept, base)
     shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
-    word = replace(
-        concept, word=file_word(concept.word), facts={**concept.facts, **({"license": license} if license else {})}
-    )
 
-    def files(owner: str) -> dict[str, bytes]:
+    def files(owner: str, inherited: str | None = None) -> dict[str, bytes]:
+        terms = license or inherited or license_of(concept)
+        facts = {**concept.facts, **({"license": terms} if terms else {})}
+        word = replace(concept, word=file_word(concept.word), facts=facts)
         card = model_card(
             word,
             f"{owner}/{name}",
@@ -131,17 +130,50 @@ def publish(
             pictures=len(pictures) if pictures is not None else 0,
             settings=run.settings if run is not None else None,
             scores=scores,
-            license=license,
-            base=None if tiny else base,
+            license=terms,
+            base=base,
         )
         return {CARD: card.encode(), **_files(word, kind, shown, pictures)}
 
     api = client(token, endpoint)
+    ask_base = None if license or "license" in concept.facts else base
     if dry_run:
-        return _plan(api, repo, name, files, private)
+        return _plan(api, repo, name, files, private, ask_base)
     with in_words(f"publishing to {repo!r}", api):
         owner = _owner(api, repo)
-        return _commit(api, f"{owner}/{name}", files(owner), word, private)
+        return _commit(api, f"{owner}/{name}", files(owner, _license(api, ask_base)), private)
+
+
+def _base(concept: Concept, base: str | None) -> str | None:
+    """The repository of the model it was learned on; where nobody knows it, the usual one of its family; None for tiny.
+
+    Raises:
+        ValueError: it is not known, nor the family.
+    """
+    said = living(base or str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    if "/" in said:
+        return said
+    if concept.family == "tiny":
+        return None
+    if concept.family not in USUAL:
+        raise ValueError(
+            f"which model was {concept.word!r} learned on? Say base='owner/name' (it fits {concept.family})"
+        )
+    return USUAL[concept.family]
+
+
+def _license(api: HfApi, base: str | None) -> str | None:
+    """The licence that the base model's page says, unless it is one whose licence is known; None if it says none."""
+    if base is None or base in USUAL.values():
+        return None
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        card = patiently(lambda: api.model_info(base)).card_data
+    except HfHubHTTPError:  # it is on no hub, or hidden
+        return None
+    said = card.license if card is not None else None
+    return said if isinstance(said, str) and said not in ("other", "unknown") else None
 
 
 def _checked(concept: Concept, repo: str, kind: str) -> str:
@@ -160,7 +192,7 @@ def _files(
     """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
     with tempfile.TemporaryDirectory() as folder:
         data = save(word, Path(folder) / WORD).read_bytes()
-    out = {WORD: data, "token_identifier.txt": word.word.encode(), "type_of_concept.txt": kind.encode()}
+    out = {WORD: data, TOKEN: word.word.encode(), "type_of_concept.txt": kind.encode()}
     out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
     for i, image in enumerate(pictures.images if pictures is not None else ()):
         out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
@@ -180,14 +212,19 @@ def _pixels(image: Any, format: str, **options: Any) -> bytes:
 
 
 def _plan(
-    api: HfApi, repo: str, name: str, files: Callable[[str], dict[str, bytes]], private: bool | None
+    api: HfApi,
+    repo: str,
+    name: str,
+    files: Callable[..., dict[str, bytes]],
+    private: bool | None,
+    ask_base: str | None,
 ) -> Publication:
     """What `publish` would do, as far as it can be known without changing anything."""
     said = repo.split("/")[0] if "/" in repo else "?"
     try:
         with in_words(f"asking about {repo!r}", api):
             owner = _owner(api, repo)
-            full, held = f"{owner}/{name}", files(owner)
+            full, held = f"{owner}/{name}", files(owner, _license(api, ask_base))
             there = _there(api, full, held)
     except HubError as error:
         return Publication(f"{said}/{name}", private is not False, files(said), dry_run=True, note=f"Not yet: {error}")
@@ -230,8 +267,8 @@ def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
     content = [name for name in hashes if name != ".gitattributes"]
     if content and MARK not in (info.tags or ()):
         raise HubError(f"{repo!r} exists and holds something else ({some(content)}): choose another name")
-    if "token_identifier.txt" in hashes and hashes["token_identifier.txt"] != _git_hash(files["token_identifier.txt"]):
-        path = patiently(lambda: api.hf_hub_download(repo, "token_identifier.txt", revision=info.sha))
+    if TOKEN in hashes and hashes[TOKEN] != _git_hash(files[TOKEN]):
+        path = patiently(lambda: api.hf_hub_download(repo, TOKEN, revision=info.sha))
         other = Path(path).read_text()[:80]
         raise HubError(
             f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it shall follow it"
@@ -239,7 +276,7 @@ def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
     return _There(bool(info.private), str(info.sha), hashes)
 
 
-def _commit(api: HfApi, repo: str, files: dict[str, bytes], word: Concept, private: bool | None) -> Publication:
+def _commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None) -> Publication:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     there = _there(api, repo, files)
@@ -255,7 +292,7 @@ def _commit(api: HfApi, repo: str, files: dict[str, bytes], word: Concept, priva
         operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
         operations += [CommitOperationDelete(name) for name in deleted]
         try:
-            commit = _committed(api, repo, operations, f"The word {word.word}", head, files)
+            commit = _committed(api, repo, operations, f"The word {files[TOKEN].decode()}", head, files)
         except BaseException:
             if made:
                 _forget(api, repo)
