@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from .concept import Concept
@@ -27,7 +30,8 @@ def load_into(pipeline: Any, concept: Concept) -> str:
                 f"the pipeline knows {word!r} already: unload(pipeline, {word!r}) first, or rename the word"
             )
     for tokenizer, network, rows in places:
-        pipeline.load_textual_inversion({word: rows}, token=word, text_encoder=network, tokenizer=tokenizer)
+        with _plainly_resized(network):
+            pipeline.load_textual_inversion({word: rows}, token=word, text_encoder=network, tokenizer=tokenizer)
         network.config.vocab_size = network.get_input_embeddings().num_embeddings
     return word
 
@@ -53,6 +57,16 @@ def unload(pipeline: Any, word: str | Concept) -> None:
         network.config.vocab_size = network.get_input_embeddings().num_embeddings
     if not known:
         raise ValueError(f"the pipeline does not know {name!r}: it was not loaded into it")
+
+
+@contextmanager
+def _plainly_resized(network: Any) -> Iterator[None]:
+    """Within the block its table grows without the covariance of the whole vocabulary, for rows that are overwritten."""
+    network.resize_token_embeddings = partial(network.resize_token_embeddings, mean_resizing=False)
+    try:
+        yield
+    finally:
+        del network.resize_token_embeddings
 
 
 def _places(pipeline: Any, concept: Concept) -> list[tuple[Any, Any, Any]]:

@@ -10,6 +10,7 @@ import hashlib
 import html
 import io
 import tempfile
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,12 +71,21 @@ class Publication:
         return "\n".join(lines + ([self.note] if self.note else []))
 
     def _repr_html_(self) -> str:
-        return f'<pre style="line-height:1.4">{html.escape(str(self))}</pre>'
+        return f'<pre style="line-height:1.4;font-family:monospace">{html.escape(str(self))}</pre>'
 
     @property
     def card(self) -> str:
-        """The page's text."""
+        """The page's text, its front matter included."""
         return self.files[CARD].decode()
+
+    @property
+    def preview(self) -> str:
+        """The page as Markdown that can be looked at before it is anywhere: its pictures stand in it."""
+        page = self.card.split("---", 2)[2]
+        for name, data in self.files.items():
+            if name.endswith(".png"):
+                page = page.replace(f"]({name})", f"](data:image/png;base64,{b64encode(data).decode()})")
+        return page
 
 
 def publish(
