@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import HfApi
 from PIL import Image
 
 import ti_nb as ti
@@ -21,6 +22,7 @@ from ti_nb.fetching import candidates
 from ti_nb.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
+whoami = HfApi.whoami
 
 
 @pytest.fixture
@@ -115,6 +117,21 @@ def test_a_repository_becomes_public_only_when_told_and_stays_as_it_is_otherwise
     assert hub.repos["alice/my-cat"].private
 
 
+def test_what_becomes_private_is_private_before_anything_new_is_there(hub: HubServer, tmp_path: Path) -> None:
+    concept = word()
+    ti.publish(concept, "my-cat", private=False)
+    hub.fail("PUT", "/settings", 503, times=100)
+    with pytest.raises(ti.HubError):
+        _quietly(lambda: ti.publish(concept, "my-cat", pictures=photographs(tmp_path), private=True))
+    assert not [f for f in hub.repos["alice/my-cat"].files if f.startswith("concept_images/")]
+    hub.heal()
+    plan = ti.publish(concept, "my-cat", private=True, dry_run=True)
+    assert "private: only you can see it, public before" in str(plan)
+    ti.publish(concept, "my-cat", private=True)
+    assert hub.repos["alice/my-cat"].private
+    assert "PUBLIC: everybody can see it, private before" in str(ti.publish(concept, "my-cat", private=False))
+
+
 def test_training_pictures_go_only_when_given_and_say_nothing_but_pixels(hub: HubServer, tmp_path: Path) -> None:
     given = photographs(tmp_path)
     assert b"CameraMaker" in (tmp_path / "from-camera" / "0.jpg").read_bytes()
@@ -179,7 +196,8 @@ def test_who_may_not_write_is_told_why_and_nothing_is_made(
 
 
 def test_an_organisation_of_mine_takes_words(hub: HubServer) -> None:
-    assert ti.publish(word(), "cats/my-cat").repo == "cats/my-cat"
+    done = ti.publish(word(), "cats/my-cat")
+    assert done.repo == "cats/my-cat" and "only members of cats can see it" in str(done)
 
 
 def test_a_name_that_holds_something_else_is_refused(hub: HubServer) -> None:
@@ -299,7 +317,7 @@ def _quietly(work: Any) -> Any:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the Hub did not do it")
+        warnings.filterwarnings("ignore", ".*trying again in")
         return work()
 
 
@@ -434,8 +452,27 @@ def test_logging_in_uses_what_is_at_hand_and_never_shows_it(
     as_user(hub, monkeypatch, tmp_path, "hf_test_nobody")
     with pytest.raises(ti.HubError, match="does not accept your token"):
         ti.log_in()
-    as_user(hub, monkeypatch, tmp_path, "hf_test_alice_write\nhf_leaked_part")
-    with pytest.raises(ti.HubError) as caught:
-        _quietly(lambda: ti.publish(word(), "my-cat"))
-    said = str(caught.value) + repr(caught.value.__cause__) + capsys.readouterr().out
-    assert "hf_" not in said
+    as_user(hub, monkeypatch, tmp_path, "hf_test_alice_write\x0bhf_leaked_part")
+    for ask in (ti.log_in, lambda: ti.publish(word(), "my-cat"), lambda: ti.fetch("alice/my-cat"), ti.browse):
+        with pytest.raises(ti.HubError, match="a line break or another odd character") as caught:
+            ask()
+        assert "hf_" not in str(caught.value) + repr(caught.value.__cause__)
+    assert "hf_" not in capsys.readouterr().out
+
+
+def test_a_login_that_is_no_longer_valid_is_asked_for_again(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_user(hub, monkeypatch, tmp_path, None)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: kept[-1])
+    kept, asked = ["hf_test_old"], []
+
+    def login(**how: Any) -> None:
+        asked.append(how)
+        kept.append(TOKEN)
+        as_user(hub, monkeypatch, tmp_path, TOKEN)
+        monkeypatch.delenv("HF_TOKEN")
+
+    monkeypatch.setattr("huggingface_hub.login", login)
+    monkeypatch.setattr(HfApi, "whoami", lambda api: whoami(api, token=kept[-1]))
+    assert ti.log_in() == "alice" and asked == [{"skip_if_logged_in": False}]

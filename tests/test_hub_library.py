@@ -54,5 +54,7 @@ def test_each_is_fetched_or_explained(
         assert one.vectors.keys() == vectors.keys()
         assert all(torch.equal(one.vectors[key], vectors[key]) for key in vectors)
         assert one.facts["repo"] == repo
-    asked = {unquote(r.path).split("/resolve/")[1].split("/", 1)[1] for r in hub.asked("GET", "/resolve/") if r.status == 200}
+    asked = {
+        unquote(r.path).split("/resolve/")[1].split("/", 1)[1] for r in hub.asked("GET", "/resolve/") if r.status == 200
+    }
     assert asked <= set(case.files) and not [path for path in asked if path.startswith("concept_images/")]

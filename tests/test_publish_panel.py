@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import threading
 import warnings
@@ -53,8 +54,8 @@ def word(text: str = "<my-cat>", **facts: Any) -> ti.Concept:
     return ti.Concept(text, {"clip_l": rows}, {"init": "cat", "base": "sd-legacy/stable-diffusion-v1-5", **facts})
 
 
-def samples(count: int = 3, prompt: str = "a <my-cat> on the beach") -> list[Sample]:
-    return [Sample(Image.new("RGB", (64, 64), (40 * i, 90, 200)), prompt, i) for i in range(count)]
+def samples(count: int = 3, prompt: str = "a <my-cat> on beach {}") -> list[Sample]:
+    return [Sample(Image.new("RGB", (64, 64), (40 * i, 90, 200)), prompt.format(i), i) for i in range(count)]
 
 
 def photographs() -> ti.ConceptImages:
@@ -130,7 +131,7 @@ def test_what_is_shown_is_what_then_goes(panel: PublishPanel, hub: HubServer) ->
     for name, data in planned.files.items():
         assert f">{name}</td>" in panel.files.value and hub_module.size(len(data)) in panel.files.value
     assert "TRAINING PICTURE" in panel.files.value
-    assert "Use it only in ways that respect the rights" in panel.page.value
+    assert all(line in panel.page.value for line in html.escape(planned.card).splitlines() if line != "---")
     assert done.repo == planned.repo == "alice/my-cat" and held(hub)["type_of_concept.txt"] == b"style"
 
 
@@ -247,7 +248,7 @@ def test_samples_that_are_not_ticked_stay(panel: PublishPanel, hub: HubServer) -
     panel.publish_button.click()
     assert [name for name in held(hub) if name.startswith("gallery/")] == ["gallery/01.png"]
     card = held(hub)["README.md"].decode()
-    assert "| 1 |" in card and "| 0 |" not in card and "| 2 |" not in card
+    assert "on beach 1" in card and "on beach 0" not in card and "on beach 2" not in card
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ def test_the_button_logs_in_as_log_in_does(hub: HubServer, monkeypatch: pytest.M
     panel = PublishPanel(word())
     outcomes: list[Any] = [KeyboardInterrupt(), OSError("no route"), KeyError(TOKEN), ti.HubError("it said no"), None]
 
-    def login() -> None:
+    def login(**_: Any) -> None:
         outcome = outcomes.pop(0) if outcomes else TOKEN
         if isinstance(outcome, BaseException):
             raise outcome
@@ -402,6 +403,26 @@ def test_waiting_for_the_hub_is_said_meanwhile_and_no_warning_gets_out(
     assert "Sending 7 files" in said[0]
     assert sum("Warning" in text and "trying again" in text for text in said) >= 2
     assert "✓ Published" in said[-1]
+
+
+def test_what_it_waits_for_is_said(hub: HubServer) -> None:
+    panel = PublishPanel(word())
+    hub.fail("GET", "/whoami", 503)
+    said: list[str] = []
+    panel.message.observe(lambda change: said.append(change["new"]), "value")
+    panel.plan_button.click()
+    assert sum("the Hub answered 503: trying again in 0 s" in text for text in said) == 1
+
+
+def test_a_token_that_no_header_can_hold_is_refused_and_not_shown(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would say all of it."""
+    monkeypatch.setenv("HF_TOKEN", "hf_test_odd\x0bsecond_half")
+    panel = PublishPanel(word())
+    panel.plan_button.click()
+    said = panel.account.who.value + panel.message.value + panel.where.value
+    assert "odd character" in said and "hf_test_odd" not in said and "second_half" not in said
 
 
 def test_an_interrupt_leaves_a_panel_that_works(

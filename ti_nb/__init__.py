@@ -91,7 +91,7 @@ _HOMES = {
     "load_into": "pipelines",
     "unload": "pipelines",
     "publish": "publishing",
-    "Publication": "publishing",
+    "Publication": "publication",
     "fetch": "fetching",
     "browse": "library",
     "Listing": "library",
@@ -148,7 +148,8 @@ if TYPE_CHECKING:
         show_images,
     )
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, check_word, without_word
-    from .publishing import Publication, publish
+    from .publication import Publication
+    from .publishing import publish
     from .records import StepRecord
     from .sampling import Sample, read_settings, sample, save_samples
     from .seen import drawn_samples

@@ -5,11 +5,13 @@ Tokens are the client's business; none is ever shown, stored or put into a messa
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import platforms
@@ -27,26 +29,73 @@ class HubError(RuntimeError):
     """The Hub said no, or did not answer; the message says what to do."""
 
 
+@dataclass(frozen=True)
+class Account:
+    """Who is logged in: the user's name, the organisations one may write to, and whether the token may write at all."""
+
+    name: str
+    organisations: tuple[str, ...]
+    may_write: bool
+
+
+def account(api: HfApi) -> Account:
+    """Whose token the client has.
+
+    Raises:
+        HubError: it has none. What the client raises: it is not valid, no answer.
+    """
+    from huggingface_hub import get_token
+
+    if api.token is None and get_token() is None:
+        raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
+    who: dict[str, Any] = api.whoami()
+    places = tuple(str(org["name"]) for org in who.get("orgs") or () if org.get("roleInOrg") != "read")
+    token = (who.get("auth") or {}).get("accessToken") or {}
+    return Account(str(who["name"]), places, token.get("role") != "read")
+
+
 def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
     """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
 
-    A token from the environment, the client's file or Colab's secrets (HF_TOKEN) is used as it is; without any, the
-    client's own login is shown.
+    A token from the environment, the client's file or Colab's secrets (HF_TOKEN) is used as it is. Without any, or with one
+    of an earlier login that is no longer valid, the client's own login is shown.
 
     Raises:
-        HubError: the token is not valid.
+        HubError: the token that was given, or is in HF_TOKEN, is not valid; no answer.
     """
-    from huggingface_hub import get_token, login, notebook_login
+    from huggingface_hub import get_token, login
 
-    if token is None and get_token() is None:
-        notebook_login() if platforms.frontend() != "terminal" else login()
-        if get_token() is None:
-            return None
     api = client(token, endpoint)
     with in_words("logging in", api):
         if token is not None:
             login(token=token)
-        return str(patiently(api.whoami)["name"])
+        elif get_token() is None or _is_stale(api):
+            _ask()
+            if get_token() is None:
+                return None
+        return patiently(lambda: account(api)).name
+
+
+def _is_stale(api: HfApi) -> bool:
+    """Whether the token that the client kept is no longer valid; one in the environment is the user's to change."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        patiently(api.whoami)
+    except HfHubHTTPError as error:
+        refused = error.response is not None and error.response.status_code == 401
+        if refused and not os.environ.get("HF_TOKEN"):
+            return True
+        raise
+    return False
+
+
+def _ask() -> None:
+    """Show the client's own login."""
+    from huggingface_hub import login, notebook_login
+
+    show = login if platforms.frontend() == "terminal" else notebook_login
+    show(skip_if_logged_in=False)
 
 
 def repository(repo: str) -> str:
@@ -66,10 +115,13 @@ def repository(repo: str) -> str:
 
 def client(token: str | None, endpoint: str | None) -> HfApi:
     """The Hub's own client; without a token it takes the one of the login, without an endpoint HF_ENDPOINT's."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
 
     from . import __version__
 
+    used = token or get_token()
+    if used is not None and not re.fullmatch(r"[!-~]+", used):  # the client would repeat it in its error
+        raise HubError("your token has a space, a line break or another odd character in it: copy it again")
     return HfApi(endpoint=endpoint, token=token, library_name="ti_nb", library_version=__version__)
 
 
@@ -87,8 +139,9 @@ def patiently(call: Callable[[], T], landed: Callable[[], T | None] = lambda: No
             wait = _wait(_root(error), tried)
             if wait is None or tried == TRIES - 1:
                 raise
-            said = _first_line(error)
-        warnings.warn(f"the Hub did not do it ({said}): trying again in {wait:.0f} s", stacklevel=4)
+            answer = getattr(_root(error), "response", None)
+        said = f"answered {answer.status_code}" if answer is not None else "did not answer"
+        warnings.warn(f"the Hub {said}: trying again in {wait:.0f} s", stacklevel=4)
         time.sleep(wait)
         if (done := landed()) is not None:
             return done
@@ -152,7 +205,7 @@ def in_words(doing: str, api: HfApi) -> Iterator[None]:
     except errors.HTTPError as error:
         message = _status(error)
     except ValueError as error:
-        message = f"the Hub does not take it: {' '.join(str(error).split())[:400]}"
+        message = f"the Hub does not take it: {' '.join(str(error).split())[:250]}"
     except (OSError, RuntimeError) as error:
         message = (
             f"the Hub could not be reached or did not answer as it should ({_first_line(error)}): call this again later"

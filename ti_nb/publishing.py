@@ -7,21 +7,17 @@ here unless told otherwise, and `dry_run=True` says what would go where.
 from __future__ import annotations
 
 import hashlib
-import html
-import io
-import tempfile
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
-from .files import save
 from .formats import file_word
-from .hub import HubError, client, in_words, patiently, repository, size, some
+from .hub import HubError, account, client, in_words, patiently, repository, some
 from .model_card import license_of, living, model_card
 from .models import REPOSITORIES
+from .publication import CARD, TOKEN, Publication, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,61 +27,10 @@ if TYPE_CHECKING:
     from .sampling import Sample
     from .training import Run
 
-WORD, TOKEN, CARD = "learned_embeds.safetensors", "token_identifier.txt", "README.md"
 USUAL = {"SD 1.x": REPOSITORIES["sd15"], "SD 2.x": REPOSITORIES["sd21"], "SDXL": REPOSITORIES["sdxl"]}
 OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
 MARK = "ti_nb"  # the tag of repositories that may be written to again
-SMALL = 256  # px: smaller pictures are shown larger on the page
 KINDS = ("object", "style")
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What was published, or with `dry_run` would be.
-
-    Attributes:
-        repo: "owner/name"; the owner is "?" before logging in. private: whether others can't see it.
-        files: each file's path in the repository and its contents. deleted: files of an earlier time that go away.
-        is_new: whether the repository is made for it; None where that was not asked.
-        commit: of the Hub; None in a dry run, or where nothing had changed. url: the page.
-        note: what could not be found out, or why nothing was done.
-    """
-
-    repo: str
-    private: bool
-    files: Mapping[str, bytes] = field(repr=False)
-    deleted: tuple[str, ...] = ()
-    is_new: bool | None = None
-    commit: str | None = None
-    url: str = ""
-    dry_run: bool = False
-    note: str = ""
-
-    def __str__(self) -> str:
-        verb = "would go" if self.dry_run else "went" if self.commit else "is there already"
-        who = "private: only you can see it" if self.private else "PUBLIC: everybody can see it"
-        made = {True: "a new repository, ", False: "a repository of yours, ", None: ""}[self.is_new]
-        lines = [f"{verb} to {self.url or self.repo} ({made}{who})"]
-        lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
-        lines += [f"  {name:40} is taken away" for name in self.deleted]
-        return "\n".join(lines + ([self.note] if self.note else []))
-
-    def _repr_html_(self) -> str:
-        return f'<pre style="line-height:1.4;font-family:monospace">{html.escape(str(self))}</pre>'
-
-    @property
-    def card(self) -> str:
-        """The page's text, its front matter included."""
-        return self.files[CARD].decode()
-
-    @property
-    def preview(self) -> str:
-        """The page as Markdown that can be looked at before it is anywhere: its pictures stand in it."""
-        page = self.card.split("---", 2)[2]
-        for name, data in self.files.items():
-            if name.endswith(".png"):
-                page = page.replace(f"]({name})", f"](data:image/png;base64,{b64encode(data).decode()})")
-        return page
 
 
 def publish(
@@ -143,15 +88,18 @@ def publish(
             license=terms,
             base=base,
         )
-        return {CARD: card.encode(), **_files(word, kind, shown, pictures)}
+        return {CARD: card.encode(), **files_of(word, kind, shown, pictures)}
 
     api = client(token, endpoint)
     ask_base = None if license or "license" in concept.facts else base
     if dry_run:
         return _plan(api, repo, name, files, private, ask_base)
     with in_words(f"publishing to {repo!r}", api):
-        owner = _owner(api, repo)
-        return _commit(api, f"{owner}/{name}", files(owner, _license(api, ask_base)), private)
+        owner, user = _owner(api, repo)
+        inherited = _license(api, ask_base)
+    held = files(owner, inherited)
+    with in_words(f"publishing to {repo!r}", api):
+        return replace(_commit(api, f"{owner}/{name}", held, private), user=user)
 
 
 def _base(concept: Concept, base: str | None) -> str | None:
@@ -196,31 +144,6 @@ def _checked(concept: Concept, repo: str, kind: str) -> str:
     return repo.rsplit("/", 1)[-1]
 
 
-def _files(
-    word: Concept, kind: str, shown: Sequence[tuple[str, Sample]], pictures: ConceptImages | None
-) -> dict[str, bytes]:
-    """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = save(word, Path(folder) / WORD).read_bytes()
-    out = {WORD: data, TOKEN: word.word.encode(), "type_of_concept.txt": kind.encode()}
-    out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
-    for i, image in enumerate(pictures.images if pictures is not None else ()):
-        out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
-    return out
-
-
-def _pixels(image: Any, format: str, **options: Any) -> bytes:
-    from PIL import Image
-
-    clean = Image.new("RGB", image.size)
-    clean.paste(image.convert("RGB"))
-    if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
-        clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
-    file = io.BytesIO()
-    clean.save(file, format=format, **options)
-    return file.getvalue()
-
-
 def _plan(
     api: HfApi,
     repo: str,
@@ -231,17 +154,26 @@ def _plan(
 ) -> Publication:
     """What `publish` would do, as far as it can be known without changing anything."""
     said = repo.split("/")[0] if "/" in repo else "?"
+    held = files(said)
     try:
         with in_words(f"asking about {repo!r}", api):
-            owner = _owner(api, repo)
-            full, held = f"{owner}/{name}", files(owner, _license(api, ask_base))
+            owner, user = _owner(api, repo)
+            inherited = _license(api, ask_base)
+        full, held = f"{owner}/{name}", files(owner, inherited)
+        with in_words(f"asking about {repo!r}", api):
             there = _there(api, full, held)
     except HubError as error:
-        return Publication(f"{said}/{name}", private is not False, files(said), dry_run=True, note=f"Not yet: {error}")
-    stays = there.private if private is None and there is not None else private is not False
-    deleted = there.stale(held) if there is not None else ()
+        return Publication(f"{said}/{name}", private is not False, held, dry_run=True, note=f"Not yet: {error}")
     return Publication(
-        full, stays, held, deleted=deleted, is_new=there is None, url=f"{api.endpoint}/{full}", dry_run=True
+        full,
+        there.private if private is None and there is not None else private is not False,
+        held,
+        deleted=there.stale(held) if there is not None else (),
+        is_new=there is None,
+        was_private=there.private if there is not None else None,
+        url=f"{api.endpoint}/{full}",
+        user=user,
+        dry_run=True,
     )
 
 
@@ -295,24 +227,32 @@ def _commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None
         there = patiently(lambda: _made(api, repo, private is not False, files), lambda: _there(api, repo, files))
         if there is None:
             raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
-    deleted, head = there.stale(files), there.head
-    url = f"{api.endpoint}/{repo}"
+    deleted, was_private = there.stale(files), there.private
+    if private and not was_private:  # before anything new is there to be seen
+        patiently(lambda: api.update_repo_settings(repo, private=True))
     commit = None
     if not there.holds(files):
         operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
         operations += [CommitOperationDelete(name) for name in deleted]
         try:
-            commit = _committed(api, repo, operations, f"The word {files[TOKEN].decode()}", head, files)
+            commit = _committed(api, repo, operations, f"The word {files[TOKEN].decode()}", there.head, files)
         except BaseException:
             if made:
                 _forget(api, repo)
             raise
-    stays = there.private
-    if private is not None and private is not there.private:
-        patiently(lambda: api.update_repo_settings(repo, private=private))
-        stays = private
-    note = "" if commit else "Nothing had changed since it was published."
-    return Publication(repo, stays, files, deleted if commit else (), made, commit, url, note=note)
+    if private is False and was_private:
+        patiently(lambda: api.update_repo_settings(repo, private=False))
+    return Publication(
+        repo,
+        was_private if private is None else private,
+        files,
+        deleted=deleted if commit else (),
+        is_new=made,
+        was_private=None if made else was_private,
+        commit=commit,
+        url=f"{api.endpoint}/{repo}",
+        note="" if commit else "Nothing had changed since it was published.",
+    )
 
 
 def _made(api: HfApi, repo: str, private: bool, files: Mapping[str, bytes]) -> _There | None:
@@ -344,28 +284,21 @@ def _forget(api: HfApi, repo: str) -> None:
         return
 
 
-def _owner(api: HfApi, repo: str) -> str:
-    """Whose repository it is: the one said, if the user may write there, else the user's.
+def _owner(api: HfApi, repo: str) -> tuple[str, str]:
+    """Whose repository it is, the one said or else the user's; and the user.
 
     Raises:
-        HubError: not logged in, or no right to write.
+        HubError: not logged in, or no right to write there.
     """
-    from huggingface_hub import get_token
-
-    if api.token is None and get_token() is None:
-        raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
-    who: dict[str, Any] = patiently(api.whoami)
-    user = str(who["name"])
-    places = [str(org["name"]) for org in who.get("orgs") or () if org.get("roleInOrg") != "read"]
-    owner = repo.split("/")[0] if "/" in repo else user
-    if owner.lower() not in (place.lower() for place in (user, *places)):
+    who = patiently(lambda: account(api))
+    owner = repo.split("/")[0] if "/" in repo else who.name
+    if owner.lower() not in (place.lower() for place in (who.name, *who.organisations)):
         raise HubError(
-            f"you are {user!r}, and {owner!r} is neither you nor an organisation you may write to: write '{user}/...'"
+            f"you are {who.name!r}, and {owner!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
         )
-    kind = (who.get("auth") or {}).get("accessToken") or {}
-    if kind.get("role") == "read":
+    if not who.may_write:
         raise HubError("your token may only read: make one that may write at https://huggingface.co/settings/tokens")
-    return owner
+    return owner, who.name
 
 
 def _git_hash(data: bytes) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as widgets
 
-from ..hub import HubError, client, in_words, log_in
+from .. import hub
+from ..hub import HubError, account, client, in_words, log_in
 from . import parts
 
 MAY_ONLY_READ = "your token may only read: make one that may write at https://huggingface.co/settings/tokens"
@@ -23,7 +25,7 @@ class Account(widgets.VBox):
 
     def __init__(self, endpoint: str | None, changed: Callable[[], None]) -> None:
         self.endpoint, self.user, self.may_write, self._changed = endpoint, "", False, changed
-        self.who, self.page = parts.note(), widgets.Output()
+        self.who, self.page = parts.note(), widgets.HTML()
         self.button = parts.button("Log in", self._clicked, tooltip="log in to the Hub, or look again who is")
         self.owner = parts.control(widgets.Dropdown, "Owner", options=[("?", "")])
         super().__init__([parts.row(self.button, self.who), self.page])
@@ -33,16 +35,16 @@ class Account(widgets.VBox):
         from huggingface_hub import get_token
 
         if get_token() is None:
-            return self._show({}, "nobody is logged in: nothing can be published yet", "warning")
+            return self._show(None, "nobody is logged in: nothing can be published yet", "warning")
         try:
             api = client(None, self.endpoint)
             with in_words("asking who is logged in", api):
-                found: dict[str, Any] = api.whoami()
+                found = account(api)
         except HubError as error:
-            return self._show({}, str(error), "error")
-        if not _may_write(found):
-            return self._show(found, f"{found['name']} is logged in, but {MAY_ONLY_READ}", "warning")
-        return self._show(found, f"{found['name']} is logged in", "good")
+            return self._show(None, str(error), "error")
+        if not found.may_write:
+            return self._show(found, f"{found.name} is logged in, but {MAY_ONLY_READ}", "warning")
+        return self._show(found, f"{found.name} is logged in", "good")
 
     def log_in(self) -> str | None:
         """Log in as `ti.log_in` does, the client's page shown here; returns the user's name, or None if nobody logged in.
@@ -53,24 +55,25 @@ class Account(widgets.VBox):
             HubError: the token is not valid, no answer.
         """
         parts.say(self.who, "logging in: follow what is shown below; interrupting the kernel ends it")
-        self.page.outputs = ()
-        name, failed = None, None
-        with self.page:  # which would show a traceback of its own
-            try:
-                with in_words("logging in", client(None, self.endpoint)):
-                    name = log_in(endpoint=self.endpoint)
-            except BaseException as error:
-                failed = error
-        if failed is not None:
-            self._show({}, "nobody is logged in", "warning")
-            if isinstance(failed, HubError) or not isinstance(failed, Exception):
-                raise failed
-            raise HubError(f"logging in did not work ({type(failed).__name__}): try again, or set HF_TOKEN") from failed
-        if name is not None:
-            self.page.outputs = ()
+        self.page.value, name = "", None
+        try:
+            with _shown_in(self.page), in_words("logging in", client(None, self.endpoint)):
+                name = log_in(endpoint=self.endpoint)
+        except Exception as error:
+            self.page.value = ""
+            self._show(None, "nobody is logged in", "warning")
+            if isinstance(error, HubError):
+                raise
+            raise HubError(f"logging in did not work ({type(error).__name__}): try again, or set HF_TOKEN") from error
+        except BaseException:
+            self.page.value = ""
+            self._show(None, "nobody is logged in: the login was interrupted", "warning")
+            raise
         self.refresh()
-        if name is None:
+        if name is None:  # the client has said why, or asks in a way of its own
             parts.say(self.who, "nobody is logged in yet. Nothing to see below? Run ti.log_in() in a cell", "warning")
+        else:
+            self.page.value = ""
         return name
 
     def _clicked(self) -> None:
@@ -79,12 +82,12 @@ class Account(widgets.VBox):
         except HubError as error:
             parts.say(self.who, str(error), "error")
         except KeyboardInterrupt:
-            parts.say(self.who, "nobody is logged in: the login was interrupted", "warning")
+            return  # said
 
-    def _show(self, found: dict[str, Any], text: str, kind: str) -> None:
+    def _show(self, found: hub.Account | None, text: str, kind: str) -> None:
         """Say it, and offer the places where this user may write."""
-        self.user, self.may_write = str(found.get("name") or ""), _may_write(found)
-        places = [str(org["name"]) for org in found.get("orgs") or () if org.get("roleInOrg") != "read"]
+        self.user, self.may_write = (found.name, found.may_write) if found is not None else ("", False)
+        places = found.organisations if found is not None else ()
         options = [(f"{self.user} (you)", self.user), *((f"{name} (organisation)", name) for name in places)]
         options = options if self.user else [("known once you are logged in", "")]
         before = self.owner.value
@@ -97,6 +100,29 @@ class Account(widgets.VBox):
         self._changed()
 
 
-def _may_write(found: dict[str, Any]) -> bool:
-    token = (found.get("auth") or {}).get("accessToken") or {}
-    return bool(found) and token.get("role") != "read"
+@contextmanager
+def _shown_in(where: widgets.HTML) -> Iterator[None]:
+    """HTML that is displayed meanwhile appears in `where`: what a click displays is seen nowhere in JupyterLab.
+
+    An `Output` widget would do the same, but Notebook 6.5 with widgetsnbextension 3.6.10, of Colab's list, shows no panel
+    that has one ("_deserialize_state is not a function").
+    """
+    from IPython import get_ipython
+
+    publisher: Any = getattr(get_ipython(), "display_pub", None)
+    if not hasattr(publisher, "register_hook"):  # no kernel
+        yield
+        return
+
+    def take(message: dict[str, Any]) -> dict[str, Any] | None:
+        shown = message["content"].get("data", {}).get("text/html")
+        if shown is None:
+            return message
+        where.value += shown
+        return None
+
+    publisher.register_hook(take)
+    try:
+        yield
+    finally:
+        publisher.unregister_hook(take)

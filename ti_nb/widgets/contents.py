@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..hub import size
 
 if TYPE_CHECKING:
-    from ..publishing import Publication
+    from ..publication import Publication
 
 WHAT = {
     "README.md": "its page, with the text below",
@@ -79,8 +79,8 @@ def table(publication: Publication) -> str:
 
 def page(publication: Publication) -> str:
     """The text of README.md as it is written, and folded up below it what the Hub reads; as HTML, escaped."""
-    _, head, text = publication.card.split("---\n", 2)
-    summary = "<summary style='cursor:pointer'>What the Hub's search reads, at the head of README.md</summary>"
+    head, _, text = publication.card.removeprefix("---\n").partition("\n---\n")
+    summary = "<summary style='cursor:pointer;display:list-item'>What the Hub's search reads, at the head of README.md</summary>"
     return (
         f"{_pre(text.strip(), 'Text of the page')}<details>{summary}{_pre(head.strip(), 'Head of README.md')}</details>"
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..sampling import Sample
 
 TILE = 130  # px: a thumbnail
-TRAINING, CLEANED = "Publish my training pictures too", "what the camera and GPS said is taken out of them"
+TRAINING, CLEANED = "Publish my training pictures too", "(what the camera and GPS said is taken out of them)"
 NONE = "none were given: PublishPanel(concept, pictures=...)"
 
 

@@ -13,7 +13,8 @@ import ipywidgets as widgets
 
 from ..concept import Concept
 from ..hub import HubError
-from ..publishing import Publication, publish
+from ..publication import Publication
+from ..publishing import publish
 from . import contents, parts
 from .parcel import Parcel
 
@@ -27,7 +28,8 @@ SHOW, PUBLISH, PUBLISH_TO_ALL = "Show what will go", "Publish", "Publish for EVE
 FIRST = f"First press '{SHOW}'."
 CHANGED = f"out of date, as something was changed since: press '{SHOW}' again."
 MINE, ALL = "I may publish this", "Yes, everybody may see and download it"
-CONSENT = "the pictures are mine, or I have the consent of their makers and of whom they show"
+TRYING = "trying again in"  # what the functions of the Hub warn of
+CONSENT = "(the pictures are mine, or I have the consent of their makers and of whom they show)"
 
 
 class PublishPanel(widgets.VBox):
@@ -212,11 +214,11 @@ def _heard(say: Callable[[str, str], None]) -> Iterator[None]:
         plainly = warnings.showwarning
 
         def hear(message: Any, *rest: Any, **more: Any) -> None:
-            if "the Hub did not do it" in str(message):
+            if TRYING in str(message):
                 say(str(message), "warning")
             else:
                 plainly(message, *rest, **more)
 
-        warnings.filterwarnings("always", "the Hub did not do it")
+        warnings.filterwarnings("always", f".*{TRYING}")
         warnings.showwarning = hear
         yield
