@@ -115,6 +115,18 @@ def _diffusers_reads(name: str, path: Path, concept: ti.Concept, pipe: Any) -> N
         pipe.unload_textual_inversion(names, **ask)
 
 
+@pytest.mark.parametrize(
+    ("family", "widths"),
+    [("Flux", {"clip_l": 768, "t5xxl": 4096}), ("SD 3", {"clip_l": 768, "clip_g": 1280, "t5xxl": 4096})],
+)
+def test_words_of_models_with_a_t5_keep_all_their_encoders(family: str, widths: dict[str, int], tmp_path: Path) -> None:
+    concept = ti.Concept("<my-cat>", {key: torch.randn(2, width) for key, width in widths.items()})
+    path = ti.save(concept, tmp_path / "my-cat.safetensors")
+    again = ti.load(path)
+    assert again.family == family and same(again.vectors, concept.vectors)
+    assert same(readers.comfyui(path, widths)[1], concept.vectors)
+
+
 def test_what_a_file_says_of_its_word_is_what_may_be_shared(tmp_path: Path) -> None:
     concept = word("SD 1.x", 1)
     secret = replace(concept, facts={**concept.facts, "folder": "/home/someone/pictures", "token": "hf_secret"})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, close_session
 from PIL import Image
 
 import ti_nb as ti
@@ -310,6 +310,22 @@ def test_no_answer_at_all_is_said_in_words(hub: HubServer) -> None:
         _quietly(lambda: ti.publish(word(), "my-cat"))
     with pytest.raises(ti.HubError, match="can't be reached"):
         _quietly(lambda: ti.fetch("bob/cat"))
+
+
+def test_told_to_stay_offline_it_says_so_and_asks_nobody(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    ti.publish(word(), "my-cat")
+    ti.fetch("alice/my-cat")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    close_session()
+    hub.requests.clear()
+    with pytest.raises(ti.HubError, match="told to stay offline"):
+        ti.publish(word(), "my-cat")
+    with pytest.raises(ti.HubError, match="told to stay offline"):
+        ti.fetch("bob/cat")
+    assert "told to stay offline" in ti.publish(word(), "my-cat", dry_run=True).note
+    with pytest.warns(UserWarning, match="as it was when it was fetched before"):
+        assert ti.fetch("alice/my-cat").word == "<my-cat>"
+    assert hub.requests == []
 
 
 def _quietly(work: Any) -> Any:

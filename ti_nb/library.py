@@ -121,7 +121,7 @@ def _listing(api: HfApi, info: Any, with_picture: bool) -> Listing:
 
 def _thumbnail(api: HfApi, repo: str, path: str) -> Image.Image | None:
     """A small picture; None for one that can't be fetched or read, which is no reason to show nothing of the others."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         size = next((one.size for one in api.get_paths_info(repo, path)), 0)
@@ -131,7 +131,7 @@ def _thumbnail(api: HfApi, repo: str, path: str) -> Image.Image | None:
             if image.width * image.height > 1 << 26:
                 return None
             image.thumbnail((THUMBNAIL, THUMBNAIL))
-            return image.convert("RGB")
+            return ImageOps.exif_transpose(image).convert("RGB")
     except Exception:
         return None
 
