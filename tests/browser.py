@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import nbformat
 from PIL import Image
 
+from tests.hub_server import HubServer, client_environment
 from tools import stacks
 
 if TYPE_CHECKING:
@@ -63,6 +64,18 @@ run = ti.train(model, ti.example_images("penguin"), word="<my-penguin>", init="a
 for _ in run:
     pass
 panel = ti.ExplorePanel(model, run.concept())
+"""
+PUBLISH = """
+import os
+os.environ.update({environment})
+import ti_nb as ti
+model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+run = ti.train(model, photos, word="<my-penguin>", init="animal", steps={steps}, watch=0)
+for _ in run:
+    pass
+prompts = ["a photo of a {{word}}", "a {{word}} on the beach"]
+samples = ti.sample(model, prompts, run.concept(), seeds=2, progress=False)
+panel = ti.PublishPanel(run.concept(), samples=samples, pictures=photos, run=run)
 """
 
 
@@ -292,6 +305,34 @@ def pictures_of_exploring(server: Server, page: Page, theme: str) -> None:
     picture(page, PICTURES / f"panel_explore_{theme}.png")
 
 
+def pictures_of_publishing(server: Server, page: Page, theme: str) -> None:
+    """With all shown that would go, and confirmed."""
+    with HubServer() as hub:
+        environment = client_environment(hub, server.home / "client", token="hf_test_alice_write")
+        code = PUBLISH.format(environment=environment, steps=150)
+        shown = server.show(page, f"publish-{theme}", code, theme=theme)
+        press(shown, "Show what will go")
+        says(shown, "would go to", seconds=120)
+        tick(shown, "I may publish this")
+        says(shown, "Ready")
+        picture(page, PICTURES / f"panel_publish_{theme}.png")
+
+
+def tick(where: Locator, label: str) -> None:
+    """Tick the box whose label has these words."""
+    where.locator(".widget-checkbox").filter(has_text=label).locator("input").check()
+
+
+def untick(where: Locator, label: str) -> None:
+    """Take the tick away again."""
+    where.locator(".widget-checkbox").filter(has_text=label).locator("input").uncheck()
+
+
+def choose(where: Locator, label: str, option: str) -> None:
+    """Choose an option of a list, by its words."""
+    control(where, label).locator("select").select_option(label=option)
+
+
 def write(where: Locator, label: str, text: str) -> None:
     """Put `text` into a text box, as typed."""
     box = control(where, label).locator("input, textarea")
@@ -308,8 +349,15 @@ def upload(where: Locator) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] != ["pictures"] or why_not("lab"):
-        raise SystemExit(why_not("lab") or "write: python -m tests.browser pictures [train] [prepare] [explore]")
-    work = {"train": pictures_of_training, "prepare": pictures_of_preparing, "explore": pictures_of_exploring}
+        raise SystemExit(
+            why_not("lab") or "write: python -m tests.browser pictures [train] [prepare] [explore] [publish]"
+        )
+    work = {
+        "train": pictures_of_training,
+        "prepare": pictures_of_preparing,
+        "explore": pictures_of_exploring,
+        "publish": pictures_of_publishing,
+    }
     with Server("lab") as lab, browser_page() as tab:
         for name in sys.argv[2:] or work:
             for colours in THEMES:

@@ -137,14 +137,16 @@ def test_a_word_is_shown_confirmed_and_published(lab: Server, page: Page, tmp_pa
     publish_with_clicks(lab, page, tmp_path)
 
 
-def test_it_is_so_in_the_classic_notebook_with_colabs_versions(classic: Server, page: Page, tmp_path: Path) -> None:
+def test_a_word_is_published_in_the_classic_notebook_with_colabs_versions(
+    classic: Server, page: Page, tmp_path: Path
+) -> None:
     publish_with_clicks(classic, page, tmp_path)
 
 
 def publish_with_clicks(server: Server, page: Page, folder: Path) -> None:
     """From nobody logged in to a public repository whose card has a prompt that would run if it were taken for HTML."""
     with HubServer() as hub:
-        environment = client_environment(hub, folder / "client")
+        environment = client_environment(hub, server.home / "client")
         shown = server.show(page, "publish", browser.PUBLISH.format(environment=environment, steps=2) + HOSTILE + LOGIN)
         says(shown, "nobody is logged in")
         press(shown, "Show what will go")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from ti_nb.widgets.prepare import PreparePanel
 from tools.tiny_model import world
 
 PENGUIN = EXAMPLES / "penguin" / "pictures"
-NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -46,14 +44,27 @@ def png(colour: str = "red", size: tuple[int, int] = (80, 64)) -> bytes:
 
 def upload(panel: PreparePanel, files: dict[str, bytes]) -> None:
     """What the browser sends, in the shape of the ipywidgets that is installed."""
+    facts = [{"name": name, "type": "", "size": len(data), "lastModified": 0} for name, data in files.items()]
     if widgets.__version__.startswith("7."):
-        value: Any = {n: {"metadata": {"name": n, "size": len(d)}, "content": d} for n, d in files.items()}
+        counter = panel.upload._counter + len(files)
+        data = [memoryview(data) for data in files.values()]
+        panel.upload.set_state({"metadata": facts, "data": data, "_counter": counter})
     else:
-        value = tuple(
-            {"name": n, "type": "", "size": len(d), "content": memoryview(d), "last_modified": NOW}
-            for n, d in files.items()
-        )
-    panel.upload.set_trait("value", value)
+        contents = [{"content": memoryview(data), "last_modified": 0} for data in files.values()]
+        panel.upload.set_state({"value": [{**fact, **content} for fact, content in zip(facts, contents)]})
+
+
+def counted(panel: PreparePanel) -> int:
+    """The number that the browser puts on the upload's button."""
+    return panel.upload._counter if widgets.__version__.startswith("7.") else len(panel.upload.value)
+
+
+def walk(widget: widgets.Widget) -> list[widgets.Widget]:
+    return [widget, *(w for child in getattr(widget, "children", ()) for w in walk(child))]
+
+
+def said_in(column: widgets.VBox) -> list[str]:
+    return [note.value for note in column.children]
 
 
 def two_tone() -> Image.Image:
@@ -101,12 +112,22 @@ def test_an_upload_is_added_and_what_is_no_picture_is_named(panel: PreparePanel)
     assert panel.images().names[-2:] == ("good.png", "good.png (2)")
 
 
+def test_an_upload_that_was_taken_in_is_counted_no_more(panel: PreparePanel) -> None:
+    button = panel.upload
+    upload(panel, {"a.png": png(), "b.png": png("blue")})
+    assert counted(panel) == 0 and not button.value and len(panel.images()) == 7
+    assert "2 pictures added" in panel.loaded.value
+    upload(panel, {"a.png": png()})
+    assert counted(panel) == 0 and panel.images().names[-3:] == ("a.png", "b.png", "a.png (2)")
+    assert panel.upload is button  # which keeps the keyboard's focus
+
+
 def test_clear_makes_room_for_the_same_file_again(panel: PreparePanel) -> None:
     upload(panel, {"a.png": png()})
     panel.buttons["Clear"].click()
     with pytest.raises(ValueError, match="no picture is chosen"):
         panel.images()
-    assert not panel.upload.value and panel.upload in panel.children[1].children
+    assert "No pictures yet" in panel.loaded.value and not panel._tiles.children
     upload(panel, {"a.png": png()})
     assert panel.images().names == ("a.png",)
 
@@ -139,30 +160,40 @@ def test_an_example_is_one_click(model: ti.Model) -> None:
 
 
 def test_only_ticked_pictures_are_used(panel: PreparePanel) -> None:
-    tick = panel._tiles.children[1].children[3]
-    assert tick.description == "Use this picture"
-    tick.value = False
+    panel._tiles.children[1].use.value = False
     assert panel.images().names == ("1.png", "3.png", "4.png", "5.png")
 
 
 def test_findings_are_said_beside_their_picture_and_of_the_set(model: ti.Model) -> None:
     panel = PreparePanel(model)
     panel.add([("small.png", png(size=(20, 20))), ("wide.png", png(size=(300, 100)))])
-    said = [tile.children[2].value for tile in panel._tiles.children]
-    assert "20 px" in said[0] and "Warning" in said[0]
-    assert "cuts off 67% of its width" in said[1]
-    assert "2 pictures" in panel.set_note.value
+    same, background, few = said_in(panel.of_the_set)
+    assert "Warning: wide.png is nearly the same" in same and "Warning: all have" in background
+    assert "2 pictures" in few and "Warning" not in few
+    small, wide = (tile.faults for tile in panel._tiles.children)
+    assert any("20 px" in one and "Warning" in one for one in said_in(small))
+    assert any("cuts off 67% of its width" in one for one in said_in(wide))
+    panel.add([("good.png", Image.effect_noise((80, 80), 30))])
+    assert said_in(panel.of_the_set) == [same]
+    (one,) = said_in(panel._tiles.children[2].faults)
+    assert "✓ nothing to remark" in one
     panel.editor.choose(["small.png", "wide.png"], "wide.png")
     panel.editor.across.value = 0  # once a crop is chosen, the middle is no matter
-    assert "cuts off" not in panel._tiles.children[1].children[2].value
+    assert "cuts off" not in "".join(said_in(panel._tiles.children[1].faults))
+
+
+def test_names_are_shown_as_they_are_and_break_where_they_must(model: ti.Model) -> None:
+    panel = PreparePanel(model)
+    panel.add([("<i>" + "x" * 60 + ".png", png())])
+    name = panel._tiles.children[0].name.value
+    assert "&lt;i&gt;xxx" in name and "overflow-wrap:anywhere" in name and "80 x 64 px" in name
 
 
 def test_the_picture_being_edited_is_named_at_its_thumbnail(panel: PreparePanel) -> None:
-    panel._tiles.children[2].children[4].click()
+    panel._tiles.children[2].edit.click()
     assert panel.editor.which.value == "3.png" and panel.editor.entry is panel.entries[2]
-    assert [tile.children[4].description for tile in panel._tiles.children] == ["Edit"] * 2 + ["Editing below"] + [
-        "Edit"
-    ] * 2
+    said = [tile.edit.description for tile in panel._tiles.children]
+    assert said == ["Edit", "Edit", "Editing below", "Edit", "Edit"]
 
 
 def test_crop_sliders_cut_the_square_they_say(model: ti.Model) -> None:
@@ -174,6 +205,7 @@ def test_crop_sliders_cut_the_square_they_say(model: ti.Model) -> None:
     assert "square of 60 px at left 140, top 20" in editor.said.value
     editor.buttons["Centre"].click()
     assert panel.entries[0].crop is None
+    assert "all of it" not in editor.said.value
     assert (editor.zoom.value, editor.across.value) == (100, 50)
 
 
@@ -256,21 +288,21 @@ def test_captions_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
 
 
 def test_word_and_initializer_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
-    assert "free" in panel.word_note.value and "1 token: bird" in panel.init_note.value
+    assert "free" in panel.naming.word_note.value and "1 token: bird" in panel.naming.init_note.value
     for word, why in (("cat", "already"), ("<x", "only one"), ("My", "capitals"), ("a b", "spaces")):
         panel.word.value = word
-        assert "Error" in panel.word_note.value and why in panel.word_note.value
+        assert "Error" in panel.naming.word_note.value and why in panel.naming.word_note.value
     panel.init.value = "teddy bear"
-    assert "2 tokens" in panel.init_note.value and "teddy" in panel.init_note.value
+    assert "2 tokens" in panel.naming.init_note.value and "teddy" in panel.naming.init_note.value
     panel.init.value = "xylorimba"
-    assert "does not know" in panel.init_note.value
+    assert "does not know" in panel.naming.init_note.value
     panel.init.value = ""
-    assert "random" in panel.init_note.value and panel.settings()["init"] is None
+    assert "random" in panel.naming.init_note.value and panel.settings()["init"] is None
 
 
 def test_a_word_tiny_was_not_trained_on_is_warned_of(panel: PreparePanel) -> None:
     panel.init.value = "penguin"
-    assert "Warning" in panel.init_note.value and "not among" in panel.init_note.value
+    assert "Warning" in panel.naming.init_note.value and "not among" in panel.naming.init_note.value
 
 
 def test_tinys_words_are_those_it_was_trained_on_that_are_one_token(model: ti.Model) -> None:
@@ -292,14 +324,14 @@ def test_suggested_words_fit_pictures_of_known_things(model: ti.Model, judge: ti
 
 def test_suggestions_become_the_initializer(model: ti.Model, judge: ti.Judge) -> None:
     panel = PreparePanel(model, PENGUIN, judge=judge)
-    panel.buttons["Suggest words"].click()
-    buttons = panel.suggested.children
+    panel.naming.suggest_button.click()
+    buttons = panel.naming.suggested.children
     assert len(buttons) == 5
     buttons[1].click()
     assert panel.init.value == buttons[1].description.split()[0]
     empty = PreparePanel(model, judge=judge)
-    empty.buttons["Suggest words"].click()
-    assert "no picture is chosen" in empty.init_note.value
+    empty.naming.suggest_button.click()
+    assert "no picture is chosen" in empty.naming.init_note.value
 
 
 @pytest.mark.parametrize(("captions", "flip"), [((), False), (("a {} here, red, blue", "", "b {}", "", ""), True)])
@@ -347,18 +379,26 @@ def test_a_prepared_set_goes_in_as_it_came_out(model: ti.Model) -> None:
 def test_without_a_model_pictures_are_prepared() -> None:
     panel = PreparePanel(source=PENGUIN)
     assert len(panel.images()) == 5
-    assert "no model" in panel.word_note.value and "no model" in panel.samples_note.value
-    assert "the model 512" in panel._tiles.children[0].children[2].value
+    assert "no model" in panel.naming.word_note.value and "no model" in panel.samples_note.value
+    assert "the model 512" in said_in(panel._tiles.children[0].faults)[0]
     panel.editor.caption.value = "a {}"
     assert "it says" in panel.editor.caption_note.value
+
+
+def test_what_text_boxes_suggest_is_not_cut_off(panel: PreparePanel, model: ti.Model) -> None:
+    """A letter is about half an em wide; the label takes its own of the width, the box's padding an em."""
+    explore = ti.ExplorePanel(model, ti.initial_concept(model, "<new>", "bird"))
+    boxes = [w for one in (panel, explore) for w in walk(one) if isinstance(w, (widgets.Text, widgets.Textarea))]
+    suggested = {w.placeholder: w for w in boxes if w.placeholder.strip("\u200b")}
+    assert len(suggested) == 5
+    for text, box in suggested.items():
+        room = float(box.layout.width.removesuffix("em")) - float(parts.LABEL.removesuffix("em")) - 1
+        assert 0.55 * len(text) <= room, text
 
 
 def test_every_control_has_a_label_in_words_and_nothing_prints(
     panel: PreparePanel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def walk(widget: widgets.Widget) -> list[widgets.Widget]:
-        return [widget, *(w for child in getattr(widget, "children", ()) for w in walk(child))]
-
     every = walk(panel)
     assert not any(isinstance(w, widgets.Output) for w in every)
     controls = [w for w in every if hasattr(w, "description") and not isinstance(w, (widgets.HTML, widgets.Image))]

@@ -143,7 +143,8 @@ class Editor(widgets.VBox):
         self.shown.value = parts.as_png(shown)
         left, top, side = entry.square()
         width, height = entry.picture.size
-        words = [f"{entry.name}: the square of {side} px at left {left}, top {top} of {width} x {height} px"]
+        square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
+        words = [f"{entry.name}: {square} {width} x {height} px"]
         if side < self.panel.size:
             words.append(f"it will be enlarged to the model's {self.panel.size} px")
         kind, mask = "plain", entry.mask_of(entry.small)
@@ -162,7 +163,7 @@ class Editor(widgets.VBox):
 
     def show_caption(self) -> None:
         """What the caption says with the word in it, or what is wrong with it."""
-        self.panel.check(self.caption_note, self._caption_in_words)
+        parts.say_result(self.caption_note, self._caption_in_words)
 
     def _caption_in_words(self) -> tuple[str, str]:
         caption, model, word = self.caption.value.strip(), self.panel.model, self.panel.word.value

@@ -62,8 +62,10 @@ class ExplorePanel(widgets.VBox):  # type: ignore[misc]
         self._stop = False
         self.draw_button = parts.button("Draw", self._draw_clicked, style="primary")
         self.stop_button = parts.button("Stop", self.stop)
+        self.stop_button.disabled = True
         self.save_button = parts.button("Save pictures", self._save_clicked)
-        self.progress = widgets.IntProgress(value=0, max=1, layout=widgets.Layout(width="14em", visibility="hidden"))
+        self.progress = widgets.IntProgress(value=0, max=1, layout=widgets.Layout(width="14em"))
+        self.progress.layout.display = "none"  # but while it draws
         self.status, self.message = parts.note(), parts.note()
         self.history = parts.control(widgets.Dropdown, "Earlier drawings", options=[("none yet", -1)], width="44em")
         self.history.layout.max_width = "98%"
@@ -79,10 +81,11 @@ class ExplorePanel(widgets.VBox):  # type: ignore[misc]
         Raises:
             ValueError: controls that say nothing that can be drawn. RuntimeError: something is being drawn or trained already.
         """
-        drawing = self._begin()
-        with closing(self._batches(drawing)) as batches, platforms.clicks() as let_through:
-            for _ in batches:
-                let_through()
+        with platforms.clicks() as let_through:
+            drawing = self._begin()
+            with closing(self._batches(drawing)) as batches:
+                for _ in batches:
+                    let_through()
         return drawing.samples
 
     def stop(self) -> None:
@@ -108,32 +111,44 @@ class ExplorePanel(widgets.VBox):  # type: ignore[misc]
             self.grid.show(drawing)
             parts.say(self.message, "")
             parts.say(self.status, f"0 of {len(drawing)} pictures.")
-            self.progress.max, self.progress.value, self.progress.layout.visibility = len(drawing), 0, "visible"
+            self.progress.max, self.progress.value = len(drawing), 0
+            self._say_drawing(True)
         except BaseException:
             busy.release()
             raise
         return drawing
 
     def _batches(self, drawing: Drawing) -> Generator[None, None, None]:
-        """Draw a few pictures at a time, showing each batch, with a turn after each; releases the lock."""
+        """Draw a few pictures at a time, showing each batch, with a turn between two; releases the lock.
+
+        There is no turn after the last: a click in it would meet a drawing that looks done and still holds the lock.
+        """
         began, size = time.monotonic(), 4 if self.model.resolution <= 128 else 1
-        how = "Stopped"
+        jobs = [
+            (row, drawing.seeds[at : at + size]) for row in drawing.rows for at in range(0, len(drawing.seeds), size)
+        ]
         try:
-            for row in drawing.rows:
-                for at in range(0, len(drawing.seeds), size):
-                    self._add(drawing, self._draw_some(row, drawing.seeds[at : at + size], drawing.negative), began)
+            for number, (row, seeds) in enumerate(jobs):
+                if number:
                     yield
-                    if self._stop:
-                        return
-            how = "Drawn"
+                if self._stop:
+                    break
+                self._add(drawing, self._draw_some(row, seeds, drawing.negative), began)
         except KeyboardInterrupt:
             pass
         finally:
             busy.release()
-            seconds = time.monotonic() - began
-            parts.say(self.status, f"{how}: {len(drawing.samples)} of {len(drawing)} pictures in {seconds:.1f} s.")
+            done, seconds = len(drawing.samples), time.monotonic() - began
+            how = "Drawn" if done == len(drawing) else "Stopped"
             if drawing.samples:
                 self._remember(drawing)
+            self._say_drawing(False)
+            parts.say(self.status, f"{how}: {done} of {len(drawing)} pictures in {seconds:.1f} s.")
+
+    def _say_drawing(self, drawing: bool) -> None:
+        """The buttons and the bar of a panel that draws, or does not."""
+        self.draw_button.disabled, self.stop_button.disabled = drawing, not drawing
+        self.progress.layout.display = None if drawing else "none"
 
     def _draw_some(self, row: Row, seeds: list[int], negative: str) -> list[Sample]:
         return sample(
@@ -160,7 +175,10 @@ class ExplorePanel(widgets.VBox):  # type: ignore[misc]
         """Draw here; in a kernel that is idle, in turns with its other messages, so that Stop is heard.
 
         Not in Colab, where what happens after the click's own turn may not be shown (colabtools #3373).
+        A second click that comes before the page knows of the first, as of a double click, is none.
         """
+        if self.draw_button.disabled:
+            return None
         try:
             drawing = self._begin()
         except (ValueError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""`Grid`: pictures in rows on the same seeds, each with its settings in words; room is made before they are drawn."""
+"""`Grid`: pictures in rows on the same seeds, with their settings in words; room is made before they are drawn."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..sampling import Sample
 
 SENT = 320  # px of a picture sent to the page, which shows it smaller
+SEPARATOR = " · "
 EMPTY = Image.new("RGBA", (1, 1), (128, 128, 128, 48))  # faint on white and on black
 
 
@@ -45,22 +46,26 @@ class Drawing:
 
 
 class Grid(widgets.VBox):  # type: ignore[misc]
-    """Shows one `Drawing`, its pictures `side` px wide."""
+    """Shows one `Drawing`, its pictures `side` px wide: above them what they share, under each how it differs."""
 
     def __init__(self, *, side: int) -> None:
         self.side = side
         self.drawing: Drawing | None = None
+        self.shared = parts.note()
         self._pictures: list[widgets.Image] = []
         super().__init__()
 
     def show(self, drawing: Drawing) -> None:
         """Show what is drawn of it, and room for the rest."""
         self.drawing, self._filled = drawing, 0
+        shared = shared_facts(drawing)
         jobs = [(row, seed) for row in drawing.rows for seed in drawing.seeds]
-        cells = [parts.captioned(EMPTY, caption(row, drawing.negative, seed), width=self.side) for row, seed in jobs]
+        cells = [self._cell(drawing, row, seed, shared) for row, seed in jobs]
         self._pictures = [cell.children[0] for cell in cells]
         self.refresh()
-        self.children = [self._one_row(cells) if len(drawing.rows) == 1 else self._table(drawing, cells)]
+        parts.say(self.shared, SEPARATOR.join(shared))
+        rows = self._one_row(cells) if len(drawing.rows) == 1 else self._table(drawing, cells)
+        self.children = [self.shared, rows]
 
     def refresh(self) -> None:
         """Fill in what was drawn since."""
@@ -68,6 +73,15 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         for one, place in zip(self.drawing.samples[self._filled :], self._pictures[self._filled :]):
             place.value = parts.as_png(enlarged(one.image))
         self._filled = len(self.drawing.samples)
+
+    def _cell(self, drawing: Drawing, row: Row, seed: int, shared: Sequence[str]) -> widgets.VBox:
+        every = facts(row, drawing.negative)
+        own = [fact for fact in every if fact not in shared]
+        if row.label and not any(row.label in fact for fact in own):
+            own = [row.label, *own]
+        last = f"seed {seed}"
+        label = SEPARATOR.join([*every, last])
+        return parts.captioned(EMPTY, SEPARATOR.join([*own, last]), width=self.side, label=label)
 
     def _one_row(self, cells: Sequence[widgets.Widget]) -> widgets.Widget:
         layout = dict(flex_flow="row wrap", align_items="flex-start", grid_gap="6px")
@@ -78,20 +92,24 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         table: list[widgets.Widget] = [parts.heading(""), *(parts.heading(f"seed {s}") for s in drawing.seeds)]
         for y, row in enumerate(drawing.rows):
             table += [parts.heading(row.label), *cells[y * columns : (y + 1) * columns]]
-        widths = f"9em repeat({columns}, {self.side + 4}px)"
+        widths = f"fit-content(9em) repeat({columns}, {self.side + 4}px)"
         return widgets.GridBox(
             table, layout=widgets.Layout(grid_template_columns=widths, grid_gap="6px", overflow="auto")
         )
 
 
-def caption(row: Row, negative: str, seed: int) -> str:
-    """What a picture is, in words: prompt, seed, settings, and what was done to the word."""
+def facts(row: Row, negative: str) -> list[str]:
+    """What a row's pictures are but for the seed, in words: prompt, settings, and what was done to the word."""
     whose = "{}: " if len(row.concepts) > 1 else ""
     edits = [whose.format(c.word) + str(c.facts["edits"]) for c in row.concepts if c.facts.get("edits")]
     without = [f"not: {negative}"] if negative else []
-    return " · ".join(
-        [row.prompt, *without, f"seed {seed}", f"{row.steps} steps", f"guidance {row.guidance:g}", *edits]
-    )
+    return [row.prompt, *without, f"steps {row.steps}", f"guidance {row.guidance:g}", *edits]
+
+
+def shared_facts(drawing: Drawing) -> list[str]:
+    """The facts of the first row that all others have too."""
+    first, *others = (facts(row, drawing.negative) for row in drawing.rows)
+    return [fact for fact in first if all(fact in other for other in others)]
 
 
 def enlarged(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -52,10 +52,18 @@ def say(where: widgets.HTML, text: str, kind: str = "plain", *, link: tuple[str,
     body = html.escape(text).replace("\n", "<br>")
     if link is not None:
         body += f' <a href="{html.escape(link[1])}" {LINK}>{html.escape(link[0])}</a>'
-    style = f"line-height:1.4;padding:1px 8px;border-left:3px solid {BORDERS[kind]}"
+    style = f"line-height:1.4;padding:1px 8px;overflow-wrap:anywhere;border-left:3px solid {BORDERS[kind]}"
     value = f'<div style="{style}">{MARKS[kind] if text else ""}{body}</div>'
     if where.value != value:
         where.value = value
+
+
+def say_result(where: widgets.HTML, text: Callable[[], tuple[str, str]]) -> None:
+    """Say what `text` gives, (words, kind), or the error it raises."""
+    try:
+        say(where, *text())
+    except ValueError as error:
+        say(where, str(error), "error")
 
 
 def control(kind: type[widgets.Widget], label: str, *, width: str = "26em", **traits: Any) -> Any:
@@ -91,10 +99,12 @@ def heading(text: str) -> widgets.HTML:
     return widgets.HTML(f'<div style="font-weight:600;font-size:1.05em;margin:6px 0 2px">{html.escape(text)}</div>')
 
 
-def captioned(content: Image.Image, caption: str, *, width: int) -> widgets.VBox:
-    """A picture with words under it, which also say to a screen reader what it shows."""
+def captioned(content: Image.Image, caption: str, *, width: int, label: str = "") -> widgets.VBox:
+    """A picture with words under it, which also say to a screen reader what it shows; `label` says it more fully."""
     height = round(width * content.height / content.width)
-    words = widgets.HTML(f'<div style="font-size:0.85em;line-height:1.25;padding:0 4px">{html.escape(caption)}</div>')
+    spoken = f'role="img" aria-label="{html.escape(label)}" ' if label else ""
+    style = "font-size:0.85em;line-height:1.25;padding:0 4px"
+    words = widgets.HTML(f'<div {spoken}style="{style}">{html.escape(caption)}</div>')
     words.layout = widgets.Layout(width=f"{width}px")
     return widgets.VBox([picture(content, width=width, height=height), words])
 
@@ -105,3 +115,12 @@ def uploaded(value: Any) -> list[tuple[str, bytes]]:
         return [(name, bytes(item["content"])) for name, item in value.items()]
     items: Sequence[Mapping[str, Any]] = value
     return [(str(item["name"]), bytes(item["content"])) for item in items]
+
+
+def empty(upload: widgets.FileUpload) -> None:
+    """Forget what it holds; its button counts 0 again."""
+    if isinstance(upload.value, Mapping):
+        upload.metadata, upload.data = [], []
+        upload._counter = 0  # makes its value of the two above
+    else:
+        upload.value = ()

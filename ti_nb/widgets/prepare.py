@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import torch
 from PIL import ImageOps
 
 from .. import findings
 from ..images import EXAMPLES, ConceptImages, example_names, load_images
 from ..pictures import caption_of, decode, find_pictures
-from ..prompts import check_word, init_ids
-from ..seen import drawn_samples, token_in_words
+from ..prompts import check_word
+from ..seen import drawn_samples
 from ..settings import TrainSettings
-from ..suggest import embed_words, known_words, suggest_words, tiny_words
 from . import parts
 from .editor import Editor
-from .entry import Entry, framed, padded, sample_card, thumb
+from .entry import Entry, sample_card, thumb
+from .naming import Naming
+from .tile import Tile, show_findings
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ..evaluate import Judge
     from ..models import Model
     from ..pictures import Picture
-
-TILE = 150  # px: a thumbnail
 
 
 class PreparePanel(widgets.VBox):
@@ -59,10 +57,13 @@ class PreparePanel(widgets.VBox):
         self.entries: list[Entry] = []
         self.skipped: list[tuple[str, str]] = []
         self.step = 1
-        self._vectors: torch.Tensor | None = None
-        self._words_of_model: list[str] = []
+        self.buttons: dict[str, widgets.Button] = {}
         self.editor = Editor(self)
-        super().__init__([*self._loading(), self.editor, *self._naming(word, init), *self._seeing()])
+        ask = Naming(model, judge, word=word, init=init, pictures=lambda: self.images().images)
+        self.word, self.init, self.kind, self.flip, self.naming = ask.word, ask.init, ask.kind, ask.flip, ask
+        for control in (self.kind, self.flip, self.word, self.init):
+            control.observe(lambda _: self._changed(), "value")
+        super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
         if source is not None:
             self.load(source)
         self._changed()
@@ -133,7 +134,6 @@ class PreparePanel(widgets.VBox):
     def clear(self) -> None:
         """Take all pictures out."""
         self.entries, self.skipped = [], []
-        self._sources.children = (self._fresh_upload(), *self._sources.children[1:])
         parts.say(self.loaded, "No pictures yet.")
         self._show_pictures()
 
@@ -150,164 +150,79 @@ class PreparePanel(widgets.VBox):
         self.entries.append(Entry(name, ImageOps.exif_transpose(picture), faults, **chosen))
 
     def _loading(self) -> list[widgets.Widget]:
-        self.folder = parts.control(
-            widgets.Text, "Folder or file", placeholder="my-photos/ or /content/drive/MyDrive/..."
-        )
-        self.example = parts.control(widgets.Dropdown, "Example", options=example_names(), value="penguin")
-        self.loaded = parts.note("No pictures yet.")
-        self.set_note = parts.note()
-        self._tiles = parts.row()
-        self._tiles.layout.align_items = "flex-start"
-        open_folder = parts.button("Load folder", partial(self._try, self._load_folder, self.loaded))
-        use_example = parts.button("Use example", lambda: self.load(EXAMPLES / self.example.value / "pictures"))
-        self.buttons = {b.description: b for b in (open_folder, use_example, parts.button("Clear", self.clear))}
-        guess = self.buttons["Guess all crops"] = parts.button("Guess all crops", self.guess_all)
-        self._sources = parts.row(self._fresh_upload(), self.folder, open_folder)
-        second = parts.row(self.example, use_example, guess, self.buttons["Clear"])
-        return [parts.heading("1. Pictures"), self._sources, second, self.loaded, self._tiles, self.set_note]
-
-    def _fresh_upload(self) -> widgets.FileUpload:
-        """A new one, as ipywidgets 7 can't empty it and the same file chosen twice is no change."""
         self.upload = widgets.FileUpload(accept="image/*", multiple=True, description="Upload pictures")
         self.upload.layout = widgets.Layout(width="auto", min_width="11em")
-        self.upload.observe(lambda change: self.add(parts.uploaded(change["new"])), "value")
-        return self.upload
+        self.upload.observe(lambda change: self._take_in(change["new"]), "value")
+        self.example = parts.control(widgets.Dropdown, "Example", options=example_names(), value="penguin")
+        where = "my-photos/ or /content/drive/MyDrive/..."
+        self.folder = parts.control(widgets.Text, "Folder or file", placeholder=where, width="36em")
+        self.loaded, self.of_the_set = parts.note("No pictures yet."), parts.column()
+        self._tiles = parts.row()
+        self._tiles.layout.align_items = "flex-start"
+        use_example = self._button("Use example", lambda: self.load(EXAMPLES / self.example.value / "pictures"))
+        return [
+            parts.heading("1. Pictures"),
+            parts.row(self.upload, self.example, use_example),
+            parts.row(self.folder, self._button("Load folder", self._load_folder)),
+            parts.row(self._button("Guess all crops", self.guess_all), self._button("Clear", self.clear), self.loaded),
+            self._tiles,
+            self.of_the_set,
+        ]
+
+    def _button(self, label: str, on_click: Callable[[], None]) -> widgets.Button:
+        self.buttons[label] = parts.button(label, on_click)
+        return self.buttons[label]
+
+    def _take_in(self, value: Any) -> None:
+        """Add what was uploaded, and empty the button, so that it counts nothing and takes the same file again."""
+        if value:
+            self.add(parts.uploaded(value))
+            parts.empty(self.upload)
 
     def _load_folder(self) -> None:
-        if not self.folder.value.strip():
-            raise ValueError("no folder is given: type its path, such as my-photos/")
-        self.load(self.folder.value.strip())
-
-    def _try(self, action: Callable[[], Any], where: widgets.HTML) -> None:
-        """Do it; an error that a user can mend is said in words."""
+        path = self.folder.value.strip()
         try:
-            action()
+            if not path:
+                raise ValueError("no folder is given: type its path, such as my-photos/")
+            self.load(path)
         except (ValueError, OSError) as error:
-            parts.say(where, str(error), "error")
+            parts.say(self.loaded, str(error), "error")
 
     def _show_pictures(self) -> None:
-        self._tiles.children = [self._tile(entry) for entry in self.entries]
         names = [e.name for e in self.entries]
+        self._tiles.children = [
+            Tile(entry, on_use=self._changed, on_edit=partial(self.editor.choose, names, entry.name))
+            for entry in self.entries
+        ]
         before = self.editor.entry
         self.editor.choose(names, before.name if before and before.name in names else None)
         self._changed()
 
-    def _tile(self, entry: Entry) -> widgets.VBox:
-        use = widgets.Checkbox(value=entry.use, description="Use this picture", indent=False)
-        use.layout = widgets.Layout(width=f"{TILE}px")
-
-        def switch(change: Any) -> None:
-            entry.use = change["new"]
-            self._changed()
-
-        use.observe(switch, "value")
-        edit = parts.button("Edit", lambda: self.editor.choose([e.name for e in self.entries], entry.name))
-        edit.tooltip, edit.layout.align_self = f"Edit {entry.name}", "flex-start"
-        body = [parts.picture(width=TILE), parts.note(), parts.note(), use, edit]
-        tile = widgets.VBox(body, layout=widgets.Layout(width=f"{TILE + 24}px", margin="2px 6px 8px 0"))
-        self._label(tile, entry)
-        return tile
-
-    def _label(self, tile: widgets.VBox, entry: Entry) -> None:
-        image, name, faults, _, _ = tile.children
-        image.value = parts.as_png(padded(framed(entry, side=TILE), TILE))
-        parts.say(name, f"{entry.name}\n{entry.picture.width} x {entry.picture.height} px")
-        found = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
-        kind = "warning" if any(f.severity == "warning" for f in found) else "plain"
-        parts.say(faults, "\n".join(f.text for f in found) or "nothing to remark", kind)
-
     def mark_edited(self) -> None:
         """Say at the thumbnails which one is being edited."""
-        for entry, tile in zip(self.entries, self._tiles.children):
-            tile.children[-1].description = "Editing below" if entry is self.editor.entry else "Edit"
-
-    # -- one picture ---------------------------------------------------------------------------------------------------
+        for tile in self._tiles.children:
+            tile.mark(tile.entry is self.editor.entry)
 
     def edited(self, entry: Entry) -> None:
         """Show again a picture that was changed."""
-        self._label(self._tiles.children[self.entries.index(entry)], entry)
+        self._tiles.children[self.entries.index(entry)].refresh()
         self._show_samples()
-
-    # -- the word ------------------------------------------------------------------------------------------------------
-
-    def _naming(self, word: str, init: str) -> list[widgets.Widget]:
-        kinds = (("a thing or creature", "object"), ("a style", "style"))
-        self.kind = parts.control(widgets.Dropdown, "It is", options=kinds, value="object")
-        self.flip = widgets.Checkbox(description="Mirror images too (spoils text, logos and faces)", indent=False)
-        self.flip.layout = widgets.Layout(width="26em", margin="2px 2px 2px 1em")
-        self.word = parts.control(widgets.Text, "New word", value=word)
-        self.init = parts.control(
-            widgets.Text, "Start from", value=init, placeholder="a word for its kind, such as toy"
-        )
-        self.word_note, self.init_note, self.suggested = parts.note(), parts.note(), parts.row()
-        for control in (self.kind, self.flip, self.word, self.init):
-            control.observe(lambda _: self._changed(), "value")
-        rows = [
-            parts.row(self.kind, self.flip),
-            parts.row(self.word, self.word_note),
-            parts.row(self.init, self.init_note),
-        ]
-        if self.judge and self.model:
-            suggest = parts.button("Suggest words", partial(self._try, self._suggest, self.init_note))
-            self.buttons["Suggest words"] = suggest
-            rows.append(parts.row(suggest, self.suggested))
-        return [parts.heading("3. The word"), *rows]
-
-    def _suggest(self) -> None:
-        """Buttons of words that fit the chosen pictures, of which one can become the initializer."""
-        assert self.model and self.judge
-        pictures = self.images().images
-        if self._vectors is None:
-            self._words_of_model = known_words(self.model)
-            self._vectors = embed_words(self.judge, self._words_of_model)
-        found = suggest_words(self.judge, pictures, self._words_of_model, vectors=self._vectors)
-        say = partial(self.init.set_trait, "value")
-        self.suggested.children = [parts.button(f"{word} ({cosine:.2f})", partial(say, word)) for word, cosine in found]
 
     def _changed(self) -> None:
-        """Check the word and the initializer, and show what follows."""
+        """Check the set, the word and the initializer, and show what follows."""
         used = [e for e in self.entries if e.use]
         found = findings.faults_of_set([e.small for e in used], [e.name for e in used]) if used else []
-        warn = any(f.severity == "warning" for f in found)
-        parts.say(self.set_note, "\n".join(f.text for f in found), "warning" if warn else "plain")
-        self.check(self.word_note, self._word_in_words)
-        self.check(self.init_note, self._init_in_words)
+        show_findings(self.of_the_set, found)
+        self.naming.check()
         self.editor.show_caption()
         self._show_samples()
-
-    def check(self, where: widgets.HTML, text: Callable[[], tuple[str, str]]) -> None:
-        """Say what `text` gives, (words, kind), or the error it raises."""
-        try:
-            parts.say(where, *text())
-        except ValueError as error:
-            parts.say(where, str(error), "error")
-
-    def _word_in_words(self) -> tuple[str, str]:
-        if not self.model:
-            return "no model is given to check it with", "plain"
-        for encoder in self.model.encoders:
-            check_word(self.word.value, encoder.tokenizer)
-        return "free: the model has no such word yet", "good"
-
-    def _init_in_words(self) -> tuple[str, str]:
-        init = self.init.value.strip()
-        if not init:
-            return "empty: it would start from random vectors; a word for its kind is better", "warning"
-        if not self.model:
-            return "no model is given to check it with", "plain"
-        tokenizer = self.model.tokenizer
-        ids = init_ids(init, tokenizer)
-        if self.model.name == "tiny" and not set(init.lower().split()) <= set(tiny_words()):
-            return f"{_list(ids, tokenizer)}; not among the words that tiny was trained on", "warning"
-        return f"{_list(ids, tokenizer)}{'' if len(ids) == 1 else '; one vector starts from their mean'}", "good"
 
     # -- what will be seen ---------------------------------------------------------------------------------------------
 
     def _seeing(self) -> list[widgets.Widget]:
         self.samples = parts.row()
         self.samples_note = parts.note()
-        self.buttons["Draw others"] = parts.button("Draw others", self.draw_others)
-        below = parts.row(self.buttons["Draw others"], self.samples_note)
+        below = parts.row(self._button("Draw others", self.draw_others), self.samples_note)
         return [parts.heading("4. What the model will see"), self.samples, below]
 
     def draw_others(self) -> None:
@@ -335,9 +250,3 @@ class PreparePanel(widgets.VBox):
         parts.say(
             self.samples_note, f"Training's step {self.step}, exactly as it is drawn (seed {TrainSettings().seed})."
         )
-
-
-def _list(ids: Sequence[int], tokenizer: Any) -> str:
-    """Tokens in words: "2 tokens: teddy 345, bear 67"."""
-    named = ", ".join(f"{token_in_words(tokenizer, i)} {i}" for i in ids)
-    return f"{len(ids)} token{'s' if len(ids) != 1 else ''}: {named}"
