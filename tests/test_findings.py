@@ -118,6 +118,22 @@ def test_light_is_judged(change: object, kind: str) -> None:
     assert kind in kinds(Image.fromarray(change(levels).clip(0, 255).astype(np.uint8)))  # type: ignore[operator]
 
 
+def test_of_a_picture_too_dark_to_judge_only_that_is_said() -> None:
+    levels = np.asarray(middle(scene()), dtype=float)
+    black = Image.fromarray((levels * 0.05).astype(np.uint8))
+    assert "dark" in kinds(black) and "blurred" not in kinds(black)
+
+
+def test_much_burnt_out_is_a_warning_and_little_a_note() -> None:
+    for share, severity in ((0.15, "note"), (0.5, "warning")):
+        picture = middle(scene())
+        side = picture.width
+        picture.paste("white", (side // 4, side // 4, side // 4 + int(side * share), side // 4 + side // 2))
+        picture.paste("white", (0, 0, int(side * share), side // 2))
+        (found,) = [f for f in find_faults([picture]) if f.kind == "clipped"]
+        assert found.severity == severity, found
+
+
 def test_a_plain_white_background_is_not_burnt_out() -> None:
     picture = Image.new("RGB", (600, 600), "white")
     picture.paste(scene().crop(THING), (200, 200))

@@ -80,9 +80,10 @@ def faults_of(picture: Image.Image, name: str, *, size: int = 512) -> list[Findi
         found.append(
             Finding(name, "small", f"its shorter side has {side} px, the model {size}: it will be enlarged", severity)
         )
-    if sharpness(picture, size=size) < FAR:
+    light = list(_light(picture, name))
+    if sharpness(picture, size=size) < FAR and not any(f.kind == "dark" for f in light):  # there, nothing can be seen
         found.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
-    return [*found, *_light(picture, name), *_cut(picture, name)]
+    return [*found, *light, *_cut(picture, name)]
 
 
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
@@ -216,7 +217,8 @@ def _light(picture: Image.Image, name: str) -> Iterator[Finding]:
     white, white_rim = ((x.mean(-1) >= 240).mean() for x in (a, rim))
     black, black_rim = ((x <= 3).all(-1).mean() for x in (a, rim))
     if white > 0.08 and white_rim < 0.85:
-        yield Finding(name, "clipped", f"{white:.0%} of it is burnt out, without detail: take it with less light")
+        text = f"{white:.0%} of it is burnt out, without detail: take it with less light"
+        yield Finding(name, "clipped", text, "warning" if white > 0.3 else "note")
     if black > 0.25 and black_rim < 0.85:
         yield Finding(name, "clipped", f"{black:.0%} of it is plain black, without detail: take it with more light")
 
