@@ -224,23 +224,29 @@ def test_names_the_hub_would_not_take_are_refused_before_asking_it(name: str, hu
     ("facts", "given", "licence", "base"),
     [
         ({"base": "bob/tuned"}, {}, "cc-by-nc-4.0", "bob/tuned"),
+        ({"base": "bob/other"}, {}, "other", "bob/other"),
+        ({"base": "/home/me/models/mine"}, {}, "creativeml-openrail-m", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
         ({"base": "bob/tuned"}, {"license": "mit"}, "mit", "bob/tuned"),
-        ({"base": "bob/nowhere"}, {}, "creativeml-openrail-m", "bob/nowhere"),
+        ({"base": "bob/nowhere"}, {}, None, "bob/nowhere"),
         ({"base": "a-folder"}, {}, "creativeml-openrail-m", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
         ({"base": "a-folder"}, {"base": "bob/tuned"}, "cc-by-nc-4.0", "bob/tuned"),
         ({"base": "bob/tuned", "license": "mit"}, {}, "mit", "bob/tuned"),
     ],
 )
 def test_a_word_inherits_the_licence_of_its_base(
-    facts: dict[str, str], given: dict[str, str], licence: str, base: str, hub: HubServer
+    facts: dict[str, str], given: dict[str, str], licence: str | None, base: str, hub: HubServer
 ) -> None:
     hub.add("bob/tuned", {"model_index.json": b"{}"}, card={"license": "cc-by-nc-4.0"})
+    other = {"license": "other", "license_name": "acme-1", "license_link": "https://acme.example/terms"}
+    hub.add("bob/other", {"model_index.json": b"{}"}, card=other)
     plan = ti.publish(word(**facts), "my-cat", dry_run=True, **given)
     done = ti.publish(word(**facts), "my-cat", **given)
     card = hub.repos["alice/my-cat"].card
-    assert (card["license"], card["base_model"]) == (licence, base)
-    assert f"license: {licence}\n" in plan.card and done.repo == "alice/my-cat"
-    assert ti.fetch("alice/my-cat").facts["license"] == licence
+    assert (card.get("license"), card["base_model"]) == (licence, base)
+    assert plan.card == done.card and "/home/me" not in plan.card
+    assert ti.fetch("alice/my-cat").facts.get("license") == licence
+    if licence == "other":
+        assert {key: card[key] for key in other} == other and "learned on (acme-1)" in done.card
 
 
 def test_a_word_of_an_unknown_model_must_say_which(hub: HubServer) -> None:

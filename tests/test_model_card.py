@@ -18,7 +18,7 @@ from PIL import Image
 import ti_nb as ti
 from tests.families import pipeline
 from tests.hub_server import HubServer, client_environment, point_client_at
-from ti_nb.model_card import living, model_card
+from ti_nb.model_card import Terms, living, model_card
 from ti_nb.models import TINY
 from ti_nb.sampling import Sample
 
@@ -88,7 +88,7 @@ def test_its_lines_run_when_they_are_pasted(family: str, hub: HubServer, tmp_pat
 
 
 def test_a_word_of_tiny_says_how_to_use_it_with_the_model_that_comes_along() -> None:
-    card = model_card(of("tiny"), "alice/my-cat", license="apache-2.0")
+    card = model_card(of("tiny"), "alice/my-cat", terms=Terms("apache-2.0"))
     (block,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert 'ti.load_model("tiny")' in block and "library_name: ti_nb" in card
 
@@ -96,7 +96,7 @@ def test_a_word_of_tiny_says_how_to_use_it_with_the_model_that_comes_along() -> 
 def test_nobodys_text_becomes_markup() -> None:
     hostile = 'a <my-cat> <img src=x onerror=alert(1)> | ](https://evil) `rm`\n# title "'
     shown = [("gallery/01.png", Sample(Image.new("RGB", (8, 8)), hostile, 0))]
-    card = model_card(of("SD 1.x"), "alice/my-cat", base="sd/base", samples=shown, license="mit")
+    card = model_card(of("SD 1.x"), "alice/my-cat", base="sd/base", samples=shown, terms=Terms("mit"))
     page = card.split("---", 2)[2]
     assert "<img" not in page and "\n# title" not in page
     (row,) = [line for line in page.splitlines() if line.startswith("| ![")]

@@ -51,7 +51,7 @@ def log_in_as(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, t
 
 def word(text: str = "<my-cat>", **facts: Any) -> ti.Concept:
     rows = 0.02 * torch.randn(1, 768, generator=torch.Generator().manual_seed(3))
-    return ti.Concept(text, {"clip_l": rows}, {"init": "cat", "base": "sd-legacy/stable-diffusion-v1-5", **facts})
+    return ti.Concept(text, {"clip_l": rows}, {"init": "cat", "base": "sd15", **facts})
 
 
 def samples(count: int = 3, prompt: str = "a <my-cat> on beach {}") -> list[Sample]:
@@ -493,7 +493,7 @@ def test_a_licence_is_inherited_and_another_one_is_remarked(panel: PublishPanel,
     panel.publish_button.click()
     assert "license: cc-by-4.0" in held(hub)["README.md"].decode()
     unknown = PublishPanel(ti.Concept("<x>", {"clip_l": torch.ones(1, 7)}))
-    assert unknown.license.value == "" and "is not known" in unknown.parcel.license_note.value
+    assert unknown.license.value == "" and "of its model says" in unknown.parcel.license_note.value
     panel.license.value = "no such licence"
     show_and_confirm(panel)
     panel.publish_button.click()

@@ -81,7 +81,10 @@ def read(path: Path) -> Any:
             data = base64.b64decode(said) if isinstance(said, str) else _from_pixels(np.asarray(image.convert("RGB")))
         if len(data) > JSON:
             raise NotAConcept("its text is too long for a word's vectors")
-        return _parsed(data)
+        held = _parsed(data)
+        if isinstance(held, Card) and isinstance(image.info.get("ti_nb"), str):
+            held.setdefault("ti_nb", image.info["ti_nb"])
+        return held
     except NotAConcept:
         raise
     except Exception as error:  # damage shows in any way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from .concept import Concept
 from .errors import NotAConcept
 from .files import load_words
 from .formats import LORA, file_word, generic
-from .hub import HubError, client, in_words, patiently, repository, size, some, unreachable
-from .model_card import living
+from .hub import HubError, address, client, in_words, patiently, size, some, unreachable
+from .model_card import SANE, living
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CARD = 1 << 22  # bytes of a picture that may be a card
+ENDINGS = (".safetensors", ".pti", ".pt", ".bin")
 EXACT = ("learned_embeds.safetensors", "learned_embeds.bin")
 LARGEST = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
 
@@ -42,43 +43,50 @@ def fetch(
         ValueError: not a repository's name. HubError: missing, private, gated, too large, no answer.
         NotAConcept: it holds no word.
     """
-    name = repository(repo)
     api = client(token, endpoint)
+    where = address(repo, api)
+    name, file, revision = where.repo, file or where.file, revision or where.revision
     with in_words(f"fetching {name!r}", api):
         try:
             info = patiently(lambda: api.model_info(name, revision=revision, files_metadata=True))
         except Exception as error:
-            kept = _kept(name, file, revision) if unreachable(error) else None
-            if kept is None:
+            folder = _kept(name, revision) if unreachable(error) else None
+            if folder is None:
                 raise
             warnings.warn(f"the Hub can't be reached: {name!r} is as it was when it was fetched before", stacklevel=3)
-            return _named(load_words(kept), word, name, kept.name)
+            held = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.*")}
+            return _chosen(name, held, file, word, lambda one: folder / one)
         sizes = {s.rfilename: s.size or 0 for s in info.siblings or ()}
-        refused: list[str] = []
-        for chosen in [file] if file else candidates(sizes):
-            if chosen not in sizes:
-                raise HubError(f"{name!r} has no file {chosen!r}; it has {some(sizes)}")
-            if sizes[chosen] > LARGEST:
-                raise HubError(f"{chosen!r} of {name!r} has {size(sizes[chosen])}: too large for a word, not fetched")
-            wanted = [chosen, *(other for other in _beside(chosen) if other in sizes)]
-            paths = [_download(api, name, one, revision) for one in wanted]
-            try:
-                return _named(load_words(paths[0]), word, name, chosen, info)
-            except NotAConcept as error:
-                refused.append(f"{chosen}: {error}")
-        why = "; ".join(refused) or f"it has {some(sizes)}"
-        raise NotAConcept(f"{name!r} holds no word: {why}")
+        found = _chosen(name, sizes, file, word, lambda one: _download(api, name, one, str(info.sha)))
+    return Concept(found.word, found.vectors, {**found.facts, "revision": str(info.sha), **of_page(info.card_data)})
 
 
-def _kept(repo: str, file: str | None, revision: str | None) -> Path | None:
-    """The file as it was fetched before, if it was."""
-    from huggingface_hub import try_to_load_from_cache
+def _chosen(
+    repo: str, sizes: Mapping[str, int], file: str | None, word: str | None, get: Callable[[str], Path]
+) -> Concept:
+    """The word in the first of the files that holds one."""
+    refused: list[str] = []
+    for chosen in [file] if file else candidates(sizes):
+        if chosen not in sizes:
+            raise HubError(f"{repo!r} has no file {chosen!r}; it has {some(sizes)}")
+        wanted = [chosen, *(other for other in _beside(chosen) if other in sizes and other != chosen)]
+        if (total := sum(sizes[one] for one in wanted)) > LARGEST:
+            raise HubError(f"{chosen!r} of {repo!r} has {size(total)}: too large for a word, not fetched")
+        first, *_ = [get(one) for one in wanted]
+        try:
+            nameless = file_word(repo.split("/")[1]) if generic(Path(chosen).stem) else None
+            return _named(load_words(first, nameless=nameless), word, repo, chosen)
+        except NotAConcept as error:
+            refused.append(f"{chosen}: {error}")
+    raise NotAConcept(f"{repo!r} holds no word: {'; '.join(refused) or f'it has {some(sizes)}'}")
 
-    for name in [file] if file else EXACT:
-        found = try_to_load_from_cache(repo, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+
+def _kept(repo: str, revision: str | None) -> Path | None:
+    """The folder of what was fetched of it before, the newest; None if nothing was."""
+    from huggingface_hub import constants
+
+    folders = Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "snapshots").glob(revision or "*")
+    return max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def _download(api: HfApi, repo: str, file: str, revision: str | None) -> Path:
@@ -87,44 +95,43 @@ def _download(api: HfApi, repo: str, file: str, revision: str | None) -> Path:
 
 def candidates(sizes: Mapping[str, int]) -> list[str]:
     """The files of a repository that may hold its word, the likeliest first."""
-    steps = {f: int(m[1]) for f in sizes if (m := re.fullmatch(r"(?:.*/)?learned_embeds[-_]steps?[-_](\d+)\.\w+", f))}
+    steps = {
+        f: int(m[1]) for f in sizes if (m := re.fullmatch(r"(?:.*/)?learned_embeds[-_]steps?[-_]([0-9]+)\.\w+", f))
+    }
     small = [
         f
-        for f, size in sizes.items()
-        if f.endswith((".safetensors", ".bin", ".pt", ".pti"))
-        and size < 1 << 20
+        for f, count in sizes.items()
+        if Path(f).suffix.lower() in ENDINGS
+        and count < 1 << 20
         and not re.search(r"optimizer|scheduler|training_args|random_states", f)
         and not LORA.search(f)
     ]
-    order = (".safetensors", ".pti", ".pt", ".bin")
-    small.sort(key=lambda f: (f.count("/"), "embed" not in f, order.index(Path(f).suffix), f))
+    small.sort(key=lambda f: (f.count("/"), "embed" not in f, ENDINGS.index(Path(f).suffix.lower()), f))
     exact = [f for f in EXACT if f in sizes]
     latest = sorted(steps, key=lambda f: (-steps[f], f.count("/"), not f.endswith(".safetensors")))
-    cards = [f for f, size in sizes.items() if f.endswith(".png") and "/" not in f and size < CARD]
-    rest = [f for f in small if f not in exact and f not in steps and not Path(f).stem.endswith("_2")]
+    seconds = {other for f in sizes for other in _beside(f) if other in sizes and "_2." in other}
+    rest = [f for f in small if f not in exact and f not in steps and f not in seconds]
+    cards = [f for f, count in sizes.items() if f.lower().endswith(".png") and "/" not in f and 0 < count < CARD]
     return [*exact, *latest[:1], *rest, *cards][:8]
 
 
-def _named(words: list[Concept], word: str | None, repo: str, file: str, info: Any = None) -> Concept:
-    """The word of the file, with a name, and where it came from."""
-    own = repo.split("/")[-1]
+def _named(words: list[Concept], word: str | None, repo: str, file: str) -> Concept:
+    """The word of the file, or the one of several that was asked for; with the repository it came from."""
     if len(words) > 1:
         chosen = [one for one in words if one.word == word]
         if not chosen:
             names = ", ".join(repr(one.word) for one in words[:8])
             raise HubError(f"{file!r} of {repo!r} holds {len(words)} words: name one with word=, of {names}")
         words = chosen
-    found = words[0]
-    card = info.card_data if info is not None else None
-    base = card.base_model if card is not None else None
-    base = base[0] if isinstance(base, list) and base else base
-    facts = {**found.facts, "repo": repo, **({"revision": str(info.sha)} if info is not None else {})}
-    if isinstance(base, str) and base:
-        facts["base"] = living(base)
-    license = getattr(card, "license", None)
-    if isinstance(license, str):
-        facts["license"] = license
-    return Concept(word or (file_word(own) if generic(found.word) else found.word), found.vectors, facts)
+    return Concept(word or words[0].word, words[0].vectors, {**words[0].facts, "repo": repo})
+
+
+def of_page(card: Any) -> dict[str, str]:
+    """The base model, by its living name, and the licence that a page says; a stranger's page may say anything."""
+    base = getattr(card, "base_model", None)
+    said = {"base": base[0] if isinstance(base, list) and base else base, "license": getattr(card, "license", None)}
+    sane = {key: value for key, value in said.items() if isinstance(value, str) and re.fullmatch(SANE, value)}
+    return {key: living(value) if key == "base" else value for key, value in sane.items()}
 
 
 def _beside(file: str) -> list[str]:

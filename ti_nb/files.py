@@ -54,7 +54,9 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
         ValueError: another ending, a format without room for the word, a card without a picture.
         OSError: it can't be written, or did not read back equal.
     """
-    path = Path(path).expanduser()
+    if not isinstance(concept, Concept):
+        raise ValueError(f"save takes one concept, not {type(concept).__name__}: write a file for each word")
+    path = _path(path)
     chosen = format_of(concept, path.suffix.lower(), format)
     if chosen == "card" and picture is None:
         raise ValueError(
@@ -70,7 +72,26 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
             _write(temporary, one.suffix.lower(), holds, concept, picture)
             if not _equal(holds, _read_again(temporary, one.suffix.lower())):
                 raise OSError(f"'{one}' did not read back as it was written: is the disk full?")
+            _check_loads(temporary, one)
+        _check_beside(path, concept)
     return path
+
+
+def _check_loads(temporary: Path, path: Path) -> None:
+    """Refuse a word that `load` would refuse, such as one of a thousand vectors."""
+    try:
+        concepts_in(_contents_of(temporary), path.stem)
+    except NotAConcept as error:
+        raise ValueError(f"'{path}' could not be loaded again: {error}") from error
+
+
+def _check_beside(path: Path, concept: Concept) -> None:
+    """Refuse to put a word where an older file would be taken for its second half."""
+    second = path.with_stem(f"{path.stem}_2")
+    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(_whole(path, [concept])[0].vectors) > 1:
+        raise ValueError(
+            f"'{second}' beside it would be taken for its second half: choose another name, or remove that file"
+        )
 
 
 def load(path: str | Path, *, word: str | None = None) -> Concept:
@@ -89,8 +110,11 @@ def load(path: str | Path, *, word: str | None = None) -> Concept:
     return replace(words[0], word=word) if word else words[0]
 
 
-def load_words(path: str | Path) -> list[Concept]:
+def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept]:
     """Read all words in a file, whatever program wrote it.
+
+    Args:
+        nameless: the name of a word that has none in the file; by default the file's name between brackets.
 
     diffusers' and AUTOMATIC1111's .bin, .pt and .safetensors, the paper's own .pt, SDXL's two encoders in one file or in
     two (x and x_2), Flux's T5, cog's .pti, OneTrainer's, files in numbered parts, cards (PNG); vectors of any precision,
@@ -100,11 +124,11 @@ def load_words(path: str | Path) -> list[Concept]:
     Raises:
         FileNotFoundError: there is no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
     """
-    path = Path(path).expanduser()
+    path = _path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: '{path}'")
     try:
-        return _whole(path, concepts_in(_contents(path), _stem(path)))
+        return _whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
     except NotAConcept as error:
         raise NotAConcept(f"'{path}' can't be read as a word: {error}") from error
 
@@ -192,26 +216,36 @@ def _numbered_parts(path: Path) -> list[Path]:
     return parts
 
 
+def _path(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a name that begins with ~, and no such user
+        return Path(path)
+
+
 def _stem(path: Path) -> str:
-    return re.sub(r"-\d{5}-of-\d{5}$|_2$", "", path.stem)
+    """The file's name without its ending and its number; x_2 beside x is x."""
+    first = path.with_stem(path.stem.removesuffix("_2"))
+    return re.sub(r"-\d{5}-of-\d{5}$", "", first.stem if first.is_file() else path.stem)
 
 
-def _whole(path: Path, words: list[Concept]) -> list[Concept]:
-    """The words; one that is half of SDXL's is put together with its other half, x with x_2."""
+def _whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
+    """The words; one that is half of SDXL's is put together with its other half, x with x_2, which names the same word."""
     if len(words) != 1 or tuple(words[0].vectors) not in (("clip_l",), ("clip_g",)):
         return words
     is_second = tuple(words[0].vectors) == ("clip_g",)
     other = path.with_stem(path.stem.removesuffix("_2")) if is_second else path.with_stem(f"{path.stem}_2")
     if other != path and other.is_file():
         try:
-            halves = concepts_in(_contents(other), _stem(other))
+            halves = concepts_in(_contents(other), _stem(other), nameless)
         except NotAConcept as error:
             if is_second:
                 raise NotAConcept(
                     f"it is the second half of an SDXL word, and the first can't be read: {error}"
                 ) from error
             return words  # a file that happens to be named so
-        if len(halves) == 1 and tuple(halves[0].vectors) == (("clip_l",) if is_second else ("clip_g",)):
+        fits = len(halves) == 1 and tuple(halves[0].vectors) == (("clip_l",) if is_second else ("clip_g",))
+        if fits and halves[0].word == words[0].word:
             first, second = (halves[0], words[0]) if is_second else (words[0], halves[0])
             try:
                 return [Concept(first.word, {**first.vectors, **second.vectors}, first.facts)]
@@ -244,9 +278,14 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
         steps = f", {facts['steps']} steps" if "steps" in facts else ""
         below = f"{concept.family}: {len(concept)} vector{'s' if len(concept) > 1 else ''}{steps}"
         card, text = cards.draw(holds, picture, concept.word, below)
+        text.add_text("ti_nb", _facts(concept))
         card.save(path, format="PNG", pnginfo=text)
     else:
         torch.save(holds, path)
+
+
+def _facts(concept: Concept) -> str:
+    return json.dumps({**shared_facts(concept), "word": concept.word})
 
 
 def _steady(data: bytes) -> bytes:
@@ -264,7 +303,7 @@ def _metadata(concept: Concept) -> dict[str, str]:
 
     said = {
         "format": "pt",
-        "ti_nb": json.dumps({**shared_facts(concept), "word": concept.word}),
+        "ti_nb": _facts(concept),
         "made_with": f"ti_nb {__version__}, {libraries}",
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.implementation": "diffusers",
@@ -284,6 +323,8 @@ def _read_again(path: Path, suffix: str) -> Any:
         return _plain_safetensors(path.read_bytes())
     if suffix == ".png":
         text, dots = cards.read(path), cards.pixels(path)
+        if "ti_nb" not in dots:  # it stands beside the vectors
+            text.pop("ti_nb", None)
         return text if _same(text, dots) else None
     return pickles.read(path)
 

@@ -44,7 +44,7 @@ OUTPUTS = {f"{name}_out" for name in (*KEYS, *NAMELESS)}  # OneTrainer's, of the
 VECTORS, WIDTH, WORDS, LETTERS = 512, 1 << 14, 256, 1000  # more is no word
 NUMBERS = 1 << 22  # of all vectors of a file
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
-UNSAYABLE = r"<>{}()\[\]:|,`'\"\\\s\x00-\x1f"  # within a word: what templates, other programs' weights, code and cards read otherwise
+UNSAYABLE = r"<>{}()\[\]:;|,`'\"\\/*?\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # within a word: what templates, other programs' weights, code and cards read otherwise
 SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
 
 
@@ -69,7 +69,7 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
     fitting = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
     if wanted is None and not fitting:
         raise ValueError(
-            f"files of words end in .safetensors (best), .bin, .pt or .png, not {suffix or 'in nothing'!r}"
+            f"files of words end in .safetensors (best), .bin, .pt or .png; this one ends in {suffix or 'nothing'}"
         )
     chosen = wanted or ("clip_keys" if several and "clip_keys" in fitting else fitting[0])
     if chosen not in FORMATS:
@@ -85,7 +85,7 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
 
 def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
     """What a file of the format holds, by name; several if the format takes several files."""
-    rows = {key: v.contiguous() for key, v in concept.vectors.items()}
+    rows = {key: v.detach().to("cpu", torch.float32, copy=True) for key, v in concept.vectors.items()}
     if chosen == "diffusers":
         return [{concept.word: v} for v in rows.values()]
     if chosen == "emb_params":
@@ -123,16 +123,19 @@ def file_word(word: str) -> str:
     return f"<{name or 'word'}>"
 
 
-def concepts_in(data: Any, stem: str) -> list[Concept]:
-    """The words in what a file holds: nested dictionaries with `Numbers` in them; `stem` names those without a name.
+def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Concept]:
+    """The words in what a file holds: nested dictionaries with `Numbers` in them.
+
+    Args:
+        stem: the file's name. nameless: the name of a word that has none in the file; by default from `stem`.
 
     Raises:
         NotAConcept: it holds something else.
     """
     facts = _facts(data)
     said = facts.pop("word", None)
-    nameless = said if isinstance(said, str) and said else file_word(stem)
-    words = _words_in(data, nameless)
+    nameless = said if isinstance(said, str) and said else nameless or file_word(stem)
+    words = _words_in(data, nameless, generic(stem))
     for word, parts in words.items():
         for rows in parts.values():
             _check_shape(word, tuple(rows.shape))
@@ -142,14 +145,14 @@ def concepts_in(data: Any, stem: str) -> list[Concept]:
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
-def _words_in(data: Any, nameless: str) -> dict[str, dict[str, Numbers]]:
-    """For each word its encoders' vectors, still in the file."""
+def _words_in(data: Any, nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
+    """For each word its encoders' vectors, still in the file; `is_generic` if the file's name says nothing of its word."""
     if _is_numbers(data):
         return {nameless: _of_width(data)}
     if not isinstance(data, Mapping):
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
-        return _of_a1111(data, nameless)
+        return _of_a1111(data, nameless, is_generic)
     tensors = {str(k): v for k, v in data.items() if _is_numbers(v) and k not in OUTPUTS}
     _refuse_models(data, tensors)
     if any(key in KEYS for key in tensors):
@@ -159,7 +162,7 @@ def _words_in(data: Any, nameless: str) -> dict[str, dict[str, Numbers]]:
     return {word or nameless: _of_width(rows) for word, rows in _joined(tensors).items()}
 
 
-def _of_a1111(data: Mapping[str, Any], nameless: str) -> dict[str, dict[str, Numbers]]:
+def _of_a1111(data: Mapping[str, Any], nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
     """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
     params = data["string_to_param"]
     if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
@@ -168,17 +171,20 @@ def _of_a1111(data: Mapping[str, Any], nameless: str) -> dict[str, dict[str, Num
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
-    if alone and (isinstance(data, Card) or generic(nameless)) and isinstance(name, str) and name.strip():
+    if alone and (isinstance(data, Card) or is_generic) and isinstance(name, str) and name.strip():
         nameless = file_word(name)
     return {nameless if key == "*" or (alone and not key) else str(key): _of_width(v) for key, v in params.items()}
 
 
-def generic(word: str) -> bool:
-    """Whether a file's name says nothing of the word, as learned_embeds-step-500 does."""
-    return (
-        re.fullmatch(r"<?(learned[_-])?(embed(s|ding|dings)?|model|pytorch_model|final|last)([_.-].*)?>?", word)
-        is not None
-    )
+GENERIC = re.compile(
+    r"(learned[_-]?)?embed(s|ding|dings)?([_-]steps?)?([_-]?\d+)?|((diffusion_)?pytorch_)?model|final|last",
+    re.IGNORECASE,
+)
+
+
+def generic(stem: str) -> bool:
+    """Whether a file's name, without its ending, says nothing of its word, as learned_embeds-steps-500 does."""
+    return GENERIC.fullmatch(stem) is not None
 
 
 def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
@@ -209,7 +215,8 @@ def _joined(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
         if name not in left or re.search(r"_[1-9]\d*$", name):
             continue
         rest = list(takewhile(left.__contains__, (f"{base}_{i}" for i in range(1, VECTORS))))
-        if rest and all(len(left[n].shape) == 1 or left[n].shape[0] == 1 for n in (name, *rest)):
+        shapes = {(1, *left[n].shape)[-2:] for n in (name, *rest)}
+        if rest and len(shapes) == 1 and shapes.pop()[0] == 1:
             out[base] = Together([left.pop(n) for n in (name, *rest)])
         else:
             out[name] = left.pop(name)
@@ -217,7 +224,7 @@ def _joined(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
 
 
 class Together:
-    """Rows that lie in several tensors."""
+    """Rows of one width that lie in several tensors."""
 
     def __init__(self, parts: list[Numbers]) -> None:
         self.parts = parts
@@ -225,17 +232,14 @@ class Together:
 
     def read(self) -> torch.Tensor:
         """Its numbers, (n, width) float32."""
-        rows = [part.read().reshape(-1) for part in self.parts]
-        if len({len(row) for row in rows}) > 1:
-            raise NotAConcept("its vectors are not all of one width")
-        return torch.stack(rows)
+        return torch.stack([part.read().reshape(-1) for part in self.parts])
 
 
 def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> None:
     names = [str(key) for key in data]
     if any(len(name) > LETTERS for name in names):
         raise NotAConcept("one of its names is too long for a word")
-    if any(LORA.search(name) for name in names):
+    if any(LORA.search(name) and not name.startswith("<") for name in names):
         raise NotAConcept("it is a LoRA, not a word: load it with pipe.load_lora_weights")
     if "state_dict" in data or any(name.endswith((".weight", ".bias")) for name in names) or len(tensors) > WORDS * 4:
         raise NotAConcept("it is a model or a part of one, not a word")
@@ -290,4 +294,4 @@ def _facts(data: Any) -> dict[str, Any]:
             ours = None
         if isinstance(ours, dict):
             facts = {k: v for k, v in ours.items() if isinstance(v, int | float | str)}
-    return facts
+    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and len(str(v)) <= LETTERS}

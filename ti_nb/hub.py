@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from . import platforms
 from .errors import NotAConcept
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
+PAGES = ("https://huggingface.co", "https://hf.co")
 TRIES = 5  # of a request that the Hub says to repeat, or does not answer
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two, doubling; the Hub may ask for longer
 
@@ -69,9 +71,9 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
     with in_words("logging in", api):
         if token is not None:
             login(token=token)
-        elif get_token() is None or _is_stale(api):
+        elif (before := get_token()) is None or _is_stale(api):
             _ask()
-            if get_token() is None:
+            if get_token() in (None, before):  # not yet
                 return None
         return patiently(lambda: account(api)).name
 
@@ -98,17 +100,42 @@ def _ask() -> None:
     show(skip_if_logged_in=False)
 
 
-def repository(repo: str) -> str:
-    """ "owner/name" of a name or of a page's address.
+@dataclass(frozen=True)
+class Address:
+    """A repository, and what of it a page's address says."""
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+
+def address(text: str, api: HfApi) -> Address:
+    """What a name, or the address of a page of this Hub, means.
 
     Raises:
         ValueError: neither.
     """
-    name = re.sub(r"^https?://[^/]+/", "", repo.strip()).split("/tree/")[0].split("/blob/")[0].strip("/")
+    found = re.fullmatch(
+        r"(?:(https?://[^/]+)/)?([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", text.strip()
+    )
+    if found is None:
+        return Address(repository(text))
+    host, name, kind, revision, file = found.groups()
+    if host is not None and host not in (api.endpoint, *PAGES):
+        raise ValueError(f"{text!r} is a page of {host}, not of the Hub ({api.endpoint})")
+    return Address(repository(name), revision, unquote(file.split("?")[0]) if file and kind != "tree" else None)
+
+
+def repository(name: str) -> str:
+    """The name, if it is "owner/name" as the Hub takes it.
+
+    Raises:
+        ValueError: it is not.
+    """
     part = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w])?"
     if not re.fullmatch(rf"{part}/{part}", name) or ".." in name or "--" in name or name.endswith(".git"):
         raise ValueError(
-            f"{repo!r} is no repository's name: write 'owner/name', of letters, digits and single '-', '_' or '.'"
+            f"{name!r} is no repository's name: write 'owner/name', of letters, digits and single '-', '_' or '.'"
         )
     return name
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .fetching import candidates
+from .fetching import candidates, of_page
+from .formats import generic
 from .hub import client, in_words, patiently
-from .model_card import living
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LIBRARY = "sd-concepts-library"  # a thousand words that people taught SD 1.x and 2.x
 PICTURES = (".jpeg", ".jpg", ".png", ".webp")
 THUMBNAIL = 160  # px
+MOST_PIXELS = 1 << 24
 HEAVIEST = 1 << 23  # bytes of a picture that is fetched to be looked at
 
 
@@ -95,7 +96,7 @@ def picture_paths(files: Iterable[str]) -> list[str]:
 
     def place(path: str) -> tuple[Any, ...]:
         parts = re.split(r"(\d+)", path)
-        return folders.index(path.split("/")[0] + "/"), [int(p) if p.isdigit() else p for p in parts]
+        return folders.index(path.split("/")[0] + "/"), [int(p) if p.isdecimal() else p for p in parts]
 
     return sorted(found, key=place)
 
@@ -103,18 +104,16 @@ def picture_paths(files: Iterable[str]) -> list[str]:
 def _listing(api: HfApi, info: Any, with_picture: bool) -> Listing:
     files = {s.rfilename: s.size or 0 for s in info.siblings or ()}
     card = info.card_data
-    base = getattr(card, "base_model", None)
-    base = base[0] if isinstance(base, list) and base else base
     word = card.get("instance_prompt") if card is not None else None
     paths = picture_paths(files)
     return Listing(
         repo=info.id,
         word=word if isinstance(word, str) else "",
-        base=living(base) if isinstance(base, str) else "",
+        base=of_page(card).get("base", ""),
         likes=info.likes or 0,
         downloads=info.downloads or 0,
         gated=bool(info.gated),
-        holds=bool(candidates(files)),
+        holds=any(not generic(Path(f).stem) or f.startswith("learned") for f in candidates(files)),
         picture=_thumbnail(api, info.id, paths[0]) if with_picture and paths and not info.gated else None,
     )
 
@@ -127,9 +126,10 @@ def _thumbnail(api: HfApi, repo: str, path: str) -> Image.Image | None:
         size = next((one.size for one in api.get_paths_info(repo, path)), 0)
         if size > HEAVIEST:
             return None
-        with Image.open(Path(api.hf_hub_download(repo, path))) as image:
-            if image.width * image.height > 1 << 26:
+        with Image.open(Path(api.hf_hub_download(repo, path)), formats=["JPEG", "PNG", "WEBP"]) as image:
+            if image.width * image.height > MOST_PIXELS:
                 return None
+            image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # a JPEG is read at a fraction of its size
             image.thumbnail((THUMBNAIL, THUMBNAIL))
             return ImageOps.exif_transpose(image).convert("RGB")
     except Exception:

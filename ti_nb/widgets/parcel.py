@@ -55,12 +55,13 @@ class Parcel(widgets.VBox):
         Raises:
             ValueError: a name that the Hub would not take.
         """
+        said = self.license.value.strip()
         return {
             "repo": self.repo(),
             "samples": [sample for sample, tick in zip(self.samples, self.ticks) if tick.value],
             "pictures": self.pictures if self.training.value else None,
             "kind": self.kind.value,
-            "license": self.license.value.strip() or None,
+            "license": None if said in ("", license_of(self.concept)) else said,
             "private": self.visible.value == "private",
         }
 
@@ -129,7 +130,7 @@ class Parcel(widgets.VBox):
     def _license_in_words(self) -> tuple[str, str]:
         inherited, chosen = license_of(self.concept), self.license.value.strip()
         if inherited is None:
-            return "the model's own is not known: give its name on the Hub, such as apache-2.0", "plain"
+            return "empty for what the page of its model says; or its name on the Hub, such as apache-2.0", "plain"
         if chosen in ("", inherited):
             return f"{inherited}, that of the model it was learned on", "good"
         return f"the model it was learned on is under {inherited}, whose terms hold for the word too", "warning"
