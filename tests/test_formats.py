@@ -252,3 +252,72 @@ def test_a_file_that_does_not_read_back_equal_is_not_kept(tmp_path: Path, monkey
                 ti.save(second, path, picture=Image.new("RGB", (64, 64)))
         assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 4
+
+
+# What a review found
+
+
+def test_rows_that_are_not_of_one_width_are_not_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes can say that each of sixty rows has eight million numbers."""
+    wide = torch.zeros(1).expand(8_000_000)
+    torch.save({"<cat>": torch.zeros(1, 8), **{f"<cat>_{i}": wide for i in range(1, 60)}}, tmp_path / "w.bin")
+    monkeypatch.setattr("ti_nb.pickles.Tensor.read", lambda *_: pytest.fail("read"))
+    with pytest.raises(ti.NotAConcept, match="8000000 numbers"):
+        ti.load_words(tmp_path / "w.bin")
+
+
+def test_a_file_beside_it_is_its_second_half_only_if_it_names_the_same_word(tmp_path: Path) -> None:
+    ti.save(word("SDXL", 1, "<dog>"), tmp_path / "pair.bin")
+    assert ti.load(tmp_path / "pair.bin").family == "SDXL"
+    assert ti.load(tmp_path / "pair_2.bin").family == "SDXL"
+    ti.save(word("SD 1.x", 1, "<cat>"), tmp_path / "pair.bin")
+    assert (ti.load(tmp_path / "pair.bin").word, ti.load(tmp_path / "pair.bin").family) == ("<cat>", "SD 1.x")
+    with pytest.raises(ti.NotAConcept, match="only the vectors of SDXL's second encoder"):
+        ti.load(tmp_path / "pair_2.bin")
+    before = (tmp_path / "pair.bin").read_bytes()
+    with pytest.raises(ValueError, match="would be taken for its second half"):
+        ti.save(word("SD 1.x", 1, "<dog>"), tmp_path / "pair.bin")
+    assert (tmp_path / "pair.bin").read_bytes() == before
+
+
+def test_what_is_saved_can_be_loaded(tmp_path: Path) -> None:
+    for text in ("<my-lora-girl>", "<a.weight>", "<clip_l>", "<x_1>"):
+        concept = word("SD 1.x", 2, text)
+        for ending in (".safetensors", ".bin", ".pt"):
+            again = ti.load(ti.save(concept, tmp_path / f"w{ending}"))
+            assert (again.word, same(again.vectors, concept.vectors)) == (text, True)
+    with pytest.raises(ValueError, match=r"could not be loaded again: .*600 vectors"):
+        ti.save(word("SD 1.x", 600), tmp_path / "many.safetensors")
+    assert not (tmp_path / "many.safetensors").exists()
+
+
+def test_vectors_of_any_kind_are_written_as_plain_small_numbers(tmp_path: Path) -> None:
+    table = torch.randn(5000, 768, requires_grad=True)
+    for ending in (".safetensors", ".bin", ".pt"):
+        for rows in (table[5:6], table[5:6].half(), table.T[:, :768].T[:1].bfloat16()):
+            path = ti.save(ti.Concept("<w>", {"clip_l": rows}), tmp_path / f"w{ending}")
+            assert path.stat().st_size < 10_000
+            assert torch.equal(ti.load(path).vectors["clip_l"], rows.detach().float())
+
+
+def test_a_name_that_ends_in_a_number_is_kept(tmp_path: Path) -> None:
+    path = ti.save(word("SD 1.x", 1), tmp_path / "photo_2.safetensors", format="emb_params")
+    data = path.read_bytes().replace(b'"ti_nb"', b'"other"')
+    path.write_bytes(data)
+    assert ti.load(path).word == "<photo_2>"
+
+
+def test_a_card_says_its_word_for_sdxl_too(tmp_path: Path) -> None:
+    concept = word("SDXL", 1)
+    again = ti.load(ti.save(concept, tmp_path / "a.png", picture=Image.new("RGB", (64, 64))))
+    assert again.word == "<my-cat>" and dict(again.facts) == concept.facts
+
+
+def test_odd_paths_and_arguments_are_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="~nobody-of-that-name"):
+        ti.load("~nobody-of-that-name.pt")
+    with pytest.raises(ValueError, match="one concept, not list"):
+        ti.save([word("SD 1.x", 1)], "w.safetensors")  # type: ignore[arg-type]
+    for text in ("<../../escaped>", "<a\u202eb>", "<a\u200bc>", "<con/x>"):
+        assert re.fullmatch(r"<[\w.-]+>", file_word(text)) and "/" not in file_word(text)
