@@ -241,6 +241,7 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
     )
+    client.owns_km = True  # or its kernel would stay, with its gigabyte, until the last test
     client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out"), **(env or {})})
     folder.joinpath("executed.ipynb").write_text(nbformat.writes(notebook))  # where no token may be, see conftest
     return notebook
