@@ -186,3 +186,6 @@ def test_saved_pictures_load_again_with_captions_and_masks(tmp_path: Path) -> No
     assert again.skipped == ()
     with pytest.raises(FileExistsError, match="holds pictures already"):
         ti.save_images(given, tmp_path / "new")
+    assert ti.save_images(given, tmp_path / "new", fresh=True) == tmp_path / "new-2"
+    assert ti.save_images(given, tmp_path / "new", fresh=True) == tmp_path / "new-3"
+    assert ti.save_images(given, tmp_path / "other", fresh=True) == tmp_path / "other"

@@ -197,6 +197,15 @@ def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, 
     assert any("image/jpeg" in o.get("data", {}) for o in done.cells[-1].outputs)
 
 
+@each_notebook
+def test_it_runs_again_where_it_has_run(path: Path, tmp_path: Path) -> None:
+    """Run all, twice; the second time most of it is there already."""
+    if not EVERY:
+        pytest.skip("set TI_NB_NOTEBOOKS=all to run it")
+    for _ in range(2):
+        execute(path, tmp_path)
+
+
 def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) -> None:
     """All of 05, told to publish, against a Hub on this machine."""
     with HubServer() as hub:

@@ -139,19 +139,21 @@ def load_images(
     )
 
 
-def save_images(images: ConceptImages, folder: str | Path) -> Path:
+def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
-    PNG without the camera's data or the place. Returns the folder.
+    PNG without the camera's data or the place. Returns the folder; with `fresh` it is a new one beside `folder`, such as
+    folder-2, if that holds anything.
 
     Raises:
         FileExistsError: the folder holds pictures already. OSError: it can't be written.
     """
     folder = Path(folder).expanduser()
+    folder = fresh_folder(folder) if fresh else folder
     folder.mkdir(parents=True, exist_ok=True)
     if there := [name for name, _ in find_pictures(folder)[0]]:
         raise FileExistsError(
-            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or remove them"
+            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
         )
     for number, image in enumerate(images.images):
         path = folder / f"{number + 1:02}-{Path(images.names[number]).stem}.png"
@@ -162,6 +164,17 @@ def save_images(images: ConceptImages, folder: str | Path) -> Path:
         if mask is not None:
             (folder / MASKS).mkdir(exist_ok=True)
             mask.save(folder / MASKS / path.name)
+    return folder
+
+
+def fresh_folder(folder: Path) -> Path:
+    """`folder`, or if it holds anything the first of folder-2, folder-3, ... that does not exist; made."""
+    if folder.is_dir() and any(folder.iterdir()):
+        number = 2
+        while (other := folder.with_name(f"{folder.name}-{number}")).exists():
+            number += 1
+        folder = other
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

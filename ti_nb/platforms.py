@@ -96,7 +96,9 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         raise RuntimeError(f"pictures can be chosen this way in Colab only: {instead}")
     from google.colab import files  # type: ignore[import-not-found]
 
-    folder = _fresh(Path(folder).expanduser())
+    from .images import fresh_folder
+
+    folder = fresh_folder(Path(folder).expanduser())
     try:
         files.upload(target_dir=str(folder))
     except (Exception, KeyboardInterrupt) as error:
@@ -205,17 +207,6 @@ def _shell() -> Any:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if getattr(shell, "kernel", None) is not None else None
-
-
-def _fresh(folder: Path) -> Path:
-    """`folder`, or if it holds anything the first of folder-2, folder-3, ... that does not exist; made."""
-    if folder.is_dir() and any(folder.iterdir()):
-        number = 2
-        while (other := folder.with_name(f"{folder.name}-{number}")).exists():
-            number += 1
-        folder = other
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _said(error: BaseException) -> str:
