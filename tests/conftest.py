@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 import ti_nb as ti
+from tests.hub_server import HubServer, point_client_at
 from tests.leaks import leaks_in, leaks_under
+from ti_nb import hub as hub_module
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,15 @@ def model() -> ti.Model:
 @pytest.fixture(scope="session")
 def photos() -> ti.ConceptImages:
     return ti.example_images("penguin")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A Hub on this machine, to which the real client is logged in as alice; tries are repeated at once."""
+    monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.01)
+    with HubServer() as server:
+        point_client_at(server, monkeypatch, tmp_path / "client", token="hf_test_alice_write")
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,11 @@ from PIL import Image
 import ti_nb as ti
 from tests import readers
 from tests.hub_server import HubServer, point_client_at
-from ti_nb import hub as hub_module
 from ti_nb.fetching import candidates
 from ti_nb.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
 whoami = HfApi.whoami
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.01)
-    with HubServer() as server:
-        point_client_at(server, monkeypatch, tmp_path / "client", token=TOKEN)
-        yield server
 
 
 def as_user(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str | None) -> None:

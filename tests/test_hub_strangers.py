@@ -6,7 +6,6 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from PIL import Image
 from safetensors.torch import save as to_bytes
 
 import ti_nb as ti
-from tests.hub_server import HubServer, point_client_at
-from ti_nb import hub as hub_module
+from tests.hub_server import HubServer
 from ti_nb import publishing
 from ti_nb.fetching import candidates
 from ti_nb.library import picture_paths
@@ -26,14 +24,6 @@ from ti_nb.model_card import model_card
 from ti_nb.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.01)
-    with HubServer() as server:
-        point_client_at(server, monkeypatch, tmp_path / "client", token=TOKEN)
-        yield server
 
 
 def word(text: str = "<my-cat>", **facts: Any) -> ti.Concept:

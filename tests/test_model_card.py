@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,13 @@ from PIL import Image
 
 import ti_nb as ti
 from tests.families import pipeline
-from tests.hub_server import HubServer, client_environment, point_client_at
+from tests.hub_server import HubServer, client_environment
 from ti_nb.model_card import Terms, living, model_card
 from ti_nb.models import TINY
 from ti_nb.sampling import Sample
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_test_alice_write"
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with HubServer() as server:
-        point_client_at(server, monkeypatch, tmp_path / "client", token=TOKEN)
-        yield server
 
 
 def of(family: str, count: int = 1, text: str = "<my-cat>") -> ti.Concept:
