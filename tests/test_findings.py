@@ -225,3 +225,12 @@ def test_paint_is_a_disc_of_the_right_size_and_leaves_the_given_mask() -> None:
 def test_unreadable_pictures_are_named() -> None:
     with pytest.raises(ValueError, match="bad"):
         find_faults([b"no picture"], names=["bad"])
+
+
+def test_a_finding_is_said_in_a_line_that_names_its_picture_once() -> None:
+    found = find_faults([scene(), scene().resize((300, 210))], names=["room.jpg", "copy.jpg"])
+    assert [str(one) for one in found if one.kind in ("small", "duplicate", "count")] == [
+        "warning: copy.jpg: its shorter side has 210 px, the model 512: it will be enlarged",
+        "warning: copy.jpg is nearly the same picture as room.jpg: use one of them",
+        "2 pictures: 3 to 5 of different sides and places teach more",
+    ]

@@ -139,6 +139,15 @@ def test_folder_skips_and_names_what_is_no_picture(tmp_path: Path) -> None:
     assert "notes.txt" in found.report()
 
 
+def test_the_report_tells_of_sizes_captions_and_masks() -> None:
+    small, large = quarters().resize((64, 64)), quarters().resize((600, 600))
+    found = ti.load_images([small, large], captions=["a {}", ""], masks=[None, Image.new("L", (600, 600))])
+    assert found.report(512).splitlines()[1:3] == [
+        "  picture 1: 64 x 64, a caption (smaller than the model's 512: it will be enlarged)",
+        "  picture 2: 600 x 600, a mask",
+    ]
+
+
 def test_pixels_are_in_range_and_mirrors_only_when_asked() -> None:
     pixels = ti.load_images(quarters()).pixels(16)
     assert pixels.shape == (1, 3, 16, 16)

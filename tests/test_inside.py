@@ -51,6 +51,15 @@ def test_attention_sums_to_one_and_names_every_token(model: ti.Model, few: ti.Co
     assert ti.attention(model, few, "{word}", two).tokens == ("<new> 1", "<new> 2")
 
 
+def test_before_training_the_word_is_attended_to_as_its_initializer(
+    model: ti.Model, few: ti.ConceptImages, start: ti.Concept
+) -> None:
+    word = ti.attention(model, few, "a photo of a {word} in snow", start)
+    known = ti.attention(model, few, "a photo of a animal in snow")
+    assert known.tokens == ("a", "photo", "of", "a", "animal", "in", "snow")
+    assert known.maps.equal(word.maps)
+
+
 def test_recording_leaves_the_unet_and_its_answer_as_they_were(model: ti.Model) -> None:
     noisy = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     step, told = torch.tensor([500, 500]), encode(model, ["a photo of a dog", "a cat"])
@@ -78,3 +87,38 @@ def test_the_path_starts_along_the_start_and_ends_in_its_plane() -> None:
     assert lines["start"] == [[2.0, 0.0]]
     assert lines["learned"] == [[1.0, 3.0]]
     assert any(line.get_xydata().tolist() == [[0.0, 0.0]] for line in axes.lines)  # off the plane
+
+
+def test_words_that_lie_side_by_side_can_both_be_read() -> None:
+    start, end = torch.tensor([2.0, 0, 0]), torch.tensor([1.0, 3.0, 0])
+    figure = ti.plot_path([end], start, {"guitar": torch.tensor([0.0, 0.3, 0]), "snowman": torch.tensor([0.1, 0.3, 0])})
+    figure.draw_without_rendering()
+    guitar, snowman = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert not guitar.overlaps(snowman)
+
+
+def test_losses_are_said_in_plain_numbers() -> None:
+    figure = ti.plot_timesteps([100, 900], [[0.15, 0.9], [0.14, 0.6]], ["animal", "<new>"])
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    said = [text.get_text() for text in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
+    assert {"0.2", "0.3", "0.5"} <= set(said) <= {"", "0.1", "0.2", "0.3", "0.5", "1"}
+
+
+@pytest.mark.parametrize("size", [1.0, 1.5, 2.2])
+def test_a_long_title_keeps_above_its_picture(few: ti.ConceptImages, size: float) -> None:
+    title = "a photo of a <my-penguin> in the desert"
+    figure = ti.show_images([few[0], few[1]], [title, "short"], size=size)
+    figure.draw_without_rendering()
+    first, second = figure.axes
+    for axes in (first, second):
+        box, words = axes.get_window_extent(), axes.title.get_window_extent()
+        assert box.x0 - 2 <= words.x0 and words.x1 <= box.x1 + 2
+    assert first.title.get_text().replace("\n", " ") == title
+    assert first.get_window_extent().height > 0.85 * size * figure.dpi  # not pressed together by it
+
+
+def test_a_record_is_read_at_a_glance() -> None:
+    record = ti.StepRecord(7, 150, 0.42299, 0.00091, 0.62980, 0.99979, 0.5184, gain=0.0123)
+    said = "step 7 of 150: loss 0.423, rate 0.00091, norm 0.630, cosine 1.000, gain +0.0123, 0.5 s"
+    assert str(record) == said and str(replace(record, gain=None)) == said.replace("gain +0.0123, ", "")

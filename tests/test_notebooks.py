@@ -18,7 +18,9 @@ import yaml
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
+from PIL import Image
 
+import ti_nb as ti
 from tests.hub_server import HubServer, client_environment
 from tests.kernels import ROOT, manager
 from tools import address, stacks
@@ -195,6 +197,30 @@ def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, 
     said = "".join(o.get("text", "") for cell in done.cells for o in cell.get("outputs", []))
     assert ("Going on with the example." in said) == (answer != "succeed"), said
     assert any("image/jpeg" in o.get("data", {}) for o in done.cells[-1].outputs)
+
+
+def test_own_pictures_and_words_go_from_notebook_to_notebook(tmp_path: Path) -> None:
+    """Three wide photographs through 01; what it wrote, with a caption and a mask added, into 02; a word's file into 04."""
+    prepared, learned = tmp_path / "prepared", tmp_path / "my-taco.safetensors"
+    own = tmp_path / "own"
+    own.mkdir()
+    for number, drawing in enumerate(ti.example_images("taco").images[:3]):
+        wide = Image.new("RGB", (420, 300), drawing.getpixel((2, 2)))
+        wide.paste(drawing.resize((300, 300)), (90, 0))
+        wide.save(own / f"photo-{number}.jpg")
+    execute(NOTEBOOKS[1], tmp_path, SOURCE="own", OUT=str(prepared), WORD="<my-taco>", INIT="food")
+    assert [Image.open(path).size for path in sorted(prepared.glob("*.png"))] == [(300, 300)] * 3
+
+    first = prepared / "01-photo-0.png"
+    first.with_suffix(".txt").write_text("a photo of a {} on a table")
+    (prepared / "masks").mkdir()
+    Image.new("L", (300, 300), 255).save(prepared / "masks" / first.name)
+    loaded = execute(NOTEBOOKS[2], tmp_path, until="pictures", PICTURES=str(prepared)).cells[-1]
+    assert "01-photo-0.png: 300 x 300, a caption, a mask" in "".join(o.get("text", "") for o in loaded.outputs)
+
+    ti.save(ti.initial_concept(ti.load_model("tiny"), "<my-taco>", "food"), learned)
+    drawn = execute(NOTEBOOKS[4], tmp_path, until="variations", FILES=str(learned)).cells[-1]
+    assert any("image/jpeg" in o.get("data", {}) for o in drawn.outputs)
 
 
 @each_notebook

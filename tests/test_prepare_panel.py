@@ -408,3 +408,10 @@ def test_every_control_has_a_label_in_words_and_nothing_prints(
         if isinstance(widget, widgets.Button) and widget.description != "Clear":
             widget.click()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [ti.PreparePanel, ti.TrainPanel, ti.ExplorePanel, ti.PublishPanel])
+def test_a_saved_notebook_says_in_words_where_a_panel_was(kind: type) -> None:
+    said = repr(kind.__new__(kind))
+    assert said == f"{kind.__name__}: its buttons and pictures show while the notebook runs; run this cell"
+    assert len(said) <= 110  # ipywidgets cuts it there

@@ -41,8 +41,8 @@ class Finding:
     severity: str = "note"
 
     def __str__(self) -> str:
-        start = f"{self.name}: " if self.name else ""
-        return start + ("warning: " if self.severity == "warning" else "") + self.text
+        start = f"{self.name}: " if self.name and not self.text.startswith(self.name) else ""
+        return ("warning: " if self.severity == "warning" else "") + start + self.text
 
 
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:

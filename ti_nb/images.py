@@ -76,11 +76,13 @@ class ConceptImages:
         return torch.from_numpy(np.stack([np.asarray(m) for m in resized])).float()[:, None] / 255
 
     def report(self, size: int = 512) -> str:
-        """What was found, in a few lines: each picture's size, those smaller than `size` px, and what was skipped."""
+        """What was found, in a few lines: each picture's size, whether `size` px is more, and what was skipped."""
         lines = [f"{len(self)} picture{'s' if len(self) != 1 else ''}"]
-        for name, image in zip(self.names, self.images):
+        for number, (name, image) in enumerate(zip(self.names, self.images)):
+            has = (("a caption", self.captions), ("a mask", self.masks))
+            also = "".join(f", {what}" for what, each in has if each and each[number])
             note = f" (smaller than the model's {size}: it will be enlarged)" if image.width < size else ""
-            lines.append(f"  {name}: {image.width} x {image.height}{note}")
+            lines.append(f"  {name}: {image.width} x {image.height}{also}{note}")
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
         if not 3 <= len(self) <= 8:
             lines.append("  the paper found about 5 pictures best (appendix B)")

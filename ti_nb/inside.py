@@ -89,7 +89,7 @@ def attention(
     model: Model,
     images: ConceptImages,
     prompt: str,
-    concept: Concept,
+    concept: Concept | None = None,
     *,
     noise: float = 0.5,
     seed: int = 0,
@@ -99,20 +99,21 @@ def attention(
     The pictures are noised as in training and go through the UNet once.
 
     Args:
-        prompt: with "{word}" or "{}" where the word goes. noise: how far into the schedule, 0 to 1.
+        prompt: with "{word}" or "{}" where the word goes. concept: the word; None for a prompt without.
+        noise: how far into the schedule, 0 to 1.
 
     Raises:
         ValueError: `noise` out of range, or a prompt that doesn't fit.
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}: give a share of the schedule, 0 to 1")
-    prompt = fill(prompt, concept.word)
+    prompt = fill(prompt, concept.word) if concept else prompt
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents[: len(images)].to(model.device)
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
     total = len(model.scheduler.alphas_cumprod)
     step = torch.tensor([min(int(noise * total), total - 1)], device=model.device).repeat(len(latents))
-    told = encode(model, [prompt], [concept])[[0] * len(latents)]
+    told = encode(model, [prompt], [concept] if concept else [])[[0] * len(latents)]
     with _recording(model.unet) as layers:
         predict(model, model.scheduler.add_noise(latents, added, step), step, told)
     tokens = _spelled(model, prompt, concept)
@@ -156,13 +157,17 @@ def _joined(layers: Sequence[torch.Tensor], count: int) -> torch.Tensor:
     return torch.stack(out).mean(0)
 
 
-def _spelled(model: Model, prompt: str, concept: Concept) -> tuple[str, ...]:
+def _spelled(model: Model, prompt: str, concept: Concept | None) -> tuple[str, ...]:
     encoder = model.encoders[0]
-    ids = token_ids(model, [prompt], {concept.word: len(concept)})[encoder.key][0].tolist()
+    ids = token_ids(model, [prompt], {concept.word: len(concept)} if concept else {})[encoder.key][0].tolist()
     end = ids.index(encoder.tokenizer.eos_token_id, 1)
     known = encoder.tokenizer.convert_ids_to_tokens([min(i, encoder.first - 1) for i in ids[1:end]])
-    own = concept.word if len(concept) == 1 else concept.word + " {}"
+
+    def own(number: int) -> str:
+        assert concept is not None
+        return concept.word if len(concept) == 1 else f"{concept.word} {number}"
+
     return tuple(
-        own.format(i - encoder.first + 1) if i >= encoder.first else token.removesuffix("</w>")
+        own(i - encoder.first + 1) if i >= encoder.first else token.removesuffix("</w>")
         for i, token in zip(ids[1:end], known)
     )

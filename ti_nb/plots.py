@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,8 @@ def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], 
             )
     right.axhline(0, color=SOFT, linewidth=0.8)
     left.set(title="loss", xlabel="timestep (right: more noise)", yscale="log")
+    for axis in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        axis(lambda loss, _: f"{loss:g}" if f"{loss:e}"[0] in "1235" else "")
     right.set(title="gain, % of the loss", xlabel="timestep (right: more noise)")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -139,10 +142,15 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
     axes = figure.subplots()
     axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.axvline(0, color=SOFT, linewidth=0.8)
+    near = float(np.linalg.norm(path[0])) / 2
+    said: list[tuple[float, float]] = []
     for name, vector in words.items():
         x, y = float(np.asarray(vector) @ across), float(np.asarray(vector) @ up)
         axes.plot(x, y, "s", color=INK, markersize=3)
-        axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=8, color=INK)
+        crowded = any(abs(x - x2) < near and abs(y - y2) < near / 6 for x2, y2 in said)
+        beside = (4, -9 if crowded else 3)
+        axes.annotate(name, (x, y), xytext=beside, textcoords="offset points", fontsize=8, color=INK)
+        said.append((x, y))
     axes.plot(path @ across, path @ up, "-", color=ACCENT, linewidth=1.2)
     axes.plot(path[0] @ across, path[0] @ up, "o", color=SOFT, markersize=7, label="start")
     axes.plot(path[-1] @ across, path[-1] @ up, "*", color=ACCENT, markersize=12, label="learned")
@@ -173,7 +181,10 @@ def show_grid(
         raise ValueError("no pictures to show")
     columns = max(len(r) for r in rows)
     margin = 0.075 * max((len(label) for label in labels), default=0)
-    extra = 0.22 if titles else 0.0
+    titles = [
+        textwrap.fill(title, round(13 * size), break_on_hyphens=False) for title in titles
+    ]  # so many letters have room
+    extra = 0.09 + 0.13 * max(title.count("\n") + 1 for title in titles) if titles else 0.0
     figure = Pictures(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.0)
     grid = figure.subplots(len(rows), columns, squeeze=False)

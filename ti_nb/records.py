@@ -44,6 +44,11 @@ class StepRecord:
     warning: str = ""
     note: str = ""
 
+    def __str__(self) -> str:
+        said = [f"loss {self.loss:.3f}", f"rate {self.rate:.2g}", f"norm {self.norm:.3f}", f"cosine {self.cosine:.3f}"]
+        said += [] if self.gain is None else [f"gain {self.gain:+.4f}"]
+        return ", ".join([f"step {self.step} of {self.steps}: {said[0]}", *said[1:], f"{self.seconds:.1f} s"])
+
     @staticmethod
     def of(
         step: int, steps: int, loss: float, rate: float, seconds: float, note: str, start: Concept, vectors: Vectors

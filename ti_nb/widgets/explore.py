@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 KEPT = 10  # earlier drawings
 
 
-class ExplorePanel(widgets.VBox):  # type: ignore[misc]
+class ExplorePanel(parts.Panel):
     """A word in prompts: set what to draw, draw it, keep what you like.
 
     `draw()` does what the button Draw does, and returns the samples; set the controls' `value`s from a cell before it,

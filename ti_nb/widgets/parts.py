@@ -17,6 +17,13 @@ LINK = 'target="_blank" rel="noopener noreferrer" style="color:inherit;text-deco
 BORDERS = {"plain": "transparent", "good": "#3c8d5a", "warning": "#c98a00", "error": "#c0392b"}
 
 
+class Panel(widgets.VBox):
+    """What the panels have in common: in a saved notebook, where no widget can be, they say so in words."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: its buttons and pictures show while the notebook runs; run this cell"
+
+
 def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
     """A picture or a figure as the contents of a PNG file; figures on white, readable in light and dark themes."""
     file = io.BytesIO()

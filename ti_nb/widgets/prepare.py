@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..pictures import Picture
 
 
-class PreparePanel(widgets.VBox):
+class PreparePanel(parts.Panel):
     """Pictures in, `images()` and `settings()` out: `ti.train(model, panel.images(), **panel.settings())`.
 
     Args:

@@ -32,7 +32,7 @@ TRYING = "trying again in"  # what the functions of the Hub warn of
 CONSENT = "(the pictures are mine, or I have the consent of their makers and of whom they show)"
 
 
-class PublishPanel(widgets.VBox):
+class PublishPanel(parts.Panel):
     """A word to the Hub: `plan()` shows what would go, `publish()` sends it; the buttons do the same.
 
     By default only you can see it, and the training pictures stay here. A cell may set the controls' `value`s, as in

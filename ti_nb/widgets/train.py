@@ -33,7 +33,7 @@ STATES = {
 }
 
 
-class TrainPanel(widgets.VBox):
+class TrainPanel(parts.Panel):
     """A run with its controls, curves and previews. It drives the run's own iterator; `run.panel()` shows it again.
 
     What its controls do are methods: `start`, `pause`, `stop`, `sample_now`, `wait`, and `run.rate_factor`.
