@@ -35,8 +35,9 @@ from tqdm.auto import tqdm
 
 import ti_nb as ti
 from ti_nb import memory
+from ti_nb.devices import default_dtype
 from ti_nb.images import EXAMPLES
-from ti_nb.models import TINY, default_dtype
+from ti_nb.models import TINY
 
 ROOT = Path(__file__).parents[1]
 RESULTS, TABLES = ROOT / "outputs/step_time.json", ROOT / "benchmarks/step_time.md"

@@ -26,7 +26,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import ti_nb as ti
-from ti_nb import checkpoints, files, signals
+from ti_nb import checkpoints, signals, writing
 from ti_nb.checkpoints import RunFolder
 
 from .families import tokenizer
@@ -113,7 +113,7 @@ def steps_in(folder: Path) -> int:
 
 def say_where(say: Callable[[str], None]) -> None:
     """Have this process say what it is about to do to its folder, each time before it does it."""
-    save, append, replacing = RunFolder._save, checkpoints._append, files.replacing
+    save, append, replacing = RunFolder._save, checkpoints._append, checkpoints.replacing
 
     def saying_append(path: Path, *arguments: Any) -> int:
         say(path.name)
@@ -130,7 +130,8 @@ def say_where(say: Callable[[str], None]) -> None:
         say(BETWEEN)
 
     RunFolder._save = saying_save  # type: ignore[method-assign]
-    checkpoints._append, files.replacing = saying_append, saying_replacing
+    checkpoints._append = saying_append
+    checkpoints.replacing = writing.replacing = saying_replacing
 
 
 def in_a_child(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:

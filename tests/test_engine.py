@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb import memory, models
+from ti_nb import devices, memory
 from ti_nb.batches import Draws, mask_weights
 from ti_nb.losses import word_loss
 from ti_nb.signals import Watch
@@ -125,13 +125,13 @@ def test_a_step_that_is_not_finite_is_skipped_and_the_rate_lowered(
     run = start(small, photos, steps=6)
     next(run), next(run)
     before, rate = vectors(run), run.settings.rate_at(2, small.encoders[0].spread)
-    real = ti.training.word_loss
+    real = ti.gradients.word_loss
 
     def bad(*args: Any, **more: Any) -> torch.Tensor:
         loss = real(*args, **more)
         return loss * float("nan") if where == "loss" else loss + 0 * torch.sqrt(0 * loss)  # 0 forwards, nan backwards
 
-    monkeypatch.setattr(ti.training, "word_loss", bad)
+    monkeypatch.setattr(ti.gradients, "word_loss", bad)
     record = next(run)
     assert torch.equal(vectors(run), before)
     assert "not finite: step skipped, rate now" in record.note
@@ -145,8 +145,8 @@ def test_a_run_that_never_becomes_finite_gives_up_and_keeps_the_word(
 ) -> None:
     run = start(small, photos, steps=50)
     next(run)
-    before, real = vectors(run), ti.training.word_loss
-    monkeypatch.setattr(ti.training, "word_loss", lambda *a, **k: real(*a, **k) * float("nan"))
+    before, real = vectors(run), ti.gradients.word_loss
+    monkeypatch.setattr(ti.gradients, "word_loss", lambda *a, **k: real(*a, **k) * float("nan"))
     with pytest.raises(FloatingPointError, match=r"9 steps in a row .* lower the rate"):
         list(run)
     assert torch.equal(vectors(run), before) and len(run.records) == 9
@@ -163,13 +163,13 @@ def test_precision_is_what_the_card_computes_in(
 ) -> None:
     """A T4 is 7.5: it can hold bfloat16, and computes in it many times slower."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    assert models.default_dtype("cuda:0") == dtype
+    assert devices.default_dtype("cuda:0") == dtype
 
 
 @pytest.mark.parametrize("tiles", [True, False])
 def test_a_cpu_with_matrix_tiles_takes_bfloat16(monkeypatch: pytest.MonkeyPatch, tiles: bool) -> None:
-    monkeypatch.setattr(models, "_has_matrix_tiles", lambda: tiles)
-    assert models.default_dtype("cpu") == (torch.bfloat16 if tiles else torch.float32)
+    monkeypatch.setattr(devices, "_has_matrix_tiles", lambda: tiles)
+    assert devices.default_dtype("cpu") == (torch.bfloat16 if tiles else torch.float32)
 
 
 def test_float16_weights_learn_what_float32_weights_do(photos: ti.ConceptImages) -> None:

@@ -231,9 +231,9 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path) -> 
 
 
 def test_a_file_that_does_not_read_back_equal_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ti_nb import files
+    from ti_nb import writing
 
-    honest: Callable[..., None] = files._write
+    honest: Callable[..., None] = writing._write
 
     def flips_a_bit(path: Path, *rest: Any) -> None:
         honest(path, *rest)
@@ -247,7 +247,7 @@ def test_a_file_that_does_not_read_back_equal_is_not_kept(tmp_path: Path, monkey
         path = ti.save(concept, tmp_path / f"w{suffix}", picture=Image.new("RGB", (64, 64)))
         before = path.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(files, "_write", flips_a_bit)
+            patch.setattr(writing, "_write", flips_a_bit)
             with pytest.raises((OSError, ti.NotAConcept)):
                 ti.save(second, path, picture=Image.new("RGB", (64, 64)))
         assert path.read_bytes() == before
@@ -261,7 +261,7 @@ def test_rows_that_are_not_of_one_width_are_not_put_together(tmp_path: Path, mon
     """A few kilobytes can say that each of sixty rows has eight million numbers."""
     wide = torch.zeros(1).expand(8_000_000)
     torch.save({"<cat>": torch.zeros(1, 8), **{f"<cat>_{i}": wide for i in range(1, 60)}}, tmp_path / "w.bin")
-    monkeypatch.setattr("ti_nb.pickles.Tensor.read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ti_nb.unpickling.Tensor.read", lambda *_: pytest.fail("read"))
     with pytest.raises(ti.NotAConcept, match="8000000 numbers"):
         ti.load_words(tmp_path / "w.bin")
 

@@ -17,7 +17,7 @@ from safetensors.torch import save as to_bytes
 
 import ti_nb as ti
 from tests.hub_server import HubServer
-from ti_nb import publishing
+from ti_nb import committing
 from ti_nb.fetching import candidates
 from ti_nb.library import picture_paths
 from ti_nb.model_card import model_card
@@ -38,14 +38,14 @@ def file_of(concept: ti.Concept, folder: Path) -> bytes:
 
 
 def test_a_repository_that_another_filled_meanwhile_stays(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, honest = word("<my-cat>"), publishing._committed
+    other, honest = word("<my-cat>"), committing._committed
 
     def meanwhile(*rest: Any) -> str:
-        monkeypatch.setattr(publishing, "_committed", honest)
+        monkeypatch.setattr(committing, "_committed", honest)
         ti.publish(other, "my-cat")
         return honest(*rest)
 
-    monkeypatch.setattr(publishing, "_committed", meanwhile)
+    monkeypatch.setattr(committing, "_committed", meanwhile)
     with pytest.raises(ti.HubError, match="changed it at the same moment"):
         ti.publish(word("<my-cat>"), "my-cat")
     assert torch.equal(ti.fetch("alice/my-cat").vectors["clip_l"], other.vectors["clip_l"])

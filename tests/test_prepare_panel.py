@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb import findings
+from ti_nb import guesses
 from ti_nb.batches import Draws
 from ti_nb.images import EXAMPLES
 from ti_nb.seen import drawn_samples
@@ -212,7 +212,7 @@ def test_crop_sliders_cut_the_square_they_say(model: ti.Model) -> None:
 def test_the_guess_is_guess_crops(model: ti.Model) -> None:
     panel = PreparePanel(model, [two_tone(), two_tone()])
     panel.editor.buttons["Guess the subject"].click()
-    guess = findings.guess_crop(two_tone(), least=model.resolution)
+    guess = guesses.guess_crop(two_tone(), least=model.resolution)
     assert [e.crop for e in panel.entries] == [guess, None]
     panel.buttons["Guess all crops"].click()
     assert [e.crop for e in panel.entries] == [guess, guess]
@@ -259,7 +259,7 @@ def test_the_brush_adds_and_erases_and_undoes(model: ti.Model) -> None:
     editor.x.value, editor.y.value, editor.radius.value = 30, 30, 20
     editor.buttons["Add to mask"].click()
     assert editor.mask.value == "painted"
-    truth = findings.paint(Image.new("L", (100, 100), 0), 0.3, 0.3, 0.2)
+    truth = guesses.paint(Image.new("L", (100, 100), 0), 0.3, 0.3, 0.2)
     assert np.array_equal(panel.images().masks[0], truth)
     editor.buttons["Erase from mask"].click()
     assert not np.asarray(panel.images().masks[0]).any()

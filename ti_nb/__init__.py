@@ -22,8 +22,8 @@ _HOMES = {
     "pictures_from": "platforms",
     "find_faults": "findings",
     "Finding": "findings",
-    "guess_crop": "findings",
-    "mask_by_threshold": "findings",
+    "guess_crop": "guesses",
+    "mask_by_threshold": "guesses",
     "check_word": "prompts",
     "OBJECT_TEMPLATES": "prompts",
     "OBJECT_TEMPLATES_CODE": "prompts",
@@ -84,9 +84,9 @@ _HOMES = {
     "plot_timesteps": "plots",
     "show_grid": "plots",
     "show_images": "plots",
-    "load": "files",
-    "load_words": "files",
-    "save": "files",
+    "load": "reading",
+    "load_words": "reading",
+    "save": "writing",
     "NotAConcept": "errors",
     "load_into": "pipelines",
     "unload": "pipelines",
@@ -126,8 +126,8 @@ if TYPE_CHECKING:
     from .errors import NotAConcept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
     from .fetching import fetch
-    from .files import load, load_words, save
-    from .findings import Finding, find_faults, guess_crop, mask_by_threshold
+    from .findings import Finding, find_faults
+    from .guesses import guess_crop, mask_by_threshold
     from .hub import HubError, log_in
     from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
@@ -150,6 +150,7 @@ if TYPE_CHECKING:
     from .prompts import OBJECT_TEMPLATES, OBJECT_TEMPLATES_CODE, STYLE_TEMPLATES, TEMPLATES, check_word, without_word
     from .publication import Publication
     from .publishing import publish
+    from .reading import load, load_words
     from .records import StepRecord
     from .sampling import Sample, read_settings, sample, save_samples
     from .seen import drawn_samples
@@ -161,3 +162,4 @@ if TYPE_CHECKING:
     from .widgets.publish import PublishPanel
     from .widgets.summary import Summary
     from .widgets.train import TrainPanel
+    from .writing import save

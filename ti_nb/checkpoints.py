@@ -22,9 +22,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from . import files
+from .atomic import replacing
 from .concept import Concept
 from .records import StepRecord
+from .writing import save
 
 if TYPE_CHECKING:
     from .images import ConceptImages
@@ -119,12 +120,12 @@ class RunFolder:
             VECTORS: _append(self.path / VECTORS, self._ends[VECTORS], vectors),
             RECORDS: _append(self.path / RECORDS, self._ends[RECORDS], lines.encode()),
         }
-        files.save(word, self.path / WORD)
+        save(word, self.path / WORD)
         tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
         numbers = {key: value for key, value in state.items() if not isinstance(value, torch.Tensor)}
         facts = {**self._facts, "numbers": numbers, "step": len(records), "ends": ends}
         facts["rows"] = {key: list(state[f"rows.{key}"].shape) for key in sorted(history)}
-        with files.replacing(self.path / STATE) as temporary:
+        with replacing(self.path / STATE) as temporary:
             temporary.write_bytes(to_bytes(tensors, {"ti_nb": json.dumps(facts)}))
         self.saved, self._ends = len(records), ends
         self._write_board([records[i] for i in fresh])

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from . import busy, platforms
+from .devices import rest_threads
 from .interrupts import on_interrupt, on_main_thread
-from .models import rest_threads
 
 if TYPE_CHECKING:
     from .records import StepRecord

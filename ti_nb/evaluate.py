@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from .models import TINY, use_free_cores
+from .devices import use_free_cores
+from .models import TINY
 from .prompts import without_word
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
 from .errors import NotAConcept
-from .files import load_words
 from .formats import LORA, file_word, generic
 from .hub import HubError, address, client, in_words, patiently, size, some, unreachable
 from .model_card import SANE, living
+from .reading import load_words
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -19,7 +19,7 @@ import torch
 from .cards import Card
 from .concept import Concept
 from .errors import NotAConcept
-from .pickles import Instance
+from .unpickling import Instance
 
 # Format: the endings its files may have, by default the first of the table that fits (see `format_of`).
 FORMATS: Mapping[str, tuple[str, ...]] = {

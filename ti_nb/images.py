@@ -200,7 +200,7 @@ def _crop_of(picture: Image.Image, crops: str | Sequence[Crop | None], number: i
     if isinstance(crops, str):
         if crops != "subject":
             raise ValueError(f"crops is {crops!r}: give 'subject' or one square for each picture")
-        from .findings import guess_crop
+        from .guesses import guess_crop
 
         return guess_crop(picture)
     crop = crops[number] if crops else None

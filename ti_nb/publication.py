@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
-from .files import save
 from .hub import size
+from .writing import save
 
 if TYPE_CHECKING:
     from .images import ConceptImages

@@ -6,19 +6,17 @@ here unless told otherwise, and `dry_run=True` says what would go where.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from .committing import commit, find
 from .concept import Concept
 from .formats import file_word
-from .hub import HubError, account, address, client, in_words, patiently, repository, some
+from .hub import HubError, account, address, client, in_words, patiently, repository
 from .model_card import USUAL, Terms, base_of, license_of, living, model_card
-from .publication import CARD, TOKEN, Publication, files_of
+from .publication import CARD, Publication, files_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from .sampling import Sample
     from .training import Run
 
-OURS = ("gallery/", "concept_images/")  # folders whose stale files are taken away when a word is published again
-MARK = "ti_nb"  # the tag of repositories that may be written to again
 KINDS = ("object", "style")
 
 
@@ -101,7 +97,7 @@ def publish(
         inherited = _terms(api, ask_base)
     held = files(owner, inherited)
     with in_words(f"publishing to {repo!r}", api):
-        return replace(_commit(api, f"{owner}/{name}", held, private), user=user)
+        return replace(commit(api, f"{owner}/{name}", held, private), user=user)
 
 
 def _base(concept: Concept, base: str | None) -> str | None:
@@ -177,7 +173,7 @@ def _plan(
             inherited = _terms(api, ask_base)
         full, held = f"{owner}/{name}", files(owner, inherited)
         with in_words(f"asking about {full!r}", api):
-            there = _there(api, full, held)
+            there = find(api, full, held)
     except HubError as error:
         return Publication(f"{said or '?'}/{name}", private is not False, held, dry_run=True, note=f"Not yet: {error}")
     return Publication(
@@ -191,107 +187,6 @@ def _plan(
         user=user,
         dry_run=True,
     )
-
-
-@dataclass(frozen=True)
-class _There:
-    """A repository of ours that exists: its head, and the git hash of each file."""
-
-    private: bool
-    head: str
-    hashes: Mapping[str, str]
-
-    def stale(self, files: Mapping[str, bytes]) -> tuple[str, ...]:
-        return tuple(f for f in self.hashes if f.startswith(OURS) and f not in files)
-
-    def holds(self, files: Mapping[str, bytes]) -> bool:
-        same = all(self.hashes.get(name) in (_git_hash(data), _sha256(data)) for name, data in files.items())
-        return same and not self.stale(files)
-
-
-def _there(api: HfApi, repo: str, files: Mapping[str, bytes]) -> _There | None:
-    """The repository if it exists.
-
-    Raises:
-        HubError: it exists, and is not one that this word may be written to.
-    """
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        info = patiently(lambda: api.model_info(repo, files_metadata=True))
-    except RepositoryNotFoundError:
-        return None
-    hashes = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id or "" for s in info.siblings or ()}
-    content = [name for name in hashes if name != ".gitattributes"]
-    if content and (MARK not in (info.tags or ()) or TOKEN not in hashes):
-        raise HubError(f"{repo!r} exists and holds something else ({some(content)}): choose another name")
-    if TOKEN in hashes and hashes[TOKEN] != _git_hash(files[TOKEN]):
-        path = patiently(lambda: api.hf_hub_download(repo, TOKEN, revision=info.sha))
-        other = Path(path).read_text(encoding="utf-8", errors="replace")[:80]
-        raise HubError(
-            f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it shall follow it"
-        )
-    return _There(bool(info.private), str(info.sha), hashes)
-
-
-def _commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None) -> Publication:
-    there, made = _there(api, repo, files), False
-    if there is None:
-        there = patiently(lambda: _made(api, repo, private is not False, files), lambda: _there(api, repo, files))
-        made = True
-        if there is None:
-            raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
-    try:
-        if private and not there.private:  # before anything new is there to be seen
-            patiently(lambda: api.update_repo_settings(repo, private=True))
-        commit = None if there.holds(files) else _committed(api, repo, there, files)
-        if private is False and there.private:
-            patiently(lambda: api.update_repo_settings(repo, private=False))
-    except BaseException:
-        if made:
-            _forget(api, repo)
-        raise
-    return Publication(
-        repo,
-        there.private if private is None else private,
-        files,
-        deleted=there.stale(files) if commit else (),
-        is_new=made,
-        was_private=None if made else there.private,
-        commit=commit,
-        url=f"{api.endpoint}/{repo}",
-        note="" if commit else "Nothing had changed since it was published.",
-    )
-
-
-def _made(api: HfApi, repo: str, private: bool, files: Mapping[str, bytes]) -> _There | None:
-    api.create_repo(repo, private=private, exist_ok=False)
-    return _there(api, repo, files)
-
-
-def _committed(api: HfApi, repo: str, before: _There, files: Mapping[str, bytes]) -> str:
-    """The commit's id. Each try says which commit it follows, so that none is done twice."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    def once() -> str:
-        operations: list[Any] = [CommitOperationAdd(name, data) for name, data in files.items()]
-        operations += [CommitOperationDelete(name) for name in before.stale(files)]
-        message = f"The word {files[TOKEN].decode()}"
-        return str(api.create_commit(repo, operations, commit_message=message, parent_commit=before.head).oid)
-
-    def landed() -> str | None:
-        there = _there(api, repo, files)
-        return there.head if there is not None and there.holds(files) else None
-
-    return patiently(once, landed)
-
-
-def _forget(api: HfApi, repo: str) -> None:
-    """Take away the repository that was made for a commit that failed, if it still is empty; it may stay if that fails too."""
-    with suppress(Exception):  # the reason for the failed commit is what is to be told
-        held = [one.rfilename for one in api.model_info(repo).siblings or ()]
-        if held in ([], [".gitattributes"]):
-            api.delete_repo(repo, missing_ok=True)
 
 
 def _owner(api: HfApi, said: str) -> tuple[str, str]:
@@ -309,11 +204,3 @@ def _owner(api: HfApi, said: str) -> tuple[str, str]:
     if not who.may_write:
         raise HubError("your token may only read: make one that may write at https://huggingface.co/settings/tokens")
     return owner, who.name
-
-
-def _git_hash(data: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+from .atomic import replacing
 from .concept import Concept
-from .files import replacing
+from .devices import use_free_cores
 from .inject import check_prompt, encode
-from .models import use_free_cores
 from .prompts import fill
 
 if TYPE_CHECKING:

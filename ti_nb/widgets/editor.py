@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 from PIL import ImageStat
 
-from .. import findings
+from .. import guesses
 from ..prompts import fill, tokenise
 from . import parts
 from .entry import LARGE, MASKS, Entry, framed
@@ -82,7 +82,7 @@ class Editor(widgets.VBox):
     def guess(self) -> None:
         """Use the square where the thing seems to be."""
         if self.entry:
-            self.crop(findings.guess_crop(self.entry.picture, least=self.panel.size))
+            self.crop(guesses.guess_crop(self.entry.picture, least=self.panel.size))
 
     def stroke(self, white: bool) -> None:
         """One round stroke of the brush where its sliders say; a mask that was off is painted from now on."""

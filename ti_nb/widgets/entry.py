@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 from PIL import Image, ImageOps
 
-from .. import findings
+from .. import findings, guesses
 from . import parts
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Entry:
     """One picture and what was chosen for it; `picture` is upright, `crop` None for the middle.
 
     Attributes:
-        mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `findings.paint` takes them.
+        mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `guesses.paint` takes them.
         base: a mask it came with, which "painted" starts from.
     """
 
@@ -45,7 +45,7 @@ class Entry:
     @cached_property
     def small(self) -> Image.Image:
         """A copy in RGB, its longer side at most 2 x `LARGE`."""
-        return findings.shrunk(self.picture, 2 * LARGE)
+        return guesses.shrunk(self.picture, 2 * LARGE)
 
     def square(self) -> Crop:
         """The square to use: (left, top, side) in px."""
@@ -59,7 +59,7 @@ class Entry:
             return None
         if self.mask == "threshold":
             if self._by_threshold is None or self._by_threshold[0] != self.tolerance:
-                self._by_threshold = (self.tolerance, findings.mask_by_threshold(self.small, self.tolerance))
+                self._by_threshold = (self.tolerance, guesses.mask_by_threshold(self.small, self.tolerance))
             out = self._by_threshold[1].resize(picture.size)
         elif self.mask == "alpha":
             out = self.picture.convert("RGBA").getchannel("A").resize(picture.size)
@@ -68,7 +68,7 @@ class Entry:
         else:  # erased first: from all, painted first: from nothing
             out = Image.new("L", picture.size, 255 if self.strokes and not self.strokes[0][3] else 0)
         for stroke in self.strokes:
-            out = findings.paint(out, *stroke)
+            out = guesses.paint(out, *stroke)
         return out
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 from PIL import ImageOps
 
-from .. import findings
+from .. import findings, guesses
 from ..images import EXAMPLES, ConceptImages, example_names, load_images
 from ..pictures import caption_of, decode, find_pictures
 from ..prompts import check_word
@@ -140,7 +140,7 @@ class PreparePanel(parts.Panel):
     def guess_all(self) -> None:
         """Guess each picture's crop."""
         for entry in self.entries:
-            entry.crop = findings.guess_crop(entry.picture, least=self.size)
+            entry.crop = guesses.guess_crop(entry.picture, least=self.size)
         self._show_pictures()
 
     def _add(self, name: str, picture: Image.Image, **chosen: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 from PIL import Image
 
-from ..files import replacing
+from ..atomic import replacing
 from . import parts
 
 WIDEST, SIDE, GAP = 880, 192, 4  # px: of the strip, of one picture at most, between two

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..files import replacing
+from ..atomic import replacing
 from ..plots import plot_loss
 from .parts import as_png
 

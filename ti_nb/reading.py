@@ -1,0 +1,192 @@
+"""Words from files of any program.
+
+Reading runs nothing of what is in the file, and reads no more of it than the word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from . import cards, pickles
+from .concept import Concept
+from .errors import NotAConcept
+from .formats import concepts_in
+
+HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
+LARGEST = 1 << 28  # bytes of a safetensors file
+LARGEST_HEADER = 100_000_000  # that the format allows
+
+
+def load(path: str | Path, *, word: str | None = None) -> Concept:
+    """Read the word in a file of any program: see `load_words`. `word` gives it another name, or picks one of several.
+
+    Raises:
+        FileNotFoundError: there is no such file. NotAConcept (a ValueError): no word, several, or not safe to read.
+    """
+    words = load_words(path)
+    if len(words) > 1:
+        chosen = [one for one in words if one.word == word]
+        if not chosen:
+            names = ", ".join(repr(one.word) for one in words[:8])
+            raise NotAConcept(f"'{path}' holds {len(words)} words: name one with word=, of {names}")
+        return chosen[0]
+    return replace(words[0], word=word) if word else words[0]
+
+
+def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept]:
+    """Read all words in a file, whatever program wrote it.
+
+    Args:
+        nameless: the name of a word that has none in the file; by default the file's name between brackets.
+
+    diffusers' and AUTOMATIC1111's .bin, .pt and .safetensors, the paper's own .pt, SDXL's two encoders in one file or in
+    two (x and x_2), Flux's T5, cog's .pti, OneTrainer's, files in numbered parts, cards (PNG); vectors of any precision,
+    given as float32. The models a word fits are told from its shapes: `Concept.family`. Nothing in the file is run, and
+    of a row that drags a whole matrix along only the row is read.
+
+    Raises:
+        FileNotFoundError: there is no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
+    """
+    path = expanded(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: '{path}'")
+    try:
+        return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
+    except NotAConcept as error:
+        raise NotAConcept(f"'{path}' can't be read as a word: {error}") from error
+
+
+def _contents(path: Path) -> Any:
+    """What the file holds, by its first bytes, whatever its name says."""
+    parts = _numbered_parts(path)
+    if len(parts) > 1:
+        held = [contents_of(part) for part in parts]
+        if not all(isinstance(part, Mapping) for part in held):
+            raise NotAConcept("its numbered parts hold no tensors with names")
+        return {key: value for part in held for key, value in part.items()}
+    return contents_of(path)
+
+
+def contents_of(path: Path) -> Any:
+    """What one file holds, its tensors still in it.
+
+    Raises:
+        NotAConcept: it is of no format that holds words, damaged, or not safe to read.
+    """
+    with pickles.Careful(path) as file:
+        start = file.read(512)
+    if start.startswith(b"\x89PNG\r\n"):
+        return cards.read(path)
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header <= LARGEST_HEADER:
+        return _safetensors(path, header)
+    if start.startswith((b"PK", b"\x80")):
+        return pickles.read(path)
+    raise NotAConcept(_no_format(start, path))
+
+
+def _no_format(start: bytes, path: Path) -> str:
+    """Why a file that begins so can't hold a word, and what to do."""
+    if not start:
+        return "it is empty: fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "it is a git-lfs pointer, the name of the file rather than the file: `git lfs pull`, or download it again"
+        )
+    if start.lstrip()[:1] == b"<":
+        return (
+            "it is a web page, not the file: download it with its download button, and log in first if it asks for that"
+        )
+    if path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
+        return "it is a picture, and only PNG cards hold vectors"
+    return "it is of no format that holds words: those are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
+
+
+def _safetensors(path: Path, header: int) -> Any:
+    """Its tensors, still in the file, and the facts in its metadata."""
+    if header > HEADER or path.stat().st_size > LARGEST:
+        raise NotAConcept("it is too large for a word: it is a whole model, or damaged")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            names = list(file.keys())
+            metadata = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise NotAConcept(f"it is not a whole safetensors file ({error}): fetch it again") from error
+    found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
+    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
+
+
+class _Mapped:
+    """A tensor in a safetensors file."""
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
+        self.path, self.name, self.shape = path, name, shape
+
+    def read(self) -> torch.Tensor:
+        """Its numbers, float32."""
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                return file.get_tensor(self.name).to(torch.float32, copy=True)  # type: ignore[no-any-return]
+        except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+            raise NotAConcept(f"its tensor {self.name[:60]!r} can't be read ({error})") from error
+
+
+def _numbered_parts(path: Path) -> list[Path]:
+    """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
+    found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})", path.stem)
+    if found is None or not 1 <= int(found[4]) <= 64:
+        return [path]
+    parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise NotAConcept(f"it is in {len(parts)} parts, of which {', '.join(missing)} is missing")
+    return parts
+
+
+def expanded(path: str | Path) -> Path:
+    """With a ~ at its start replaced by the home folder, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a name that begins with ~, and no such user
+        return Path(path)
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its ending and its number; x_2 beside x is x."""
+    first = path.with_stem(path.stem.removesuffix("_2"))
+    return re.sub(r"-\d{5}-of-\d{5}$", "", first.stem if first.is_file() else path.stem)
+
+
+def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
+    """The words; one that is half of SDXL's is put together with its other half, x with x_2, which names the same word."""
+    if len(words) != 1 or tuple(words[0].vectors) not in (("clip_l",), ("clip_g",)):
+        return words
+    is_second = tuple(words[0].vectors) == ("clip_g",)
+    other = path.with_stem(path.stem.removesuffix("_2")) if is_second else path.with_stem(f"{path.stem}_2")
+    if other != path and other.is_file():
+        try:
+            halves = concepts_in(_contents(other), _stem(other), nameless)
+        except NotAConcept as error:
+            if is_second:
+                raise NotAConcept(
+                    f"it is the second half of an SDXL word, and the first can't be read: {error}"
+                ) from error
+            return words  # a file that happens to be named so
+        fits = len(halves) == 1 and tuple(halves[0].vectors) == (("clip_l",) if is_second else ("clip_g",))
+        if fits and halves[0].word == words[0].word:
+            first, second = (halves[0], words[0]) if is_second else (words[0], halves[0])
+            try:
+                return [Concept(first.word, {**first.vectors, **second.vectors}, first.facts)]
+            except ValueError as error:
+                raise NotAConcept(f"its two halves don't fit together: {error}") from error
+    if is_second:
+        raise NotAConcept("it holds only the vectors of SDXL's second encoder: put the first one's file beside it")
+    return words
