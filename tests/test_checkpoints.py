@@ -439,6 +439,20 @@ def test_other_pictures_captions_or_masks_are_refused(
     assert ti.train(small, replace(photos, names=("x",) * len(photos)), **how).finished
 
 
+def test_another_run_is_left_alone_and_this_one_kept_beside_it(small: ti.Model, whole: ti.Run, tmp_path: Path) -> None:
+    out, other = tmp_path / "run", {"steps": 2, "init": "taco", "resume": "beside"}
+    list(train(small, out, steps=2))
+    held = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    first = train(small, out, **other)
+    list(first)
+    assert first.folder.path == tmp_path / "run-2"
+    again, same = train(small, out, **other), train(small, out, steps=2, resume="beside")
+    assert (again.folder.path, len(again.records)) == (tmp_path / "run-2", 2)
+    assert (same.folder.path, len(same.records)) == (out, 2)
+    assert train(small, out, **{**other, "rate": 0.1}).folder.path == tmp_path / "run-3"
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == held
+
+
 def test_latents_that_another_device_rounds_otherwise_are_the_same_run(
     small: ti.Model, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,7 +465,7 @@ def test_never_resume_refuses_a_used_folder_and_takes_a_new_one(small: ti.Model,
     with pytest.raises(FileExistsError, match="holds a run: give another folder"):
         train(small, kept, steps=4, resume="never")
     assert not train(small, tmp_path / "new", steps=4, resume="never").records
-    with pytest.raises(ValueError, match="write 'auto' or 'never'"):
+    with pytest.raises(ValueError, match="write 'auto', 'beside' or 'never'"):
         train(small, kept, steps=4, resume="yes")
     with pytest.raises(ValueError, match="save_every is 0"):
         train(small, kept, steps=4, save_every=0)

@@ -156,3 +156,20 @@ def test_words_are_joined_split_and_renamed_without_changing_a_number() -> None:
         ti.join(parts[:1], "<x>")
     with pytest.raises(ValueError, match=r"<cat> for SDXL, <other> for"):
         ti.join([whole, ti.Concept("<other>", {"clip_l": torch.randn(1, 8)})], "<x>")
+
+
+def test_a_word_whose_start_is_not_known_can_be_made_shorter_but_not_turned() -> None:
+    learned, start = random_words()
+    assert torch.equal(
+        adjust(learned, None, strength=0.5).vectors["clip_l"], adjust(learned, start, strength=0.5).vectors["clip_l"]
+    )
+    with pytest.raises(ValueError, match="nothing to turn '<a>' to: give a class word"):
+        adjust(learned, None, editability=0.2)
+
+
+def test_every_word_that_nearest_can_name_has_its_own_vector(model: ti.Model) -> None:
+    encoder = model.encoders[0]
+    for name, number in sorted(encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])[: encoder.first : 7]:
+        plain = name.removesuffix("</w>")
+        if name.endswith("</w>") or f"{plain}</w>" not in encoder.tokenizer.get_vocab():
+            assert torch.equal(ti.vectors_of(model, [plain])[plain], encoder.table[number].float().cpu()), name

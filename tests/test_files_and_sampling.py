@@ -6,6 +6,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,49 @@ def test_a_seed_is_a_picture_whatever_is_drawn_beside_it(model: ti.Model) -> Non
     difference = np.abs(np.asarray(many[5].image, int) - np.asarray(alone.image, int))
     assert difference.max() <= 1
     assert not np.array_equal(np.asarray(many[4].image), np.asarray(many[5].image))
+
+
+def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
+    model: ti.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device with room for three pictures; what it draws is what one with more room draws."""
+    from ti_nb import sampling
+
+    draw, sizes = sampling._draw, []
+
+    def on_a_small_device(pipeline: Any, model: ti.Model, said: Any, against: Any, jobs: Any, given: Any) -> Any:
+        sizes.append(len(jobs))
+        if len(jobs) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return draw(pipeline, model, said, against, jobs, given)
+
+    plain = ti.sample(model, "a dog", seeds=7, steps=2, progress=False)
+    monkeypatch.setattr(sampling, "_draw", on_a_small_device)
+    short = ti.sample(model, "a dog", seeds=7, steps=2, progress=False)
+    assert sizes == [7, 3, 3, 1]
+    assert [s.seed for s in short] == list(range(7))
+    for one, other in zip(plain, short):
+        assert np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max() <= 1
+    monkeypatch.setattr(
+        sampling, "_draw", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        ti.sample(model, "a dog", seeds=2, steps=1, progress=False)
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(64, 16), (128, 16), (512, 4), (768, 1), (1024, 1)])
+def test_large_pictures_are_drawn_few_at_once(
+    model: ti.Model, monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
+) -> None:
+    from ti_nb import sampling
+
+    sizes = []
+    monkeypatch.setattr(ti.Model, "resolution", side)
+    monkeypatch.setattr(
+        sampling, "_draw", lambda *given: sizes.append(len(given[4])) or [Image.new("RGB", (8, 8))] * sizes[-1]
+    )
+    ti.sample(model, "a dog", seeds=17, steps=1, progress=False)
+    assert max(sizes) == at_once and sum(sizes) == 17
 
 
 def test_sampling_without_concepts_equals_the_plain_pipeline(model: ti.Model) -> None:

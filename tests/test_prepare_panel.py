@@ -19,7 +19,7 @@ from ti_nb.images import EXAMPLES
 from ti_nb.seen import drawn_samples
 from ti_nb.suggest import embed_words, known_words, suggest_words, tiny_words
 from ti_nb.widgets import parts
-from ti_nb.widgets.entry import framed
+from ti_nb.widgets.entry import Entry, framed, thumb
 from ti_nb.widgets.prepare import PreparePanel
 from tools.tiny_model import world
 
@@ -415,3 +415,33 @@ def test_a_saved_notebook_says_in_words_where_a_panel_was(kind: type) -> None:
     said = repr(kind.__new__(kind))
     assert said == f"{kind.__name__}: its buttons and pictures show while the notebook runs; run this cell"
     assert len(said) <= 110  # ipywidgets cuts it there
+
+
+@pytest.mark.parametrize(
+    "size", [(6000, 4000), (3000, 2000), (1200, 800), (2048, 1365), (900, 400), (800, 1200), (64, 64)]
+)
+def test_the_samples_of_photographs_of_any_shape_are_shown(size: tuple[int, int]) -> None:
+    assert thumb(Entry("photo", Image.new("RGB", size, "blue"))).getpixel((95, 95)) == (0, 0, 255)
+
+
+def test_a_prepared_folder_comes_back_with_its_masks(model: ti.Model, tmp_path: Path) -> None:
+    mask = Image.new("L", (100, 100), 0)
+    mask.paste(255, (20, 20, 60, 60))
+    pictures = ti.load_images([Image.new("RGB", (100, 100), c) for c in ("red", "blue")], masks=[None, mask])
+    panel = PreparePanel(model, ti.save_images(pictures, tmp_path / "prepared"), init="penguin")
+    assert panel.skipped == []
+    kept = panel.images().masks
+    assert kept[0] is None and kept[1] is not None and kept[1].tobytes() == mask.tobytes()
+
+
+def test_what_is_no_longer_shown_is_closed(panel: PreparePanel) -> None:
+    def within(widget: widgets.Widget) -> list[widgets.Widget]:
+        return [widget, *(one for child in getattr(widget, "children", ()) for one in within(child))]
+
+    old = [*within(panel.samples)[1:], *within(panel._tiles)[1:]]
+    assert len(old) > 20
+    panel.draw_others()
+    panel.guess_all()
+    shown = within(panel)
+    assert all(one.comm is None for one in old if one not in shown)
+    assert not [one for one in shown if one.comm is None and one.comm is not panel.comm]

@@ -12,6 +12,7 @@ from PIL import Image
 import ti_nb as ti
 from ti_nb import busy
 from ti_nb.driver import Driver
+from ti_nb.widgets import parts
 from ti_nb.widgets.previews import strip
 
 
@@ -80,7 +81,7 @@ def test_previews_are_sample_s_own_pictures(model: ti.Model, photos: ti.ConceptI
     panel = _panel(_run(model, photos, 2), background=False, every=2, seeds=2, draw={"steps": 3})
     panel.start()
     drawn = ti.sample(model, "a photo of a {word}", panel.run.concept(), seeds=2, steps=3, progress=False)
-    assert panel.previews.kept[-1].strip.tobytes() == strip([s.image for s in drawn], 2).tobytes()
+    assert panel.previews.kept[-1].png == parts.as_png(strip([s.image for s in drawn], 2))
 
 
 def test_the_rate_slider_scales_the_next_steps_rate_and_is_kept(
@@ -141,6 +142,8 @@ def test_a_second_run_is_refused_with_words_while_one_trains(model: ti.Model, ph
     first.start()
     second.buttons["start"].click()
     assert second.state == "ready"
+    with pytest.raises(RuntimeError, match="training of <new> is at work"):  # a cell that goes on would use half a word
+        second.start()
     assert "training of &lt;new&gt; is at work" in second._status.value
     first.pause()
     first.wait()
@@ -170,13 +173,14 @@ def test_run_panel_is_one_panel_and_finds_earlier_previews(
     run = _run(model, photos, 4, out=tmp_path / "run")
     panel = run.panel(every=2, seeds=1, draw={"steps": 1}, background=False)
     assert run.panel() is panel
-    with pytest.raises(ValueError, match="its panel already"):
-        run.panel(every=3)
+    assert run.panel(every=2, seeds=1, draw={"steps": 1}, background=False) is panel  # its cell, run again
     panel.start()
+    other = run.panel(every=3, background=False)
+    assert other is not panel and run.panel() is other and other.state == "finished"
     again = _run(model, photos, 4, out=tmp_path / "run").panel()
     assert again.state == "finished"
     assert [p.step for p in again.previews.kept] == [0, 2, 4]
-    assert again.previews.kept[-1].strip.tobytes() == panel.previews.kept[-1].strip.tobytes()
+    assert again.previews.kept[-1].png == panel.previews.kept[-1].png
 
 
 def test_the_summary_needs_no_kernel_and_says_it_in_words(
@@ -229,3 +233,30 @@ def test_a_run_resumed_the_moment_it_pauses_is_waited_for(model: ti.Model, photo
     driver.ask_stop()
     driver.wait()
     assert driver.state == "stopped"
+
+
+def test_a_panel_with_other_options_is_refused_while_its_run_trains(model: ti.Model, photos: ti.ConceptImages) -> None:
+    run = _run(model, photos, 5000)
+    panel = run.panel(every=0, background=True)
+    panel.start()
+    with pytest.raises(ValueError, match="pause it before"):
+        run.panel(every=3)
+    panel.stop()
+    panel.wait()
+
+
+def test_what_a_cell_does_while_a_thread_trains_changes_neither(model: ti.Model, photos: ti.ConceptImages) -> None:
+    alone = _run(model, photos, 12)
+    for _ in alone:
+        pass
+    word = ti.initial_concept(model, "<other>", "taco", 2)
+    draw = {"prompts": "a {word}", "concepts": word, "seeds": 2, "steps": 2, "progress": False}
+    before, looked = ti.sample(model, **draw), ti.attention(model, photos, "a {word}", word).maps
+    panel = _panel(_run(model, photos, 12), background=True)
+    panel.start()
+    while panel.state == "running":
+        assert [s.image.tobytes() for s in ti.sample(model, **draw)] == [s.image.tobytes() for s in before]
+        assert ti.attention(model, photos, "a {word}", word).maps.equal(looked)
+    panel.wait()
+    assert panel.state == "finished"
+    assert panel.run.concept().vectors["clip_l"].equal(alone.concept().vectors["clip_l"])

@@ -1,9 +1,14 @@
-"""One thing at a time uses the loaded models: a run is trained, or pictures are drawn."""
+"""One thing at a time uses the loaded models: a run is trained, or pictures are drawn.
+
+What takes long and has buttons claims them as a whole. What a cell does beside it, such as drawing while a thread trains,
+takes turns with it: `turn` is held for a training step, and for the pictures drawn at once.
+"""
 
 from __future__ import annotations
 
 import threading
 
+turn = threading.RLock()
 _lock = threading.Lock()
 _who = ""
 

@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -40,12 +41,12 @@ class RunFolder:
     """Where a run is kept. Whenever the process dies, what `save` wrote last is whole."""
 
     def __init__(self, path: str | Path, *, resume: str = "auto", save_every: int = 25) -> None:
-        if resume not in ("auto", "never"):
-            raise ValueError(f"resume is {resume!r}: write 'auto' or 'never'")
+        if resume not in ("auto", "beside", "never"):
+            raise ValueError(f"resume is {resume!r}: write 'auto', 'beside' or 'never'")
         if save_every < 1:
             raise ValueError(f"save_every is {save_every}: it must be at least 1")
         self.path = Path(path).expanduser()
-        self.save_every = save_every
+        self.save_every, self._resume = save_every, resume
         if resume == "never" and (self.path / STATE).exists():
             raise FileExistsError(f"'{self.path}' holds a run: give another folder, or resume='auto' to go on with it")
         self.saved = 0  # steps on disk
@@ -62,6 +63,9 @@ class RunFolder:
     ) -> tuple[dict[str, Any], list[StepRecord], History] | None:
         """State, records and history of the run the folder holds, or None if it holds none.
 
+        With resume="beside" a folder of another run is left alone: the first of folder-2, folder-3 ... that holds this run,
+        or none, takes its place.
+
         Raises:
             ValueError: it holds another run (the message says in what it differs), or is damaged.
         """
@@ -73,19 +77,31 @@ class RunFolder:
             "start": _digest_of_vectors(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
-        for name in (STATE, WORD):
-            for left in self.path.glob(f".{Path(name).stem}-*.tmp"):  # by a process that was killed while writing
-                left.unlink(missing_ok=True)
-        if not (self.path / STATE).exists():
-            return None
-        state, facts, records, history = _read(self.path)
-        if different := _differences(facts, self._facts):
-            raise ValueError(
-                f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, or the same settings"
-            )
+        first = self.path
+        for number in count(2):
+            if not (self.path / STATE).exists():
+                self._tidy()
+                return None
+            state, facts, records, history = _read(self.path)
+            different = _differences(facts, self._facts)
+            if not different:
+                break
+            if self._resume != "beside":
+                raise ValueError(
+                    f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, the same settings, or "
+                    "resume='beside'"
+                )
+            self.path = first.with_name(f"{first.name}-{number}")
+        self._tidy()
         self.saved = len(records)
         self._ends = {VECTORS: facts["ends"][VECTORS], RECORDS: facts["ends"][RECORDS]}
         return state, records, history
+
+    def _tidy(self) -> None:
+        """Take away what a process left that was killed while writing."""
+        for name in (STATE, WORD):
+            for left in self.path.glob(f".{Path(name).stem}-*.tmp"):
+                left.unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
         """Write what is new. The state goes last, and atomically: until it is there the one before counts.

@@ -88,11 +88,17 @@ class Concept:
 
 
 def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Each known word's own vector (width,) in the first encoder; the mean of its tokens' if it has several."""
+    """Each known word's own vector (width,) in the first encoder, as `nearest` names it; else the mean of its tokens'."""
     from .prompts import init_ids
 
     encoder = model.encoders[0]
-    return {word: encoder.table[init_ids(word, encoder.tokenizer)].float().mean(0).cpu() for word in words}
+    known = encoder.tokenizer.get_vocab()
+
+    def rows(word: str) -> list[int]:
+        own = [known[name] for name in (f"{word}</w>", word) if name in known]
+        return own[:1] or init_ids(word, encoder.tokenizer)
+
+    return {word: encoder.table[rows(word)].float().mean(0).cpu() for word in words}
 
 
 def check_fits(concept: Concept, model: Model) -> None:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 OPPOSITE = 1e-6  # radians short of half a turn, within which there is no one way between two directions
 
 
-def adjust(concept: Concept, toward: Concept, *, strength: float = 1.0, editability: float = 0.0) -> Concept:
+def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, editability: float = 0.0) -> Concept:
     """The word with each vector scaled and turned, for each encoder; strength 1 and editability 0 leave it as learned.
 
     Args:
         toward: what to turn to: the initializer (`run.start`, or `initializer(model, concept)`), or any class word as
-            `initial_concept` makes it, of as many vectors.
+            `initial_concept` makes it, of as many vectors; None where only the strength changes.
         strength: times the learned length; below 1 the prompt says more, the word less.
         editability: share, 0 to 1, of the angle to `toward` that each vector is turned by; its length stays.
 
@@ -36,6 +36,12 @@ def adjust(concept: Concept, toward: Concept, *, strength: float = 1.0, editabil
     _check_share("editability", editability)
     if not (math.isfinite(strength) and strength >= 0):
         raise ValueError(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
+    if toward is None and editability:
+        raise ValueError(
+            f"editability is {editability:g}, and there is nothing to turn {concept.word!r} to: give a class word, such as "
+            f"initial_concept(model, {concept.word!r}, 'cat', {len(concept)})"
+        )
+    toward = concept if toward is None else toward
     _check_pair(concept, toward)
 
     def turned(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from . import memory
+from . import busy, memory
 from .batches import Batch, join
 from .concept import Vectors
 from .losses import word_loss
@@ -20,7 +20,7 @@ def gradients(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
     """Put each run's gradient into its learner, and return its loss; with less at once if the device is full."""
     while True:
         try:
-            with memory.recomputing(runs[0].model.unet, runs[0].plan.checkpointing):
+            with busy.turn, memory.recomputing(runs[0].model.unet, runs[0].plan.checkpointing):
                 return _gradients_in_parts(runs, batches)
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):

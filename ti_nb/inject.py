@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import busy
 from .concept import Concept, Vectors, check_fits
 from .prompts import split_on_words, tokenise
 
@@ -44,14 +45,15 @@ class ExtendedEmbedding(torch.nn.Module):
 @contextmanager
 def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
     """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
-    table = text_encoder.get_input_embeddings()
-    if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
-        table = table.table
-    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
-    try:
-        yield table.num_embeddings
-    finally:
-        text_encoder.set_input_embeddings(table)
+    with busy.turn:
+        table = text_encoder.get_input_embeddings()
+        if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
+            table = table.table
+        text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
+        try:
+            yield table.num_embeddings
+        finally:
+            text_encoder.set_input_embeddings(table)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from . import busy
 from .batches import Batch, cache_latents
 from .concept import check_fits
 from .inject import encode, token_ids
@@ -113,11 +114,14 @@ def attention(
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
     total = len(model.scheduler.alphas_cumprod)
     step = torch.tensor([min(int(noise * total), total - 1)], device=model.device).repeat(len(latents))
-    told = encode(model, [prompt], [concept] if concept else [])[[0] * len(latents)]
-    with _recording(model.unet) as layers:
-        predict(model, model.scheduler.add_noise(latents, added, step), step, told)
+    told = encode(model, [prompt], [concept] if concept else [])
+    noisy, maps = model.scheduler.add_noise(latents, added, step), []
+    for number in range(len(latents)):  # one by one: plain attention keeps every share of it
+        with busy.turn, _recording(model.unet) as layers:
+            predict(model, noisy[number : number + 1], step[:1], told)
+        maps.append(_joined(layers, 1))
     tokens = _spelled(model, prompt, concept)
-    return Attention(tokens, _joined(layers, len(latents))[:, 1 : 1 + len(tokens)])
+    return Attention(tokens, torch.cat(maps)[:, 1 : 1 + len(tokens)])
 
 
 @contextmanager

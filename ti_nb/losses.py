@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import busy
 from .batches import Batch, mean_square
 from .concept import Vectors
 from .inject import Conditioning, condition
@@ -46,5 +47,6 @@ def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, told: Co
             "text_embeds": told.pooled.to(dtype),
             "time_ids": model.time_ids().to(dtype).expand(len(noisy), -1),
         }
-    out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, told.states.to(dtype), **more).sample
+    with busy.turn:
+        out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, told.states.to(dtype), **more).sample
     return out.float()

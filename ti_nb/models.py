@@ -155,6 +155,8 @@ class Model:
                 **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
             )
         pipeline.set_progress_bar_config(disable=True)
+        if self.resolution > 128:
+            self.vae.enable_slicing()  # pictures are decoded one by one: several at once can take more than the UNet
         return pipeline
 
     def fresh_pipeline(self) -> Any:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+from . import busy, memory
 from .atomic import replacing
 from .concept import Concept
 from .devices import use_free_cores
-from .inject import check_prompt, encode
+from .inject import Conditioning, check_prompt, encode
 from .prompts import fill
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Sample:
         return path
 
 
+AT_ONCE = {128: 16, 512: 4}  # pictures of up to so many px, drawn at once
 SAMPLER = "DDIM"  # what `Model.pipeline` samples with
 
 
@@ -96,7 +98,7 @@ def sample(
     steps: int = 25,
     guidance: float = 5.0,
     negative: str = "",
-    batch: int = 16,
+    batch: int | None = None,
     progress: bool = True,
 ) -> list[Sample]:
     """Draw every prompt with every seed: prompt by prompt, seeds in order.
@@ -108,7 +110,8 @@ def sample(
     Args:
         seeds: how many (0, 1, ...), or which.
         steps: denoising steps. guidance: classifier-free guidance scale; 1 turns it off.
-        negative: what to steer away from. batch: pictures drawn at once.
+        negative: what to steer away from.
+        batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
 
     Raises:
         ValueError: with concepts, a prompt that says none of their words; a prompt beyond 77 tokens; a concept of
@@ -126,28 +129,50 @@ def sample(
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     pipeline = model.pipeline()
     out: list[Sample] = []
-    for at in tqdm(range(0, len(jobs), batch), desc="sampling", disable=not progress):
-        some = jobs[at : at + batch]
-        said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
-        pooled = {}
-        if said.pooled is not None and against.pooled is not None:
-            pooled = {
-                "pooled_prompt_embeds": said.pooled.to(model.dtype),
-                "negative_pooled_prompt_embeds": against.pooled.to(model.dtype),
-            }
-        images = pipeline(
-            prompt_embeds=said.states.to(model.dtype),
-            negative_prompt_embeds=against.states.to(model.dtype),
-            **pooled,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in some],
-            height=model.resolution,
-            width=model.resolution,
-        ).images
-        facts = (steps, guidance, negative, tuple(concepts), model.shared_name, str(model.dtype).split(".")[-1])
-        out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
+    facts = (steps, guidance, negative, tuple(concepts), model.shared_name, str(model.dtype).split(".")[-1])
+    batch = batch or next((n for side, n in AT_ONCE.items() if model.resolution <= side), 1)
+    with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
+        while some := jobs[len(out) : len(out) + batch]:
+            given = {"num_inference_steps": steps, "guidance_scale": guidance}
+            try:
+                with busy.turn:
+                    images = _draw(pipeline, model, told[[i for i, _ in some]], told[[-1] * len(some)], some, given)
+            except (RuntimeError, MemoryError) as error:
+                if len(some) == 1 or not memory.is_out_of_memory(error):
+                    raise
+                batch = len(some) // 2
+                memory.release(model.device)
+                continue
+            out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
+            bar.update(len(some))
     return out
+
+
+def _draw(
+    pipeline: Any,
+    model: Model,
+    said: Conditioning,
+    against: Conditioning,
+    jobs: Sequence[tuple[int, int]],
+    given: dict[str, Any],
+) -> list[Image.Image]:
+    """One picture for each (prompt, seed) of `jobs`, at once."""
+    pooled = {}
+    if said.pooled is not None and against.pooled is not None:
+        pooled = {
+            "pooled_prompt_embeds": said.pooled.to(model.dtype),
+            "negative_pooled_prompt_embeds": against.pooled.to(model.dtype),
+        }
+    images: list[Image.Image] = pipeline(
+        prompt_embeds=said.states.to(model.dtype),
+        negative_prompt_embeds=against.states.to(model.dtype),
+        **pooled,
+        **given,
+        generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in jobs],
+        height=model.resolution,
+        width=model.resolution,
+    ).images
+    return images
 
 
 def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:

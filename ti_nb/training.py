@@ -66,6 +66,7 @@ class Run:
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
         self._watch: Watch | None = None
         self._panel: TrainPanel | None = None
+        self._options: dict[str, Any] = {}
         self._stopped = False
         if folder is not None:
             self._resume(folder, images)
@@ -129,15 +130,19 @@ class Run:
             self._learner.note(f"rate times {factor:g} from here on")
 
     def panel(self, **options: Any) -> TrainPanel:
-        """The panel that shows and steers this run, the same one each time; `options` are `TrainPanel`'s, the first time."""
-        if self._panel is None:
+        """The panel that shows and steers this run, the same one until it is asked for with other `options` (`TrainPanel`'s).
+
+        Raises:
+            ValueError: other options while it trains.
+        """
+        if self._panel is None or (options and options != self._options):
             from .widgets.train import TrainPanel
 
-            self._panel = TrainPanel(self, **options)
-        elif options:
-            raise ValueError(
-                f"this run has its panel already: make it anew with TrainPanel(run, {next(iter(options))}=...)"
-            )
+            if self._panel is not None and self._panel.state == "running":
+                raise ValueError(
+                    "this run is being trained in its panel: pause it before you ask for one with other options"
+                )
+            self._panel, self._options = TrainPanel(self, **options), options
         return self._panel
 
     def save(self) -> None:
@@ -256,7 +261,8 @@ def train(
             for random vectors.
         settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
         out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing.
-        resume: "auto" to go on with a run of the same settings that `out` holds; "never" to refuse such a folder.
+        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder; "beside" to
+            leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
         save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
         **changes: single settings to change, such as `steps=500`.
 

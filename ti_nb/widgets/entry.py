@@ -100,7 +100,8 @@ def thumb(entry: Entry) -> Image.Image:
     """The square to use, small."""
     k = entry.small.width / entry.picture.width
     left, top, side = (k * value for value in entry.square())
-    return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    right, bottom = min(left + side, entry.small.width), min(top + side, entry.small.height)  # whose sides were rounded
+    return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, right, bottom))
 
 
 def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:

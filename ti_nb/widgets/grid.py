@@ -53,7 +53,8 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         self.drawing: Drawing | None = None
         self.shared = parts.note()
         self._pictures: list[widgets.Image] = []
-        super().__init__()
+        self._body = parts.column()
+        super().__init__([self.shared, self._body])
 
     def show(self, drawing: Drawing) -> None:
         """Show what is drawn of it, and room for the rest."""
@@ -65,7 +66,7 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         self.refresh()
         parts.say(self.shared, SEPARATOR.join(shared))
         rows = self._one_row(cells) if len(drawing.rows) == 1 else self._table(drawing, cells)
-        self.children = [self.shared, rows]
+        parts.refill(self._body, rows)
 
     def refresh(self) -> None:
         """Fill in what was drawn since."""

@@ -101,6 +101,23 @@ def column(*children: widgets.Widget) -> widgets.VBox:
     return widgets.VBox(list(children))
 
 
+def refill(box: widgets.Box, *children: widgets.Widget) -> None:
+    """Put these in place of what was there, which is closed."""
+    before, box.children = box.children, children
+    for one in before:
+        close(one)
+
+
+def close(widget: widgets.Widget) -> None:
+    """Close a widget and all within it: those left open stay in the kernel and in the page for good."""
+    for child in getattr(widget, "children", ()):
+        close(child)
+    for trait in ("layout", "style"):
+        if isinstance(own := getattr(widget, trait, None), widgets.Widget):
+            own.close()
+    widget.close()
+
+
 def heading(text: str) -> widgets.HTML:
     """A heading within a panel."""
     return widgets.HTML(f'<div style="font-weight:600;font-size:1.05em;margin:6px 0 2px">{html.escape(text)}</div>')

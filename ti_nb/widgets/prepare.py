@@ -13,7 +13,7 @@ from PIL import ImageOps
 
 from .. import findings, guesses
 from ..images import EXAMPLES, ConceptImages, example_names, load_images
-from ..pictures import caption_of, decode, find_pictures
+from ..pictures import MASKS, caption_of, decode, find_pictures, mask_file
 from ..prompts import check_word
 from ..seen import drawn_samples
 from ..settings import TrainSettings
@@ -108,20 +108,25 @@ class PreparePanel(parts.Panel):
             return self._show_pictures()
         found, skipped = find_pictures(source)
         said = [caption_of(item) if isinstance(item, (str, Path)) else "" for _, item in found]
-        with_files = {Path(name).with_suffix(".txt").name for name, _ in found}
-        self.add(found, said, [(n, why) for n, why in skipped if n not in with_files])
+        covers = [mask_file(item) if isinstance(item, (str, Path)) else None for _, item in found]
+        beside = {Path(name).with_suffix(".txt").name for name, _ in found} | ({MASKS} if any(covers) else set())
+        self.add(found, said, [(n, why) for n, why in skipped if n not in beside], covers)
 
     def add(
         self,
         pictures: Iterable[tuple[str, Picture]],
         captions: Sequence[str] = (),
         skipped: Iterable[tuple[str, str]] = (),
+        masks: Sequence[Path | None] = (),
     ) -> None:
         """Add (name, picture) pairs, such as an upload's; what can't be read is named and left out."""
         left_out, before = list(skipped), len(self.entries)
         for number, (name, item) in enumerate(pictures):
             try:
-                self._add(name, decode(item, name), caption=captions[number] if captions else "")
+                mask = masks[number] if masks else None
+                base = decode(mask, f"mask of {name}").convert("L") if mask else None
+                caption = captions[number] if captions else ""
+                self._add(name, decode(item, name), caption=caption, base=base, mask="painted" if base else "off")
             except (ValueError, OSError) as error:
                 left_out.append((name, str(error)))
         self.skipped += left_out
@@ -163,6 +168,7 @@ class PreparePanel(parts.Panel):
         return [
             parts.heading("1. Pictures"),
             parts.row(self.upload, self.example, use_example),
+            parts.note("Uploads may get lost above 1 MB on Colab, above 10 MB elsewhere: put larger ones in a folder."),
             parts.row(self.folder, self._button("Load folder", self._load_folder)),
             parts.row(self._button("Guess all crops", self.guess_all), self._button("Clear", self.clear), self.loaded),
             self._tiles,
@@ -190,10 +196,9 @@ class PreparePanel(parts.Panel):
 
     def _show_pictures(self) -> None:
         names = [e.name for e in self.entries]
-        self._tiles.children = [
-            Tile(entry, on_use=self._changed, on_edit=partial(self.editor.choose, names, entry.name))
-            for entry in self.entries
-        ]
+        choose = self.editor.choose
+        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, names, e.name)) for e in self.entries)
+        parts.refill(self._tiles, *tiles)
         before = self.editor.entry
         self.editor.choose(names, before.name if before and before.name in names else None)
         self._changed()
@@ -244,9 +249,10 @@ class PreparePanel(parts.Panel):
             images = ConceptImages(thumbs, tuple(e.name for e in used), flip=self.flip.value, captions=captions)
             drawn = drawn_samples(self.model, images, step=self.step, **self.settings())
         except ValueError as error:
-            self.samples.children = []
+            parts.refill(self.samples)
             return parts.say(self.samples_note, str(error), "error")
-        self.samples.children = [sample_card(d, thumbs[d.picture], self.model.encoders[0].first) for d in drawn]
+        first = self.model.encoders[0].first
+        parts.refill(self.samples, *(sample_card(d, thumbs[d.picture], first) for d in drawn))
         parts.say(
             self.samples_note, f"Training's step {self.step}, exactly as it is drawn (seed {TrainSettings().seed})."
         )

@@ -22,7 +22,7 @@ class Preview:
     """Pictures drawn with the word as it was after some steps, as one picture; what is said about them."""
 
     step: int
-    strip: Image.Image
+    png: bytes
     text: str
 
 
@@ -46,12 +46,12 @@ class Previews(widgets.VBox):
 
     def keep(self, step: int, images: Sequence[Image.Image], columns: int, text: str) -> None:
         """Add what was drawn after `step` steps, rows of `columns` pictures, in place of what was drawn there before."""
-        new = Preview(step, strip(images, columns), text)
+        new = Preview(step, parts.as_png(strip(images, columns)), text)
         self.kept = sorted([*(p for p in self.kept if p.step != step), new], key=lambda p: p.step)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"step-{step:05d}.png") as temporary:
-                temporary.write_bytes(parts.as_png(new.strip))
+                temporary.write_bytes(new.png)
         self._offer(step if self.newest.value else self.slider.value)
 
     def _offer(self, step: int) -> None:
@@ -63,7 +63,7 @@ class Previews(widgets.VBox):
     def _on_slider(self, change: Any) -> None:
         for preview in self.kept:
             if preview.step == change["new"]:
-                self._strip.value = parts.as_png(preview.strip)
+                self._strip.value = preview.png
                 parts.say(self._words, preview.text)
 
 
@@ -85,11 +85,8 @@ def _read(folder: Path | None, done: int) -> list[Preview]:
         match = re.fullmatch(r"step-(\d+)", path.stem)
         if match and int(match[1]) <= done:
             try:
-                found.append(
-                    Preview(
-                        int(match[1]), Image.open(path).convert("RGB"), f"After step {int(match[1])}, drawn earlier."
-                    )
-                )
-            except OSError:
+                Image.open(path).verify()
+                found.append(Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier."))
+            except (OSError, SyntaxError):
                 continue
     return found

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from ..atomic import replacing
 from ..plots import plot_loss
 from .parts import as_png
@@ -33,7 +31,7 @@ class Summary:
     caption: str
 
     @classmethod
-    def of(cls, run: Run, state: str, strip: Image.Image | None, caption: str) -> Summary:
+    def of(cls, run: Run, state: str, strip: bytes | None, caption: str) -> Summary:
         """The run as it is now."""
         start = run.start.facts.get("init", "a concept")
         facts = [("state", state), ("steps", f"{len(run.records)} of {len(run)}")]
@@ -42,8 +40,7 @@ class Summary:
         if run.folder is not None:
             facts.append(("kept in", str(run.folder.path)))
         title = f"{run.start.word}, learned from {start}"
-        picture = None if strip is None else as_png(strip)
-        return cls(title, tuple(facts), as_png(plot_loss(run.records), dpi=90), picture, caption)
+        return cls(title, tuple(facts), as_png(plot_loss(run.records), dpi=90), strip, caption)
 
     def _repr_html_(self) -> str:
         cells = "".join(

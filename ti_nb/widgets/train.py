@@ -79,10 +79,12 @@ class TrainPanel(parts.Panel):
         run = self.run
         start = run.start.facts.get("init", "a concept")
         self.buttons = {
-            "start": parts.button("Start", self.start, style="success", tooltip="start, or go on"),
+            "start": parts.button("Start", lambda: self._try(self.start), style="success", tooltip="start, or go on"),
             "pause": parts.button("Pause", self.pause, tooltip="after the step being done"),
             "stop": parts.button("Stop", self.stop, tooltip="take what is learned so far as the result"),
-            "sample": parts.button("Sample now", self.sample_now, tooltip="draw previews with the word as it is"),
+            "sample": parts.button(
+                "Sample now", lambda: self._try(self.sample_now), tooltip="draw previews with the word as it is"
+            ),
         }
         self._status, self._left, self._rate, self._words = (parts.note() for _ in range(4))
         self.meter = parts.control(widgets.IntProgress, "Progress", min=0, max=len(run), width="32em")
@@ -115,10 +117,14 @@ class TrainPanel(parts.Panel):
         return self.driver.state
 
     def start(self) -> None:
-        """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped."""
+        """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped.
+
+        Raises:
+            RuntimeError: another run is being trained, or pictures drawn.
+        """
         if self.every and not self.previews.kept and self.state != "running":
             self.driver.ask_sample_first()
-        self._try(lambda: self.driver.start(background=self.background))
+        self.driver.start(background=self.background)
 
     def pause(self) -> None:
         """Stop iterating after the step being done."""
@@ -129,8 +135,12 @@ class TrainPanel(parts.Panel):
         self.driver.ask_stop()
 
     def sample_now(self) -> None:
-        """Draw previews with the word as it is."""
-        self._try(self.driver.ask_sample)
+        """Draw previews with the word as it is.
+
+        Raises:
+            RuntimeError: another run is being trained, or pictures drawn.
+        """
+        self.driver.ask_sample()
 
     def wait(self) -> Summary:
         """Return when the run is finished, paused, stopped or interrupted: its summary, which stays in a saved notebook.
@@ -144,7 +154,7 @@ class TrainPanel(parts.Panel):
     def summary(self) -> Summary:
         """The run so far as words and pictures that need no kernel."""
         last = self.previews.kept[-1] if self.previews.kept else None
-        return Summary.of(self.run, self.state, last.strip if last else None, last.text if last else "")
+        return Summary.of(self.run, self.state, last.png if last else None, last.text if last else "")
 
     def refresh(self) -> None:
         """Bring everything shown up to date."""
@@ -161,7 +171,7 @@ class TrainPanel(parts.Panel):
             self._show_figures()
 
     def _try(self, work: Any) -> None:
-        """What can't be done now is said in the panel, not as a traceback nobody sees."""
+        """A click: what can't be done now is said in the panel, not as a traceback nobody sees."""
         try:
             work()
         except RuntimeError as error:
