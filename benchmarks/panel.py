@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-ROUNDS, BLOCK, PAIRS = 5, 25, 6  # runs of each way; steps with updates on, then off; how often in a run
+ROUNDS, BLOCK, PAIRS = 4, 25, 6  # runs of each way; steps with updates on, then off; how often in a run
 WAYS = ("in the cell", "in a thread")
 
 SETUP = f"""

@@ -45,15 +45,14 @@ class ExtendedEmbedding(torch.nn.Module):
 @contextmanager
 def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
     """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
-    with busy.turn:
-        table = text_encoder.get_input_embeddings()
-        if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
-            table = table.table
-        text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
-        try:
-            yield table.num_embeddings
-        finally:
-            text_encoder.set_input_embeddings(table)
+    table = text_encoder.get_input_embeddings()
+    if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
+        table = table.table
+    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
+    try:
+        yield table.num_embeddings
+    finally:
+        text_encoder.set_input_embeddings(table)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def condition(model: Model, ids: Mapping[str, torch.Tensor], rows: Vectors) -> C
     """
     states, pooled = [], None
     for encoder in model.encoders:
-        with extended(encoder.network, rows[encoder.key]):
+        with busy.turn, extended(encoder.network, rows[encoder.key]):
             out = encoder.network(ids[encoder.key], output_hidden_states=model.is_xl)
         states.append(out.hidden_states[-2] if model.is_xl else out[0])
         pooled = out[0] if model.is_xl else None
