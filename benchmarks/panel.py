@@ -1,110 +1,76 @@
-"""What showing a run costs: a displayed panel whose updates are switched on and off every few steps of the same run.
+"""What showing a run costs: the same training by a plain loop, and through a displayed panel, in one notebook kernel.
 
-`python -m benchmarks.panel` prints ratios of seconds and writes `panel.md`. The steps with updates are compared with the
-steps just before them, for a machine's speed changes by more than a panel costs from one run to the next. Curves are
-redrawn as often as if updates were on all the time, so that their cost counts twice here. Previews are off, as they are
-work of their own. A real kernel sends the panel's messages to a client that keeps the widgets' state.
+`python -m benchmarks.panel` prints ratios of seconds and writes `panel.md`. Each round trains once with the panel's
+updates on, once with them off and once by a plain loop, in turns; previews are off, as they are work of their own. A real
+kernel sends the panel's messages to a client that keeps the widgets' state.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import statistics
-from itertools import pairwise
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
-ROUNDS, BLOCK, PAIRS = 4, 25, 6  # runs of each way; steps with updates on, then off; how often in a run
-WAYS = ("in the cell", "in a thread")
+ROUNDS, STEPS = 5, 150
+WAYS = ("plain loop", "panel, updates off", "panel, in the cell", "panel, in a thread")
 
 SETUP = f"""
 import json, time
 import ti_nb as ti
 model, photos = ti.load_model("tiny"), ti.example_images("penguin")
 
-def measure(way):
-    run = ti.train(model, photos, word="<new>", init="animal", steps={BLOCK} * (2 * {PAIRS} + 1))
-    panel = ti.TrainPanel(run, every=0, background="thread" in way, live=False)
-    display(panel)
-    ends, own = [], 0.0
-
-    def on_step(record):
-        nonlocal own
-        began = time.perf_counter()
-        panel._on_step(record)
-        ended = time.perf_counter()
-        own += ended - began
-        if record.step % {BLOCK} == 0:
-            ends.append(ended)
-            panel.live = not panel.live
-
-    panel.driver._on_step = on_step
-    panel.start()
-    panel.driver.wait()
-    last = time.perf_counter()
-    panel.refresh()
-    return ends, own, time.perf_counter() - last
+def seconds(way):
+    run = ti.train(model, photos, word="<new>", init="animal", steps={STEPS})
+    panel = None
+    if way != "plain loop":
+        panel = ti.TrainPanel(run, every=0, background=way.endswith("thread"), live=not way.endswith("off"))
+        display(panel)
+    next(run)
+    began = time.perf_counter()
+    if panel is None:
+        for record in run:
+            pass
+    else:
+        panel.start()
+        panel.driver.wait()
+    return time.perf_counter() - began
 """
 MEASURE = f"""
 found = {{way: [] for way in {WAYS!r}}}
 for number in range({ROUNDS}):
-    for way in found:
-        found[way].append(measure(way))
+    for way in sorted(found, key=lambda w: (hash(w) + number) % {len(WAYS)}):
+        found[way].append(seconds(way))
 print(json.dumps(found))
 """
 
-Found = dict[str, list[tuple[list[float], float, float]]]
 
-
-def measure() -> Found:
-    """For each way and run: when each block ended, seconds within the panel's own code, seconds of its last drawing."""
+def measure() -> dict[str, list[float]]:
+    """Seconds of each way, round by round."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (SETUP, MEASURE)])
     NotebookClient(notebook, timeout=3600, kernel_name="python3").execute()
     (said,) = [o.text for o in notebook.cells[1].outputs if o.output_type == "stream" and o.name == "stdout"]
-    found: Found = json.loads(said)
+    found: dict[str, list[float]] = json.loads(said)
     return found
 
 
-def report(found: Found) -> str:
-    """Ratios of pairs: the median, and where it lies in 95% of bootstrap samples; and what was counted directly."""
-    lines = [
-        "| way | a step, updates off | updates on over off | counted within the panel | its last drawing |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for way, runs in found.items():
-        ratios, offs, shares = [], [], []
-        for ends, own, _ in runs:  # the first block, without updates, is to warm up
-            seconds = [b - a for a, b in pairwise(ends)]
-            on, off = seconds[::2], seconds[1::2]
-            ratios += [a / b for a, b in zip(on, off)]
-            offs += off
-            shares.append(own / sum(on))
-        low, high = _spread(ratios)
-        lines.append(
-            f"| {way} | {1000 * statistics.median(offs) / BLOCK:.0f} ms | {statistics.median(ratios):.3f} ({low:.3f} to "
-            f"{high:.3f}) | {statistics.median(shares):.2%} | {statistics.median(last for _, _, last in runs):.2f} s |"
-        )
+def report(found: dict[str, list[float]]) -> str:
+    """The ratios to the plain loop of the same round: median and quartiles."""
+    lines = ["| way | seconds, median | over the plain loop | quartiles |", "| --- | --- | --- | --- |"]
+    for way, seconds in found.items():
+        ratios = [own / plain for own, plain in zip(seconds, found[WAYS[0]])]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        lines.append(f"| {way} | {statistics.median(seconds):.2f} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> tuple[float, float]:
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(2000))
-    return medians[50], medians[-51]
 
 
 def main() -> None:
     """Measure, print and write."""
     text = report(measure())
     print(text)
-    preface = (
-        f"# What a panel costs\n\n`python -m benchmarks.panel`: {ROUNDS} runs of tiny for each way, in each {PAIRS} times "
-        f"{BLOCK} steps with updates on and {BLOCK} with them off. Curves are redrawn as often as if updates were on all "
-        "the time, so that their cost counts twice here. In brackets, where the median lies in 95% of bootstrap samples.\n\n"
-    )
+    preface = f"# What a panel costs\n\n`python -m benchmarks.panel`: {STEPS} steps of tiny, {ROUNDS} rounds.\n\n"
     (Path(__file__).parent / "panel.md").write_text(preface + text + "\n")
 
 

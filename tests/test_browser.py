@@ -40,7 +40,7 @@ panel = ti.PublishPanel(run.concept(), samples=samples, pictures=photos, run=run
 LOGIN = """
 import huggingface_hub, pathlib, time
 from IPython.display import HTML, display
-def notebook_login():
+def notebook_login(**_):
     display(HTML("your code is ABCD"))
     time.sleep(3)
     kept = pathlib.Path(os.environ["HF_TOKEN_PATH"])
