@@ -134,6 +134,8 @@ def test_large_pictures_are_drawn_few_at_once(
     )
     ti.sample(model, "a dog", seeds=17, steps=1, progress=False)
     assert max(sizes) == at_once and sum(sizes) == 17
+    with pytest.raises(ValueError, match="batch is 0: at least one"):
+        ti.sample(model, "a dog", batch=0)
 
 
 def test_sampling_without_concepts_equals_the_plain_pipeline(model: ti.Model) -> None:

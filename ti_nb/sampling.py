@@ -115,8 +115,10 @@ def sample(
 
     Raises:
         ValueError: with concepts, a prompt that says none of their words; a prompt beyond 77 tokens; a concept of
-            another width.
+            another width; no picture at once.
     """
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
