@@ -41,7 +41,8 @@ def _iconify(folder: Path, package: str, name: str) -> Image.Image | None:
 
 
 @lru_cache
-def _code_points(folder: Path) -> dict[str, str]:
+def code_points(folder: Path) -> dict[str, str]:
+    """Name -> code point of every drawing in the 3D set, by the cartoon set's names."""
     chars = json.loads((folder / "node_modules" / PACKAGES["cartoon"][0] / "chars.json").read_text())
     found: dict[str, str] = {}
     for code, name in chars.items():
@@ -50,7 +51,7 @@ def _code_points(folder: Path) -> dict[str, str]:
 
 
 def _glossy(folder: Path, name: str) -> Image.Image | None:
-    code = _code_points(folder).get(name)
+    code = code_points(folder).get(name)
     assets = folder / "node_modules" / PACKAGES["glossy"][0] / "assets"
     for stem in (code, f"{code}-fe0f"):
         path = assets / f"{stem}.webp"
@@ -104,6 +105,8 @@ def draw_thing(folder: Path, name: str, style: str) -> Image.Image | None:
     if picture is None:
         return None
     box = picture.getchannel("A").point(lambda a: 255 if a > 16 else 0).getbbox()
+    if box is None:
+        return None
     side = max(box[2] - box[0], box[3] - box[1])
     square = Image.new("RGBA", (side, side))
     square.paste(picture.crop(box), ((side - box[2] + box[0]) // 2, (side - box[3] + box[1]) // 2))

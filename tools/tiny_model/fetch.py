@@ -6,13 +6,16 @@ import json
 import subprocess
 from pathlib import Path
 
-# style -> package, version, licence as the package states it. The 3D set names its files by code point; outlines and
-# sketches are made from the flat set.
+# set -> package, version, licence as the package states it. The 3D set ("glossy") names its files by code point.
 PACKAGES = {
     "flat": ("@iconify-json/fluent-emoji-flat", "1.2.6", "MIT"),
     "glossy": ("@lobehub/fluent-emoji-3d", "1.1.0", "MIT"),
     "cartoon": ("@iconify-json/noto", "1.2.9", "Apache-2.0"),
     "blob": ("@iconify-json/noto-v1", "1.2.5", "Apache-2.0"),
+    "twemoji": ("@iconify-json/twemoji", "1.2.5", "CC-BY-4.0"),
+    "fxemoji": ("@iconify-json/fxemoji", "1.2.2", "Apache-2.0"),
+    "emojione": ("@iconify-json/emojione", "1.2.3", "CC-BY-4.0"),
+    "streamline": ("@iconify-json/streamline-emojis", "1.2.4", "CC-BY-4.0"),
 }
 
 

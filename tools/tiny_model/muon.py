@@ -66,11 +66,11 @@ class Muon:
         torch._foreach_lerp_(self.momenta, gradients, 0.05)
         updates = []
         for p, momentum, owner in zip(self.matrices, self.momenta, self.owner):
-            update = torch.zeros(p.shape[0], p.numel() // p.shape[0], dtype=torch.bfloat16)
+            update = torch.zeros(p.shape[0], p.numel() // p.shape[0], dtype=torch.bfloat16, device=p.device)
             if owner == self.rank:
                 nesterov = torch.lerp(p.grad, momentum, 0.95).reshape(update.shape)
                 update = orthogonal(nesterov) * 0.2 * max(update.shape) ** 0.5
-            updates.append(update.to(p.device))
+            updates.append(update)
         if self.count > 1:
             flat = torch.cat([u.flatten() for u in updates])
             torch.distributed.all_reduce(flat)

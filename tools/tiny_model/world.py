@@ -116,6 +116,7 @@ class Scene:
     paint: str = ""
     second: str = ""
     accessory: str = ""
+    view: str = ""  # "dark", "bright" or "close-up"
 
 
 def plain(name: str) -> str:
