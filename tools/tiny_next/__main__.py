@@ -59,10 +59,11 @@ def main() -> None:
 
         run(options.assets, build / "world")
     elif options.step == "autoencoder":
-        from .autoencoder import finish, train
+        from .autoencoder import finish, sharpen, train
 
         in_parallel(train, build / "world", build / "autoencoder", *size["autoencoder"])
-        print(finish(build / "world", build / "autoencoder", build / "vae"))
+        sharpen(build / "world", build / "autoencoder", build / "sharpened", size["autoencoder"][0] // 6)
+        print(finish(build / "world", build / "sharpened", build / "vae"))
     elif options.step == "sheet":
         from .sheet import sheet
 
