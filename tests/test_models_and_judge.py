@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ti_nb as ti
+from ti_nb import sampling
+from ti_nb.evaluate import real_fidelity
 from ti_nb.models import TINY
+from ti_nb.prompts import fill
 
 from .families import pipeline
 
@@ -90,10 +93,10 @@ def test_a_real_picture_is_not_compared_with_itself() -> None:
     """Among themselves, pictures would look alike by the share of pairs that are one picture; copies are one as well."""
     judge = Known(None, None, 8, (0.5,), (0.5,))
     white, grey, black = pictures = [Image.new("RGB", (8, 8), (value,) * 3) for value in (255, 128, 0)]
-    assert ti.evaluate.real_fidelity(judge, pictures, pictures) == pytest.approx((0.6 + 0 + 0.8) / 3)
-    assert ti.evaluate.real_fidelity(judge, [white, grey], [grey.copy(), black]) == pytest.approx((0.6 + 0 + 0.8) / 3)
-    assert ti.evaluate.real_fidelity(judge, [white, white.copy()], [black]) == 0
-    assert math.isnan(ti.evaluate.real_fidelity(judge, [white], [white.copy()]))
+    assert real_fidelity(judge, pictures, pictures) == pytest.approx((0.6 + 0 + 0.8) / 3)
+    assert real_fidelity(judge, [white, grey], [grey.copy(), black]) == pytest.approx((0.6 + 0 + 0.8) / 3)
+    assert real_fidelity(judge, [white, white.copy()], [black]) == 0
+    assert math.isnan(real_fidelity(judge, [white], [white.copy()]))
 
 
 @pytest.mark.parametrize("held_back", [0, 1])
@@ -109,9 +112,9 @@ def test_scores_are_each_of_its_own_pictures(
         asked.append((prompts, seeds))
         said = [prompts] if isinstance(prompts, str) else prompts
         image = Image.new("RGB", (8, 8), (colours[id(concept)],) * 3)
-        return [ti.Sample(image, ti.prompts.fill(text, "<new>"), seed) for text in said for seed in range(seeds)]
+        return [ti.Sample(image, fill(text, "<new>"), seed) for text in said for seed in range(seeds)]
 
-    monkeypatch.setattr(ti.sampling, "sample", drawn)
+    monkeypatch.setattr(sampling, "sample", drawn)
     white, grey, black = (Image.new("RGB", (8, 8), (value,) * 3) for value in (255, 128, 0))
     judge = Known(None, None, 8, (0.5,), (0.5,))
     real = [white] * held_back

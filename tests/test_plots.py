@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import ti_nb as ti
+from ti_nb.inside import Attention
 
 RECORDS = [
     ti.StepRecord(
@@ -111,7 +112,7 @@ def test_attention_is_bright_in_the_tokens_own_column() -> None:
     maps = torch.zeros(2, 2, 2, 2)
     maps[0, 0, 0, 0] = maps[1, 1, 1, 1] = 0.5  # the first picture's first token at the top left, and so on
     images = [Image.new("RGB", (128, 128), "black")] * 2
-    axes = ti.plot_attention(images, ti.inside.Attention(("cat", "snow"), maps)).axes
+    axes = ti.plot_attention(images, Attention(("cat", "snow"), maps)).axes
     assert [one.get_title().split("\n")[0] for one in axes[:3]] == ["", "cat", "snow"]
     assert [one.get_title().split("\n")[-1] for one in axes[1:3]] == ["6.2%", "6.2%"]
     bright = [[np.asarray(one.images[0].get_array())[y, x, 0] > 60 for y, x in ((5, 5), (122, 122))] for one in axes]
