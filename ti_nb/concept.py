@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import busy
+
 if TYPE_CHECKING:
     from .models import Model, TextEncoder
 
@@ -156,7 +158,8 @@ def _rows(encoder: TextEncoder, init: str, source: str) -> torch.Tensor:
     if source == "table":
         return encoder.table[ids].cpu()
     spelled = torch.tensor([tokenise(init, encoder.tokenizer)], device=encoder.network.device)
-    states = encoder.network(spelled).last_hidden_state
+    with busy.turn:
+        states = encoder.network(spelled).last_hidden_state
     rows: torch.Tensor = states[0, 1 : 1 + len(ids)].float().cpu()
     return rows
 

@@ -93,13 +93,23 @@ def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float
     return float((judge.embed_images([s.image for s in samples]) * said).sum(-1).mean())
 
 
+def real_fidelity(judge: Judge, real: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
+    """Mean cosine of real pictures with the concept's, never of one with itself; nan where there are no others."""
+    same = torch.tensor([[_is_same(one, other) for other in pictures] for one in real])
+    return float((judge.embed_images(real) @ judge.embed_images(pictures).T)[~same].mean())
+
+
+def _is_same(one: Image.Image, other: Image.Image) -> bool:
+    return one is other or (one.size == other.size and one.tobytes() == other.tobytes())
+
+
 @dataclass(frozen=True)
 class Scores:
     """How a word did, beside its references.
 
     Attributes:
         subject_fidelity: of samples with the "initializer", with the "word", and of "real" held-back pictures
-            (of the training pictures among themselves where none are held back).
+            (of the training pictures among themselves where none are held back; nan for a single one).
         prompt_fidelity: of samples with the "initializer" and with the "word".
         before, after: the samples of the prompts, drawn with the initializer and with the word.
     """
@@ -143,7 +153,7 @@ def score(
         subject[name] = subject_fidelity(judge, portraits, pictures)
         drawn[name] = sample(model, prompts, which, seeds=seeds)
         said[name] = prompt_fidelity(judge, drawn[name], which.word)
-    subject["real"] = subject_fidelity(judge, held_back or pictures, pictures)
+    subject["real"] = real_fidelity(judge, held_back or pictures, pictures)
     return Scores(subject, said, drawn["initializer"], drawn["word"])
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.func import functional_call
+
+from . import busy
 
 if TYPE_CHECKING:
     from .models import Model
     from .settings import TrainSettings
 
+T = TypeVar("T")
 ON_A_CPU = 32  # pictures at once: on tiny, 32 train 78 a second, 16 train 70 and 80 train 58, for caches
 ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
@@ -59,9 +64,13 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
     Args:
         together: runs that share each pass. free: bytes to plan with; by default what the device has free.
     """
-    wanted, passes = settings.batch * together, 2 if settings.negative else 1
+    from accelerate import PartialState
+
+    wanted = -(-settings.batch * together // PartialState().num_processes)  # each process takes its share
+    passes = 2 if settings.negative else 1
     weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
-    free = free_memory(model.device) if free is None else free
+    with busy.turn:  # what a step of another run takes for a moment is not taken for good
+        free = free_memory(model.device) if free is None else free
     room = None if free is None else int(free * ROOM)
     for checkpointing in (False, True):
         one = activation_bytes(model, checkpointing) * passes
@@ -81,7 +90,8 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
     """
     unet = model.unet
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
-    attention: Any = type(next(iter(unet.attn_processors.values())))
+    with busy.turn:  # `attention` puts others there for a moment
+        attention: Any = type(next(iter(unet.attn_processors.values())))
     return _count(json.dumps(dict(unet.config)), model.dtype, str(model.device), attention, pooled, checkpointing)
 
 
@@ -147,6 +157,48 @@ def recomputing(unet: Any, on: bool) -> Iterator[None]:
     finally:
         if on:
             unet.disable_gradient_checkpointing()
+
+
+def attempt(work: Callable[[], T], device: torch.device, *, least: str = "") -> T | None:
+    """What `work` returns; None if the device had too little memory for it, which is then free for a smaller attempt.
+
+    The error's traceback holds the tensors of the work that failed, so that it is let go before memory is given back.
+
+    Args:
+        least: what was asked for, in words, where there is no smaller attempt to make.
+
+    Raises:
+        torch.OutOfMemoryError: too little memory for the least.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if least:
+            raise torch.OutOfMemoryError(
+                f"the device is out of memory with {least}: free some of it, or use a smaller model"
+            ) from error
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    release(device)
+    return None
+
+
+def in_parts(work: Callable[[slice], T], count: int, at_once: int, device: torch.device) -> list[T]:
+    """What `work` returns for each part of `count` pictures: `at_once` of them, or fewer where memory is short."""
+    out: list[T] = []
+    at = 0
+    while at < count:
+        part = slice(at, min(at + at_once, count))
+        size = part.stop - at
+        done = attempt(partial(work, part), device, least="one picture at once" if size == 1 else "")
+        if done is None:
+            at_once = size // 2
+            continue
+        out.append(done)
+        at = part.stop
+    return out
 
 
 def is_out_of_memory(error: BaseException) -> bool:

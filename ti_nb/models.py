@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import busy
 from .devices import default_device, default_dtype
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ class Model:
         """The same parts as a diffusers pipeline, nothing copied: `StableDiffusionPipeline`, or SDXL's."""
         from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-        self.vae.to(self.device)  # training sets it aside
+        with busy.turn:
+            self.vae.to(self.device)  # training sets it aside
         parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
         for encoder, suffix in zip(self.encoders, ("", "_2")):
             parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}

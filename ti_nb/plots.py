@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
@@ -227,9 +228,10 @@ def plot_scores(scores: Scores) -> Figure:
     for one, title, values in zip(
         axes, ("subject fidelity", "prompt fidelity"), (scores.subject_fidelity, scores.prompt_fidelity)
     ):
-        names = list(values)[::-1]
-        bars = one.barh(names, [values[n] for n in names], color=[colours[n] for n in names])
+        names = [name for name in reversed(values) if isfinite(values[name])]  # of a single picture none is "real"
+        shown = [values[name] for name in names]
+        bars = one.barh(names, shown, color=[colours[n] for n in names])
         one.bar_label(bars, fmt="%.3f", padding=3)
-        one.set(title=title, xlim=(min(0, *values.values()), max(1e-6, *values.values()) * 1.2))
+        one.set(title=title, xlim=(min(0, *shown), max(1e-6, *shown) * 1.2))
         one.spines[["top", "right"]].set_visible(False)
     return figure

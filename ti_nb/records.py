@@ -19,7 +19,7 @@ class StepRecord:
     Attributes:
         step: counted from 1. steps: of how many.
         loss: mean squared error of the batch.
-        rate: learning rate used (of the first encoder).
+        rate: learning rate used (of the first encoder), in plain units; with `norm="fixed"` the angle of the step in radians.
         norm: mean length of the word's vectors after the step.
         cosine: of the mean vector with where it started.
         seconds: training time since the run began.

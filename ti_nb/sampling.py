@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,18 +137,22 @@ def sample(
     with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
         while some := jobs[len(out) : len(out) + batch]:
             given = {"num_inference_steps": steps, "guidance_scale": guidance}
-            try:
-                with busy.turn:
-                    images = _draw(pipeline, model, told[[i for i, _ in some]], told[[-1] * len(some)], some, given)
-            except (RuntimeError, MemoryError) as error:
-                if len(some) == 1 or not memory.is_out_of_memory(error):
-                    raise
+            said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
+            least = "one picture at once" if len(some) == 1 else ""
+            work = partial(_in_turn, pipeline, model, said, against, some, given)
+            images = memory.attempt(work, model.device, least=least)
+            if images is None:
                 batch = len(some) // 2
-                memory.release(model.device)
                 continue
             out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
             bar.update(len(some))
     return out
+
+
+def _in_turn(pipeline: Any, model: Model, *drawing: Any) -> list[Image.Image]:
+    with busy.turn:
+        model.vae.to(model.device)  # a run that began in between set it aside
+        return _draw(pipeline, model, *drawing)
 
 
 def _draw(

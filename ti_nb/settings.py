@@ -20,6 +20,9 @@ CHOICES = {
     "stop": ("never", "flat"),
 }
 
+USUAL_RATE, USUAL_ANGLE = 0.45, 0.2  # Adam's, in the vocabulary's spread; of a turn, in radians: as good on `tiny`
+FEWEST = 4  # measurements by which a gain can be called flat
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -30,7 +33,8 @@ class TrainSettings:
         batch: pictures a step.
         rate: Adam's learning rate in units of the vocabulary's spread (the standard deviation of a coordinate, for each
             text encoder its own: 0.014 in SD 1.5, 0.022 in tiny), so that one number fits every model. A string is a
-            schedule as AUTOMATIC1111 writes it, in plain units: "0.005:100, 1e-3:1000, 1e-5".
+            schedule as AUTOMATIC1111 writes it, in plain units: "0.005:100, 1e-3:1000, 1e-5". With `norm="fixed"` it is the
+            angle of a step in radians. None for 0.45; for 0.2, which is 11 degrees, with `norm="fixed"`.
         relative: False to have `rate` in plain units as other tools do.
         scale_rate: multiply the rate by `batch`, as the paper's code and diffusers' README do.
         decay: "constant"; "cosine" or "linear" to let the rate fall to a tenth. warmup: steps of rise from zero.
@@ -38,8 +42,7 @@ class TrainSettings:
         vectors: how many vectors the word has; None for as many as the initializer has tokens.
         init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
         norm: "clamp" to give each vector the length it started with again after a step that made it longer; "fixed" to
-            hold it there and only turn it (Riemannian descent, as Directional Textual Inversion): then `rate` is the angle of
-            a step in radians, 0.1 to 0.2 is usual; "free".
+            hold it there and only turn it, by the rate (Riemannian descent, as Directional Textual Inversion); "free".
         pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
         ema: share of the old value in a running mean of the vectors that is what is learned; 0 for none.
         templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
@@ -52,13 +55,14 @@ class TrainSettings:
         negative: vectors of a second word for the negative prompt, learned along (DreamArtist); 0 for none.
         negative_guidance: guidance scale between the two while training.
         watch: every how many steps to measure the gain on a fixed batch; 0 for never.
-        stop: "flat" to stop when the gain no longer changes (DVAR, Voronov et al. 2023); "never".
+        stop: "flat" to stop when the gain no longer changes, by 4 measurements of it or more (after DVAR, Voronov et al.
+            2023); "never".
         seed: of everything random.
     """
 
     steps: int = 150
     batch: int = 4
-    rate: float | str = 0.45
+    rate: float | str | None = None
     relative: bool = True
     scale_rate: bool = False
     decay: str = "cosine"
@@ -100,6 +104,11 @@ class TrainSettings:
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
         self._check_rate()
+        if self.stop == "flat" and not 0 < FEWEST * self.watch < self.steps:
+            raise ValueError(
+                f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
+                f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
+            )
         for template in self.template_list():
             if "{}" not in template and "{word}" not in template:
                 raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
@@ -107,8 +116,9 @@ class TrainSettings:
     def _check_rate(self) -> None:
         if isinstance(self.rate, str):
             rate_pieces(self.rate)
-        elif not 0 < self.rate < 10:
+        elif self.rate is not None and not 0 < self.rate < 10:
             usual = "0.05 to 0.5 is usual" if self.relative else "0.0005 to 0.01 is usual"
+            usual = "an angle in radians, 0.1 to 0.2 is usual" if self.norm == "fixed" else usual
             raise ValueError(f"rate is {self.rate}: {usual}")
 
     def template_list(self) -> tuple[str, ...]:
@@ -119,12 +129,18 @@ class TrainSettings:
             return prompts.TEMPLATES[self.templates]
         return tuple(self.templates)
 
+    @property
+    def chosen_rate(self) -> float | str:
+        """`rate`, or what it is where none was chosen."""
+        return self.rate if self.rate is not None else USUAL_ANGLE if self.norm == "fixed" else USUAL_RATE
+
     def rate_at(self, step: int, spread: float = 1.0) -> float:
-        """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread."""
+        """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread; or the angle of the step."""
         scale = self.batch if self.scale_rate else 1
-        if isinstance(self.rate, str):
-            return scale * next(rate for rate, last in rate_pieces(self.rate) if last is None or step < last)
-        rate = self.rate * scale * (spread if self.relative else 1.0)
+        chosen = self.chosen_rate
+        if isinstance(chosen, str):
+            return scale * next(rate for rate, last in rate_pieces(chosen) if last is None or step < last)
+        rate = chosen * scale * (spread if self.relative and self.norm != "fixed" else 1.0)
         if step < self.warmup:
             return rate * (step + 1) / (self.warmup + 1)
         share = (step - self.warmup) / max(1, self.steps - self.warmup)

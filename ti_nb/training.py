@@ -170,7 +170,8 @@ class Run:
 
     def _begin(self) -> Batch:
         if self._watch is None and self.settings.watch:
-            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings)
+            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings, self.plan)
+        self._draws.step = len(self.records)
         return self._draws.draw()
 
     def _end(self, loss: float, began: float) -> StepRecord:
@@ -187,6 +188,7 @@ class Run:
             self.history[key].append(rows)
         record = StepRecord.of(step, self.settings.steps, loss, rate, before, note, self.start, vectors)
         if self._watch is not None and (step % self.settings.watch == 0 or step == self.settings.steps):
+            self._watch.plan = self.plan
             record = self._watch.measure(record, vectors)
         record = replace(record, seconds=before + time.monotonic() - began)
         self.records.append(record)
