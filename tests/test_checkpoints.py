@@ -196,7 +196,7 @@ def check_what_a_failed_save_leaves(run: ti.Run, out: Path, copy: Path, whole: t
     """After the save of step `done` + 1 failed, and before there is room again: elsewhere, the run resumes."""
     assert len(run.records) == done + 1
     assert difference(out, whole, done) == ""
-    assert [path.name for path in out.glob(".*")] == []
+    assert [path.name for path in out.glob(".*.tmp")] == []
     shutil.copytree(out, copy)
     resumed = train(run.model, copy, steps=len(run))
     assert len(resumed.records) == done

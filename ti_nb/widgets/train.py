@@ -120,7 +120,7 @@ class TrainPanel(parts.Panel):
         """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped.
 
         Raises:
-            RuntimeError: another run is being trained, or pictures drawn.
+            RuntimeError: another run is being trained, or pictures drawn. ValueError: its folder is another run's now.
         """
         if self.every and not self.previews.kept and self.state != "running":
             self.driver.ask_sample_first()
@@ -174,7 +174,7 @@ class TrainPanel(parts.Panel):
         """A click: what can't be done now is said in the panel, not as a traceback nobody sees."""
         try:
             work()
-        except RuntimeError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             parts.say(self._status, str(error), "error")
 
     # What the driver tells, from the thread that trains.
