@@ -154,6 +154,7 @@ class RunFolder:
         state = self.path / STATE
         here = [digest(state.read_bytes())] if state.exists() else []
         if here and here[0] not in self._own:
+            self.release()
             raise claims.Taken(
                 f"'{self.path}' is not as this run left it: another run wrote to it, or it was damaged. Nothing was written now, "
                 "and the run is still in memory: keep its word with ti.save, or call train again to go on with what is there"
