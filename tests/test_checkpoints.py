@@ -729,7 +729,7 @@ def test_another_process_is_refused_before_any_work_until_the_run_is_finished_or
     next(run)
     monkeypatch.setattr(claims, "_claims", {})  # as in another process, which shares none of it
     monkeypatch.setattr(training, "Draws", None)  # no work
-    with pytest.raises(ValueError, match="is in use by a run of another program.*or resume='beside'"):
+    with pytest.raises(ValueError, match=r"is in use by a run of another program.*or resume='beside'"):
         train(small, tmp_path / "run", steps=4)
     monkeypatch.undo()
     monkeypatch.setattr(claims, "_claims", {})
@@ -753,7 +753,7 @@ def test_of_two_runs_in_one_folder_whoever_saves_first_keeps_it(small: ti.Model,
         out = tmp_path / str(number)
         first, second = train(small, out, steps=4), train(small, out, steps=4, **change)
         next(first)
-        for beside in (lambda: next(second), second.save):
+        for beside in (second.__next__, second.save):
             with pytest.raises(ValueError, match="not as this run left it: another run wrote to it"):
                 beside()
         assert not second.records
