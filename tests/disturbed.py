@@ -160,11 +160,11 @@ def kernels(model: ti.Model, folder: Path, *, times: int, seed: int) -> Iterator
 
 def end_a_kernel(code: str, way: str) -> tuple[int, int]:
     """Its exit code, and how many steps were done when it was told to end."""
-    from .kernels import Kernel
+    from .kernels import LIMIT, Kernel
 
     with Kernel() as kernel:
-        kernel.manager.shutdown_wait_time = 600  # a busy machine is not what is tested
-        kernel.run(code, seconds=600)
+        kernel.manager.shutdown_wait_time = LIMIT
+        kernel.run(code)
         process = kernel.manager.provisioner.process
         seen = int(kernel.value("len(run.records)"))
         if way.startswith("interrupted"):
