@@ -21,7 +21,20 @@ from . import claims
 from .atomic import LEFT, replacing
 from .concept import Concept
 from .records import StepRecord, as_csv
-from .saved import RECORDS, STATE, VECTORS, WORD, History, as_state, damaged, digest, read, size
+from .saved import (
+    RECORDS,
+    STATE,
+    VECTORS,
+    WORD,
+    History,
+    as_state,
+    damaged,
+    digest,
+    digest_of_images,
+    digest_of_vectors,
+    read,
+    size,
+)
 from .writing import save
 
 if TYPE_CHECKING:
@@ -73,8 +86,8 @@ class RunFolder:
             "word": start.word,
             "model": start.facts.get("model", ""),
             "settings": json.loads(json.dumps(asdict(settings))),
-            "images": _digest_of_images(images),
-            "start": _digest_of_vectors(start),
+            "images": digest_of_images(images),
+            "start": digest_of_vectors(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
         if _writes():
@@ -149,17 +162,22 @@ class RunFolder:
         self._own, self._word_is_whole = [found.own], found.word_is_whole
         return (found.state, found.records, found.history) if found.state else None
 
-    def _check(self) -> None:
-        """Refuse a folder whose state is not the one that this run left; a folder that was removed is written anew."""
+    def is_own(self) -> bool:
+        """Whether the state there is the one that this run left; a folder that was removed is written anew."""
         state = self.path / STATE
         here = [digest(state.read_bytes())] if state.exists() else []
         if here and here[0] not in self._own:
+            return False
+        self._own = here
+        return True
+
+    def _check(self) -> None:
+        if not self.is_own():
             self.release()
             raise claims.Taken(
                 f"'{self.path}' is not as this run left it: another run wrote to it, or it was damaged. Nothing was written now, "
                 "and the run is still in memory: keep its word with ti.save, or call train again to go on with what is there"
             )
-        self._own = here
 
     def _tidy(self) -> None:
         """Take away what a process left that was killed while writing."""
@@ -271,21 +289,6 @@ def _append(path: Path, end: int, data: bytes) -> int:
         file.flush()
         os.fsync(file.fileno())
     return end + len(data)
-
-
-def _digest_of_images(images: ConceptImages) -> str:
-    """Of what they hold, not of their latents, which devices compute differently in the last digit."""
-    digest = hashlib.sha256(repr((images.flip, images.captions)).encode())
-    for picture in (*images.images, *images.masks):
-        digest.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
-    return digest.hexdigest()[:16]
-
-
-def _digest_of_vectors(concept: Concept) -> str:
-    digest = hashlib.sha256()
-    for rows in concept.vectors.values():
-        digest.update(rows.contiguous().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

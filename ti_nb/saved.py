@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from safetensors.torch import save as to_bytes
 from .claims import Taken
 from .concept import Concept
 from .records import StepRecord, from_csv
+
+if TYPE_CHECKING:
+    from .images import ConceptImages
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
 FORMAT = 2  # of the folder; raise it as well with whatever makes a resumed run compute something else
@@ -166,6 +169,22 @@ def size(path: Path) -> int:
 def digest(data: bytes) -> str:
     """Its SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def digest_of_images(images: ConceptImages) -> str:
+    """Of what they hold, not of their latents, which devices compute differently in the last digit."""
+    whole = hashlib.sha256(repr((images.flip, images.captions)).encode())
+    for picture in (*images.images, *images.masks):
+        whole.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
+    return whole.hexdigest()[:16]
+
+
+def digest_of_vectors(concept: Concept) -> str:
+    """Of each encoder's, one after the other."""
+    whole = hashlib.sha256()
+    for rows in concept.vectors.values():
+        whole.update(rows.contiguous().float().cpu().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 def _digest_of_state(facts: str, tensors: Mapping[str, torch.Tensor]) -> str:

@@ -200,11 +200,7 @@ class Run:
 
     # What a step asks of a run, in the order it asks.
     def claim(self) -> None:
-        """See that its folder, if it has one, is its own, and this thread at work there.
-
-        Raises:
-            ValueError: it is another run's by now. OSError: it can't be written.
-        """
+        """See that its folder, if any, is its own, and this thread at work there: a ValueError where it is another run's."""
         if self.folder is not None:
             self.folder.use()
 

@@ -196,7 +196,8 @@ class TrainPanel(parts.Panel):
         drawn = sample(self.run.model, self.prompts, self.run.concept(), seeds=self.seeds, progress=False, **self.draw)
         said = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
         text = f"After step {step}: {said}. Seeds {', '.join(map(str, self.seeds))}."
-        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text)
+        own = self.run.folder is None or self.run.folder.is_own()
+        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text, on_disk=own)
         if self.live:  # drawing took far longer than this does
             self._show_figures()
         self._preview_cost = time.monotonic() - began
