@@ -57,8 +57,7 @@ class RunFolder:
         if save_every < 1:
             raise ValueError(f"save_every is {save_every}: it must be at least 1")
         self.path = Path(path).expanduser().absolute()  # wherever the program goes meanwhile
-        self.save_every, self._resume = save_every, resume
-        self.saved = 0
+        self.save_every, self._resume, self.saved = save_every, resume, 0
         self._facts: dict[str, Any] = {}
         self._ends, self._digests = _nothing()
         self._own: list[str] = []  # digests of state files of this run: the last one found, and what it wrote since
@@ -121,7 +120,7 @@ class RunFolder:
     def use(self) -> None:
         """Claim it for this thread: as long as it lives, no other run of this program takes the folder over."""
         self.claim()
-        if self._claim is not None:
+        if self._claim:
             self._claim.use()
 
     def release(self) -> None:

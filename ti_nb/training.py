@@ -165,11 +165,7 @@ class Run:
         return self._panel
 
     def save(self) -> None:
-        """Write the run's state to its folder, if it has one; while a thread trains, between two of its steps.
-
-        Raises:
-            ValueError: another run wrote to the folder meanwhile. OSError: it can't be written.
-        """
+        """Write the run's state to its folder, if any; a ValueError where another run wrote there meanwhile."""
         if self.folder is None:
             return
         with busy.turn:
