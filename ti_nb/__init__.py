@@ -55,11 +55,11 @@ _HOMES = {
     "TrainSettings": "settings",
     "StepRecord": "records",
     "Run": "training",
-    "together": "training",
+    "together": "steps",
     "train": "training",
     "train_seeds": "training",
-    "read_run": "checkpoints",
-    "SavedRun": "checkpoints",
+    "read_run": "saved",
+    "SavedRun": "saved",
     "Plan": "memory",
     "plan_memory": "memory",
     "read_settings": "sampling",
@@ -120,7 +120,6 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .checkpoints import SavedRun, read_run
     from .concept import Concept, initial_concept, vectors_of
     from .edit import adjust, initializer, join, mix, rename, split
     from .errors import NotAConcept
@@ -153,10 +152,12 @@ if TYPE_CHECKING:
     from .reading import load, load_words
     from .records import StepRecord
     from .sampling import Sample, read_settings, sample, save_samples
+    from .saved import SavedRun, read_run
     from .seen import drawn_samples
     from .settings import DIFFUSERS, FAST, PAPER, PRESETS, TrainSettings
+    from .steps import together
     from .suggest import known_words, suggest_words
-    from .training import Run, together, train, train_seeds
+    from .training import Run, train, train_seeds
     from .widgets.explore import ExplorePanel
     from .widgets.prepare import PreparePanel
     from .widgets.publish import PublishPanel

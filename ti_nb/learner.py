@@ -24,6 +24,7 @@ class Learner:
         rows: each encoder's (n, width) parameter.
         bad: steps skipped one after the other.
         factor: what the settings' rate is multiplied by, for whoever turns it while the run goes on.
+        notes: what is to be said of the step being done.
         loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise. It is
             halved where they overflow, and doubled after each `GROW_AFTER` good steps (as torch's `GradScaler`).
     """
@@ -42,7 +43,7 @@ class Learner:
         self.bad, self._good = 0, 0  # one after the other; good ones since the loss scale changed
         self.factor = 1.0
         self._slower = 1.0
-        self._notes: list[str] = []
+        self.notes: list[str] = []
 
     def vectors(self) -> dict[str, torch.Tensor]:
         """What is learned, on the CPU: the rows, or their running mean."""
@@ -54,7 +55,7 @@ class Learner:
 
     def note(self, text: str) -> None:
         """Say something about the step being done."""
-        self._notes.append(text)
+        self.notes.append(text)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -81,7 +82,7 @@ class Learner:
             self.bad += 1
             self._slower /= 2
             self.note(f"loss or gradient not finite: step skipped, rate now {self.rate(step):.3g}")
-        notes, self._notes = "; ".join(self._notes), []
+        notes, self.notes = "; ".join(self.notes), []
         return notes
 
     def _grow(self) -> None:
