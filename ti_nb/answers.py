@@ -136,7 +136,9 @@ def _refusal(error: Any) -> str:
     """Why the Hub said no: what that means, and the reason that it gives itself."""
     said, given = _meaning(error), getattr(error, "server_message", None)
     reason = plain(given) if given else ""
-    return f'{said} (the Hub says: "{reason}")' if reason and reason not in said else said
+    if not reason or reason in said:
+        return said
+    return f"{said}: {reason}" if error.response.status_code == 400 else f'{said} (the Hub says: "{reason}")'
 
 
 def _meaning(error: Any) -> str:

@@ -175,31 +175,32 @@ def patiently(
     call: Callable[[], T],
     landed: Callable[[], T | None] = lambda: None,
     *,
-    patience: float = PATIENCE,
-    within: float = READING,
+    patience: float | None = None,
+    within: float | None = None,
 ) -> T:
     """What `call` returns; while the Hub says to try again, or does not answer, it is called again.
 
     Args:
         landed: after a failure it may tell that the call did its work all the same.
-        patience: at most this many seconds are waited in all. within: seconds in which the Hub has to answer.
+        patience: at most this many seconds are waited in all; `PATIENCE`. within: seconds in which the Hub has to answer;
+            `READING`.
     """
-    waited, unanswered = 0.0, 0
+    left, unanswered = PATIENCE if patience is None else patience, 0
     for tried in range(TRIES):
         try:
-            with answered_within(within):
+            with answered_within(READING if within is None else within):
                 return call()
         except Exception as error:
             root = root_of(error)
             unanswered += silent(root)
             wait = _wait(root, tried)
-            if wait is None or waited + wait > patience or tried == TRIES - 1 or unanswered == SILENT_TRIES:
+            if wait is None or wait > left or tried == TRIES - 1 or unanswered == SILENT_TRIES:
                 raise
             answer = getattr(root, "response", None)
         said = f"answered {answer.status_code}" if answer is not None else "did not answer"
         warnings.warn(f"the Hub {said}: trying again in {in_minutes(wait)}", stacklevel=4)
         time.sleep(wait)
-        waited += wait
+        left -= wait
         if (done := landed()) is not None:
             return done
     raise AssertionError("unreachable")

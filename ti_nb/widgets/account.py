@@ -59,12 +59,10 @@ class Account(widgets.VBox):
         try:
             with _shown_in(self.page), in_words("logging in", client(None, self.endpoint)):
                 name = log_in(endpoint=self.endpoint)
-        except Exception as error:
+        except HubError:
             self.page.value = ""
             self._show(None, "nobody is logged in", "warning")
-            if isinstance(error, HubError):
-                raise
-            raise HubError(f"logging in did not work ({type(error).__name__}): try again, or set HF_TOKEN") from error
+            raise
         except BaseException:
             self.page.value = ""
             self._show(None, "nobody is logged in: the login was interrupted", "warning")
