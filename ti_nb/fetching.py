@@ -104,7 +104,7 @@ def _kept(repo: str, revision: str | None) -> Path | None:
     folders = [*home.iterdir()] if home.is_dir() else []
     if revision not in (None, "main"):
         folders = [folder for folder in folders if folder.name == revision]
-    held = {folder: {path.name: 1 for path in folder.rglob("*.*")} for folder in folders}
+    held = {folder: {path.relative_to(folder).as_posix(): 1 for path in folder.rglob("*.*")} for folder in folders}
     likely = [folder for folder, names in held.items() if candidates(names)]
     return max(likely, key=lambda folder: folder.stat().st_mtime, default=None)
 
