@@ -140,6 +140,9 @@ def test_what_was_silent_is_not_repeated_behind_our_back(monkeypatch: pytest.Mon
         watch.asked(request(7))
     watch.answered(None)  # and said to come back
     watch.asked(request(7))
+    clock[0] = 30.0
+    watch.repeats = True  # while somebody is logging in
+    watch.asked(request(7))
 
 
 def test_the_client_is_left_as_it_was(hub: HubServer) -> None:

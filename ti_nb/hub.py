@@ -90,7 +90,7 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
         if token is not None:
             patiently(lambda: login(token=token))
         elif (before := kept_token()) is None or _is_stale(api):
-            with answered_within(READING):
+            with answered_within(READING, repeats=True):
                 _ask()
             if kept_token() in (None, before):  # not yet
                 return None
@@ -215,11 +215,14 @@ def _wait(root: Any, tried: int) -> float | None:
 
 
 @contextmanager
-def answered_within(seconds: float) -> Iterator[None]:
-    """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so."""
+def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
+    """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so.
+
+    With `repeats` it may ask on, as while somebody is logging in.
+    """
     from huggingface_hub import get_session
 
-    hooks, watch = get_session().event_hooks, _Watch(seconds)
+    hooks, watch = get_session().event_hooks, _Watch(seconds, repeats)
     hooks["request"].append(watch.asked)
     hooks["response"].append(watch.answered)
     try:
@@ -232,8 +235,8 @@ def answered_within(seconds: float) -> Iterator[None]:
 class _Watch:
     """Sees the client's requests go out: sets them a limit where it has none, and stops it repeating a silent one."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.since = seconds, 0.0
+    def __init__(self, seconds: float, repeats: bool = False) -> None:
+        self.seconds, self.repeats, self.since = seconds, repeats, 0.0
         self.last: tuple[str | None, ...] = ()
 
     def asked(self, request: Any) -> None:
@@ -241,7 +244,7 @@ class _Watch:
         if not any(limits.values()):
             request.extensions["timeout"] = dict.fromkeys(limits, self.seconds)
         this = (request.method, str(request.url), request.headers.get("range"))
-        if this == self.last and time.monotonic() - self.since >= self.seconds:
+        if not self.repeats and this == self.last and time.monotonic() - self.since >= self.seconds:
             raise TimeoutError(f"no answer within {self.seconds:.0f} s")
         self.last, self.since = this, time.monotonic()
 
