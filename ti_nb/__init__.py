@@ -96,7 +96,7 @@ _HOMES = {
     "browse": "library",
     "Listing": "library",
     "log_in": "hub",
-    "HubError": "hub",
+    "HubError": "errors",
     "PreparePanel": "widgets.prepare",
     "TrainPanel": "widgets.train",
     "Summary": "widgets.summary",
@@ -122,12 +122,12 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from .concept import Concept, initial_concept, vectors_of
     from .edit import adjust, initializer, join, mix, rename, split
-    from .errors import NotAConcept
+    from .errors import HubError, NotAConcept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
     from .fetching import fetch
     from .findings import Finding, find_faults
     from .guesses import guess_crop, mask_by_threshold
-    from .hub import HubError, log_in
+    from .hub import log_in
     from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep

@@ -1,7 +1,15 @@
-"""The error that says a file is refused."""
+"""The errors that say a file is refused, and that the Hub said no."""
 
 from __future__ import annotations
 
 
 class NotAConcept(ValueError):
     """A file that holds no word we can read, or that is not safe to read; the message says which, and what to do."""
+
+
+class HubError(RuntimeError):
+    """The Hub said no, or did not answer; the message says what to do."""
+
+
+class NoAnswer(HubError):
+    """The Hub is busy, can't be reached, or did not answer as it should."""

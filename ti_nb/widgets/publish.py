@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from ..concept import Concept
-from ..hub import HubError
+from ..errors import HubError
 from ..publication import Publication
 from ..publishing import publish
 from . import contents, parts
