@@ -2,8 +2,8 @@
 
 `python -m benchmarks.gpu` needs a CUDA device, and no network: SD 1.5 and SDXL are built at full size with random
 weights. It writes `gpu.md` after each check, goes on past one that fails, says what there was no time for, and ends with
-status 1 if something failed. `--only WORD` does the rows in which a word is found; `--device cpu --size toy` rehearses it
-all in this process, very small.
+status 1 if something failed. `--only` does the rows in which a regular expression is found; `--device cpu --size toy`
+rehearses it all in this process, very small.
 
 On a machine that has torch and transformers but no network, with wheels made where there is one (`make gpu-bundle`, or
 `pip download --no-deps -d wheels diffusers`), in the folder of this repository:
@@ -146,13 +146,13 @@ def jobs_of(options: argparse.Namespace) -> list[tuple[str, Any]]:
         return [("steps", row) for row in rows if _is_asked(options.only, "step", *row)]
 
     compiled = steps("ours-compiled", "best-compiled")
-    half = len(compiled) // 2
+    half = -(-len(compiled) // 2)
     plan = [checks(0, CHECKS), *steps("ours", "best", "readme"), *compiled[:half], checks(1, BRIEF), *compiled[half:]]
     return [(kind, what) for kind, what in plan if what]
 
 
 def _is_asked(only: str, *words: Any) -> bool:
-    return only in " ".join(map(str, words))
+    return re.search(only, " ".join(map(str, words))) is not None
 
 
 def do_checks(jobs: list[tuple[str, int, str, str]], options: argparse.Namespace, report: Report, until: float) -> None:
@@ -267,7 +267,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--only", default="", help="a word, such as sdxl or resume: only the rows that say it")
+    parser.add_argument("--only", default="", help="such as 'sdxl 512|resume': only rows where this is found")
     parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing goes on")
     parser.add_argument(
         "--out", type=Path, help="the report; by default gpu.md beside this file, of a rehearsal outputs/"

@@ -23,9 +23,10 @@ import torch
 from PIL import Image, ImageDraw
 
 import ti_nb as ti
-from benchmarks.step_time import INIT, THING, pipeline_of
+from benchmarks.step_time import INIT, THING, in_bytes, pipeline_of
 
-WORD, PICTURES, STEPS = "<gpu>", 4, 3
+STEPS = 3
+ASKED = {"word": "<gpu>", "init": INIT, "steps": STEPS, "batch": 4, "watch": 0, "templates": ("a photo of a {}",)}
 CLOSE = 0.03  # of a loss, for what half precision rounds otherwise when other things share its pass
 PLANNED = 0.2  # how far the plan of memory may be from what was taken
 
@@ -56,7 +57,7 @@ class Stage:
 
     def run(self, **changes: Any) -> ti.Run:
         """A run that has not begun, of few steps; `changes` are `train`'s."""
-        asked = {"word": WORD, "init": INIT, "steps": STEPS, "batch": PICTURES, "watch": 0, **changes}
+        asked = {**ASKED, **changes}
         images = asked.pop("images", self.photos)
         return ti.train(self.model, images, **asked)
 
@@ -112,9 +113,7 @@ def masked_twice(stage: Stage) -> str:
 
 def side_by_side(stage: Stage) -> str:
     """Two runs `together` have the losses that each has alone."""
-    seeds = ti.train_seeds(
-        stage.model, stage.photos, seeds=2, word=WORD, init=INIT, steps=STEPS, batch=PICTURES, watch=0
-    )
+    seeds = ti.train_seeds(stage.model, stage.photos, seeds=2, **ASKED)
     for _ in ti.together(seeds):
         pass
     other = stage.learned(seed=1)
@@ -178,7 +177,7 @@ def plan_of_memory(stage: Stage) -> str:
         wanted = run.plan.weights + run.plan.activations
         taken = _peak(stage, run)
         how = "recomputed" if run.plan.checkpointing else f"{run.plan.micro} at once"
-        said.append(f"{how}: planned {_gib(wanted)}, taken {_gib(taken) if taken else 'unknown on a CPU'}")
+        said.append(f"{how}: planned {in_bytes(wanted)}, taken {in_bytes(taken) if taken else 'unknown on a CPU'}")
         if taken and abs(wanted - taken) > PLANNED * taken:
             said[-1] += f", {wanted / taken - 1:+.0%} off"
     assert not any("off" in one for one in said), "; ".join(said)
@@ -191,14 +190,14 @@ def resumed(stage: Stage) -> str:
     With torch's deterministic kernels: others add up in another order each time. What those do is said beside.
     """
     with tempfile.TemporaryDirectory() as folder, _deterministic():
-        whole, again = stage.learned(steps=2 * STEPS), stage.learned(steps=2 * STEPS)
-        run = stage.run(steps=2 * STEPS, out=folder)
-        for _ in range(STEPS):
+        whole, again = stage.learned(), stage.learned()
+        run = stage.run(out=folder)
+        for _ in range(STEPS - 1):
             next(run)
         run.save()
         del run
-        found = stage.run(steps=2 * STEPS, out=folder)
-        assert len(found.records) == STEPS, f"{len(found.records)} steps were found in the folder"
+        found = stage.run(out=folder)
+        assert len(found.records) == STEPS - 1, f"{len(found.records)} steps were found in the folder"
         for _ in found:
             pass
     repeats, resumes = _apart(whole, again), _apart(whole, found)
@@ -300,16 +299,12 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.2f} GiB"
-
-
 def facts(device: str) -> dict[str, str]:
     """The device and the versions that were measured."""
     from importlib.metadata import version
 
     name = f"{torch.cuda.get_device_name()}" if device.startswith("cuda") else f"{device}"
-    memory = _gib(torch.cuda.get_device_properties(0).total_memory) if device.startswith("cuda") else ""
+    memory = in_bytes(torch.cuda.get_device_properties(0).total_memory) if device.startswith("cuda") else ""
     return {"device": " ".join(filter(None, (name, memory)))} | {
         name: version(name) for name in ("torch", "diffusers", "transformers")
     }
