@@ -14,6 +14,7 @@ from PIL import Image
 import ti_nb as ti
 from tests import families
 from ti_nb.batches import prompts_of_pictures
+from ti_nb.driver import Driver
 from ti_nb.evaluate import gap_closed
 from ti_nb.inject import token_ids
 
@@ -136,3 +137,13 @@ def test_the_gap_is_closed_from_the_initializer_to_the_real_pictures() -> None:
 def test_a_words_licence_goes_into_its_file(tmp_path: Path) -> None:
     word = ti.Concept("<new>", {"clip_l": torch.ones(1, 768)}, {"license": "mit"})
     assert ti.load(ti.save(word, tmp_path / "new.safetensors")).facts["license"] == "mit"
+
+
+def test_a_run_that_was_asked_to_pause_is_in_its_folder(
+    small: ti.Model, photos: ti.ConceptImages, tmp_path: Path
+) -> None:
+    run = ti.train(small, photos, word="<new>", init="cat", steps=5, batch=1, watch=0, out=tmp_path / "run")
+    driver = Driver(run, on_step=lambda _: driver.ask_pause(), on_sample=lambda: None, on_state=lambda: None)
+    driver.start(background=False)
+    assert driver.state == "paused"
+    assert len(ti.read_run(tmp_path / "run").records) == 1

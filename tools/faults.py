@@ -78,7 +78,7 @@ FAULTS = (
     Fault("prompt fidelity with the word", "texts = [without_word(s.prompt, word) for s in samples]", "texts = [s.prompt for s in samples]", "models_and_judge"),
     Fault("gap closed of nothing", "return (word - initializer) / (real - initializer)", "return (word - initializer) / real", "promises"),
     Fault("turned from the far end", "turned = first * a + second * b", "turned = second * a + first * b", "edit"),
-    Fault("cog's encoders swapped", '"text_encoders_1": "clip_g",', '"text_encoders_1": "clip_l",', "formats"),
+    Fault("cog's encoders swapped", '"text_encoders_1": "clip_g",', '"text_encoders_1": "clip_l",', "formats odd_files"),
     Fault("the last format of an ending", "and \"clip_keys\" in fitting else fitting[0])", "and \"clip_keys\" in fitting else fitting[-1])", "formats files_and_sampling"),
     Fault("the licence not in files", '"edits", "license")', '"edits")', "promises"),
     Fault("new repositories public", "_made(api, repo, private is not False, files)", "_made(api, repo, bool(private), files)", "hub hub_strangers"),
@@ -87,7 +87,7 @@ FAULTS = (
     Fault("the licence of the family for any base", "if base is None or base in USUAL.values() else None", "if True else None", "model_card hub"),
     Fault("bands begin at their start", "middles = ((torch.arange(bands) + 0.5) / bands", "middles = ((torch.arange(bands) + 0.0) / bands", "inside"),
     Fault("small pictures pass", "if side < size:", "if side < size // 2:", "findings"),
-    Fault("a pause is not saved", 'if state in ("paused", "stopped"):', 'if state == "stopped":', "train_panel"),
+    Fault("a pause is not saved", 'if state in ("paused", "stopped"):', 'if state == "stopped":', "promises"),
 )  # fmt: skip
 
 
