@@ -188,10 +188,12 @@ def _why_not(path: Path) -> str:
     if not path.is_file():
         return "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "no file"
     ending, head = _ending(path), _head(path)
-    if Image.registered_extensions().get(ending) in FORMATS or _begins_as_picture(head):
+    if _begins_as_picture(head):
         return ""
     if ending in HEICS or is_heic(head):
         return "" if reads_heic() else HEIC
+    if Image.registered_extensions().get(ending) in FORMATS:
+        return ""
     if ending in RAWS:
         return "a camera's raw data: export it as JPEG"
     if ending in OTHERS:

@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parent / "tiny" / "pictures"
 
 @dataclass(frozen=True)
 class ConceptImages:
-    """Square RGB pictures of one concept, at their own resolution up to 2048 px, and what was left out.
+    """Square RGB pictures of one concept, at their own resolution up to 1536 px, and what was left out.
 
     Attributes:
         images: square PIL pictures in RGB.

@@ -21,7 +21,7 @@ Crop = tuple[int, int, int]  # left, top, side
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 HEIC = "HEIC, the format of iPhones: pip install pillow-heif, or export it as JPEG"
 LARGEST, MOST_PIXELS = 1 << 29, 1 << 26  # of a file, in bytes, and of a picture
-KEPT = 2048  # px: the side of the largest square that is kept
+KEPT = 1536  # px: the side of the largest square that is kept
 PROFILE = 1 << 24  # bytes of a colour profile at most
 
 ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
@@ -154,7 +154,7 @@ def _contents(item: str | Path | bytes, name: str) -> bytes:
 def _decoded(data: bytes, say: Say) -> Image.Image:
     try:
         picture = _checked(_opened(data))
-    except (ValueError, SyntaxError):  # what stands beside the pixels may be damaged, or too long for Pillow
+    except Exception:  # what stands beside the pixels may be damaged, or too long for Pillow
         if not data.startswith(b"\x89PNG"):
             raise
         essence, profile = _essence(data)
