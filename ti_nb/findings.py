@@ -11,17 +11,18 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from .colours import on_background
+from .folders import find_pictures
 from .guesses import fitted, pieces_of_rim, saliency, shrunk
-from .pictures import decode, find_pictures, on_background
+from .pictures import Photo, read_photo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .pictures import Picture
 
-ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
 FAR = 200.0  # sharpness below which a picture is blurred
 SAME, ALIKE = 12, 0.5  # bits of 63, and share of the contrast, by which near-duplicates may differ
 
@@ -32,7 +33,7 @@ class Finding:
 
     Attributes:
         name: of the picture, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
-            "bright", "clipped", "cut", "background" or "count".
+            "bright", "clipped", "cut", "background", "count" or "file".
         text: what it is and what to do. severity: "note" or "warning".
     """
 
@@ -60,21 +61,21 @@ def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] =
     items = find_pictures(pictures)[0]
     called = list(names) or [name for name, _ in items]
     for name, (_, item) in zip(called, items):
-        picture = decode(item, name)
-        found += faults_of(picture, name, size=size)
-        small.append(shrunk(picture))
+        photo = read_photo(item, name)
+        found += faults_of(photo, size=size)
+        small.append(shrunk(photo.picture))
     return found + faults_of_set(small, called)
 
 
-def faults_of(picture: Image.Image, name: str, *, size: int = 512) -> list[Finding]:
-    """What can be seen in one picture by itself; `picture` still has its EXIF."""
-    exif = picture.getexif()
-    found = []
-    if exif.get(ORIENTATION, 1) in range(2, 9):
+def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
+    """What can be seen in one picture by itself."""
+    name = photo.name
+    found = [Finding(name, "file", note, "warning") for note in photo.notes]
+    if photo.turned:
         found.append(Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright"))
-    if exif.get_ifd(GPS):
+    if photo.located:
         found.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
-    picture = on_background(ImageOps.exif_transpose(picture), "white")
+    picture = on_background(photo.picture, "white")
     side = min(picture.size)
     if side < size:
         severity = "warning" if side < 0.75 * size else "note"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def _clicks_can_be_let_through() -> bool:
 def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     """Let the user of Colab choose pictures on their computer; they arrive in `folder`, or a new one beside it.
 
-    Returns the paths of what arrived, which `load_images` checks.
+    Returns the paths of the pictures that arrived, which `load_images` checks; what else did is said in a warning.
 
     Raises:
         RuntimeError: not in Colab, no answer from the page (VS Code's does not, colab-vscode #276), nothing chosen.
@@ -96,6 +97,7 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         raise RuntimeError(f"pictures can be chosen this way in Colab only: {instead}")
     from google.colab import files  # type: ignore[import-not-found]
 
+    from .folders import find_pictures
     from .images import fresh_folder
 
     folder = fresh_folder(Path(folder).expanduser())
@@ -103,10 +105,13 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         files.upload(target_dir=str(folder))
     except (Exception, KeyboardInterrupt) as error:
         raise RuntimeError(f"the page did not hand over the pictures ({_said(error)}): {instead}") from error
-    arrived = sorted(path for path in folder.iterdir() if path.is_file())
-    if not arrived:
-        raise RuntimeError(f"no picture was chosen: run the cell again, or {instead}")
-    return arrived
+    found, others = find_pictures(folder)
+    passed = "; ".join(f"{name}: {why}" for name, why in others)
+    if not found:
+        raise RuntimeError(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
+    if passed:
+        warnings.warn(f"passed over {passed}", stacklevel=2)
+    return [path for _, path in found if isinstance(path, Path)]
 
 
 def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:

@@ -85,7 +85,7 @@ def _read(folder: Path | None, done: int) -> list[Preview]:
         match = re.fullmatch(r"step-(\d+)", path.stem)
         if match and int(match[1]) <= done:
             try:
-                Image.open(path).verify()
+                Image.open(path, formats=["PNG"]).verify()
                 found.append(Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier."))
             except (OSError, SyntaxError):
                 continue

@@ -41,7 +41,7 @@ class Tile(widgets.VBox):
         """Show the picture as it is cropped and masked now; what a chosen crop has settled is not remarked on."""
         entry = self.entry
         self.shown.value = parts.as_png(padded(framed(entry, side=SIDE), SIDE))
-        size = f"{entry.picture.width} x {entry.picture.height} px"
+        size = "{} x {} px".format(*entry.size)
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
         self.name.value = f'<div style="{style}">{html.escape(entry.name)}<br>{size}</div>'
         found = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
