@@ -27,7 +27,7 @@ PAGES = ("huggingface.co", "hf.co")
 TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
 FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
 PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
-READING, WRITING = 5.0, 30.0  # seconds without a byte after which an answer is not waited for
+READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
 
 
 @dataclass(frozen=True)
