@@ -147,7 +147,7 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(monkeyp
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("curve", [AS_SRGB, LINEAR])
+@pytest.mark.parametrize("curve", [AS_SRGB, LINEAR], ids=["as sRGB", "linear"])
 def test_colours_of_a_profile_become_srgb(form: str, curve: bytes) -> None:
     there = profile(P3, curve)
     wide, srgb = ImageCms.ImageCmsProfile(io.BytesIO(there)), ImageCms.createProfile("sRGB")
