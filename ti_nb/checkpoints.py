@@ -26,6 +26,7 @@ from safetensors.torch import save as to_bytes
 from .atomic import replacing
 from .concept import Concept
 from .records import StepRecord
+from .shown import place
 from .writing import save
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class RunFolder:
         self.path = Path(path).expanduser()
         self.save_every, self._resume = save_every, resume
         if resume == "never" and (self.path / STATE).exists():
-            raise FileExistsError(f"'{self.path}' holds a run: give another folder, or resume='auto' to go on with it")
+            raise FileExistsError(
+                f"{place(self.path)} holds a run: give another folder, or resume='auto' to go on with it"
+            )
         self.saved = 0  # steps on disk
         self._facts: dict[str, Any] = {}
         self._ends = {VECTORS: 0, RECORDS: 0}
@@ -88,7 +91,7 @@ class RunFolder:
                 break
             if self._resume != "beside":
                 raise ValueError(
-                    f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, the same settings, or "
+                    f"{place(self.path)} holds another run ({'; '.join(different)}): give another folder, the same settings, or "
                     "resume='beside'"
                 )
             self.path = first.with_name(f"{first.name}-{number}")
@@ -118,7 +121,7 @@ class RunFolder:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"the run could not be saved to '{self.path}' ({error.strerror or error}). What was saved before, "
+                f"the run could not be saved to {place(self.path)} ({error.strerror or error}). What was saved before, "
                 f"step {self.saved}, is whole; the run itself is still in memory: free some space, then go on "
                 "iterating or call run.save()",
             ) from error
@@ -195,7 +198,7 @@ def read_run(path: str | Path) -> SavedRun:
     """
     path = Path(path).expanduser()
     if not (path / STATE).exists():
-        raise FileNotFoundError(f"'{path}' holds no run: it has no {STATE}")
+        raise FileNotFoundError(f"{place(path)} holds no run: it has no {STATE}")
     _, facts, records, history = _read(path)
     shapes = facts["shapes"]
     stacked = {key: torch.stack(h)[:, : shapes[key][0]] for key, h in history.items() if h}
@@ -210,9 +213,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[StepRecord],
         records = _read_records(path / RECORDS, facts["ends"][RECORDS])
         history = _read_history(path / VECTORS, facts["step"], facts["rows"])
     except (SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"the run in '{path}' can't be read ({error}): give another folder") from error
+        raise ValueError(f"the run in {place(path)} can't be read ({error}): give another folder") from error
     if len(records) != facts["step"]:
-        raise ValueError(f"the run in '{path}' can't be read ({RECORDS} was changed): give another folder")
+        raise ValueError(f"the run in {place(path)} can't be read ({RECORDS} was changed): give another folder")
     return {**state, **facts["numbers"]}, facts, records, history
 
 

@@ -54,6 +54,8 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
     Raises:
         ValueError: no such format, an ending it does not have, a concept it has no room for.
     """
+    if tuple(concept.vectors) == ("clip_g",):
+        raise ValueError(f"{concept.word!r} is half an SDXL word: it needs 'clip_l' vectors too")
     several = len(concept.vectors) > 1
     fitting = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
     if wanted is None and not fitting:
@@ -82,11 +84,12 @@ def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
     if chosen == "clip_keys" or len(rows) > 1:
         return [rows]
     facts = shared_facts(concept)
+    name = card_name(concept.word) if chosen == "card" else concept.word
     return [
         {
             "string_to_token": {"*": 265},
             "string_to_param": {"*": next(iter(rows.values()))},
-            "name": concept.word,
+            "name": name,
             "step": facts.get("steps"),
             "sd_checkpoint": None,
             "sd_checkpoint_name": facts.get("base"),
@@ -112,6 +115,14 @@ def file_word(word: str) -> str:
     return f"<{name or 'word'}>"
 
 
+def card_name(word: str) -> str:
+    """What AUTOMATIC1111 calls a card's word: `word` with nothing but letters and digits at its ends.
+
+    It looks for a word's tokens in the prompt's, and CLIP's tokenizer joins ">" with a comma behind it.
+    """
+    return re.sub(r"^[\W_]+|[\W_]+$", "", word) or "word"
+
+
 def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Concept]:
     """The words in what a file holds: nested dictionaries with `Numbers` in them.
 
@@ -123,8 +134,8 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     """
     facts = _facts(data)
     said = facts.pop("word", None)
-    nameless = said if isinstance(said, str) and said else nameless or file_word(stem)
-    words = _words_in(data, nameless, generic(stem))
+    nameless = said or nameless or file_word(stem)
+    words = _words_in(data, nameless, own_name=not said and (isinstance(data, Card) or generic(stem)))
     for word, parts in words.items():
         for rows in parts.values():
             _check_shape(word, tuple(rows.shape))
@@ -134,8 +145,8 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
-def _words_in(data: Any, nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
-    """For each word its encoders' vectors, still in the file; `is_generic` if the file's name says nothing of its word."""
+def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
+    """For each word its encoders' vectors, still in the file; `own_name` if AUTOMATIC1111's name for it counts."""
     if is_numbers(data):
         return {nameless: of_width(data)}
     if isinstance(data, list):
@@ -143,7 +154,7 @@ def _words_in(data: Any, nameless: str, is_generic: bool) -> dict[str, dict[str,
     if not isinstance(data, Mapping):
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
-        return _of_a1111(data, nameless, is_generic)
+        return _of_a1111(data, nameless, own_name)
     tensors = {str(k): v for k, v in data.items() if is_numbers(v) and k not in OUTPUTS}
     _refuse_models(data, tensors)
     if any(key in KEYS for key in tensors):
@@ -153,7 +164,7 @@ def _words_in(data: Any, nameless: str, is_generic: bool) -> dict[str, dict[str,
     return {word or nameless: rows for word, rows in words_of(tensors).items()}
 
 
-def _of_a1111(data: Mapping[str, Any], nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
+def _of_a1111(data: Mapping[str, Any], nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
     """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
     params = data["string_to_param"]
     if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
@@ -162,7 +173,7 @@ def _of_a1111(data: Mapping[str, Any], nameless: str, is_generic: bool) -> dict[
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
-    if alone and (isinstance(data, Card) or is_generic) and isinstance(name, str) and name.strip():
+    if alone and own_name and isinstance(name, str) and name.strip():
         nameless = file_word(name)
     return {nameless if key == "*" or (alone and not key) else str(key): of_width(v) for key, v in params.items()}
 
@@ -248,4 +259,11 @@ def _facts(data: Any) -> dict[str, Any]:
             ours = None
         if isinstance(ours, dict):
             facts = {k: v for k, v in ours.items() if isinstance(v, int | float | str)}
-    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and len(str(v)) <= LETTERS}
+    if not isinstance(facts.get("word", ""), str):
+        facts.pop("word")
+    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and _is_fact(v)}
+
+
+def _is_fact(value: Any) -> bool:
+    """Whether it is text or a number of a size that can be shown."""
+    return len(value) <= LETTERS if isinstance(value, str) else abs(value) < 1 << 63

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from . import platforms
 from .errors import NotAConcept
+from .shown import plain
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -29,6 +30,9 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two, doubling; the Hub m
 
 class HubError(RuntimeError):
     """The Hub said no, or did not answer; the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 @dataclass(frozen=True)

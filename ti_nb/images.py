@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageOps
 
 from .pictures import MASKS, Crop, Picture, caption_of, find_pictures, mask_file, on_background, open_upright, square
+from .shown import place
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     folder.mkdir(parents=True, exist_ok=True)
     if there := [name for name, _ in find_pictures(folder)[0]]:
         raise FileExistsError(
-            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
+            f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
         )
     for number, image in enumerate(images.images):
         path = folder / f"{number + 1:02}-{Path(images.names[number]).stem}.png"

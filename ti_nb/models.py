@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .devices import default_device, default_dtype
+from .shown import place
 
 if TYPE_CHECKING:
     import torch
@@ -272,7 +273,7 @@ def _find(name: str) -> tuple[str, str]:
         index = path / "model_index.json"
         if not index.is_file():
             raise ValueError(
-                f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
+                f"{place(path)} is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
             )
         return str(path), _kind(index, str(path))
     if name.count("/") != 1:

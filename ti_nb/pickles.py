@@ -82,7 +82,10 @@ def _read_zip(file: Careful) -> Any:
                     return _stored(again, info, CHECKED)[at : at + count]
                 return _exactly(again, _start(again, info) + at, count)
 
-        return run(_stored(file, entries[pickles[0]], PICKLE), fetch)[0]
+        held, _ = run(_stored(file, entries[pickles[0]], PICKLE), fetch)
+        if isinstance(held, dict) and archive.comment.startswith(b"{"):  # our facts
+            held.setdefault("ti_nb", archive.comment.decode(errors="replace"))
+        return held
 
 
 def _stored(file: BinaryIO, info: zipfile.ZipInfo, limit: int) -> bytes:

@@ -9,6 +9,8 @@ from typing import Union
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .shown import place, plain
+
 Picture = Union[str, Path, bytes, Image.Image]
 Crop = tuple[int, int, int]  # left, top, side
 
@@ -21,10 +23,10 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, 
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser()
         if not path.exists():
-            raise FileNotFoundError(f"no such folder or picture: '{path}'")
+            raise FileNotFoundError(f"no such folder or picture: {place(path)}")
         if path.is_dir():
             return _find_in_folder(path)
-        return [(path.name, path)], []
+        return [(plain(path.name), path)], []
     if isinstance(source, (bytes, Image.Image)):
         return [("picture 1", source)], []
     items: Sequence[Picture] = list(source)
@@ -32,7 +34,7 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[list[tuple[str, 
     for number, item in enumerate(items, 1):
         if not isinstance(item, (str, Path, bytes, Image.Image)):
             raise ValueError(f"picture {number} is a {type(item).__name__}: give a path, a PIL picture or bytes")
-        named.append((Path(item).name if isinstance(item, (str, Path)) else f"picture {number}", item))
+        named.append((plain(Path(item).name) if isinstance(item, (str, Path)) else f"picture {number}", item))
     return named, []
 
 
@@ -40,14 +42,15 @@ def _find_in_folder(folder: Path) -> tuple[list[tuple[str, Picture]], list[tuple
     found: list[tuple[str, Picture]] = []
     skipped = []
     for path in sorted(folder.iterdir(), key=lambda p: p.name):
+        name = plain(path.name)
         if path.name.startswith("."):
-            skipped.append((path.name, "hidden"))
+            skipped.append((name, "hidden"))
         elif path.is_dir():
-            skipped.append((path.name, "a folder"))
+            skipped.append((name, "a folder"))
         elif path.suffix.lower() not in SUFFIXES:
-            skipped.append((path.name, "not a picture"))
+            skipped.append((name, "not a picture"))
         else:
-            found.append((path.name, path))
+            found.append((name, path))
     return found, skipped
 
 
@@ -79,7 +82,7 @@ def decode(item: Picture, name: str) -> Image.Image:
 
 def _read(path: Path) -> bytes:
     if not path.is_file():
-        raise FileNotFoundError(f"no such picture: '{path}'")
+        raise FileNotFoundError(f"no such picture: {place(path)}")
     return path.read_bytes()
 
 

@@ -12,6 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .shown import place
+
 DRIVE = Path("/content/drive")
 
 
@@ -128,7 +130,7 @@ def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
         else Path(where)
     )
     if not path.expanduser().exists():
-        raise FileNotFoundError(f"no such folder: '{path}'")
+        raise FileNotFoundError(f"no such folder: {place(path)}")
     return path
 
 

@@ -18,11 +18,11 @@ from . import cards, pickles
 from .concept import Concept
 from .errors import NotAConcept
 from .formats import concepts_in
-from .shown import quoted
+from .shown import place, quoted
 
 HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
 LARGEST = 1 << 28  # bytes of a safetensors file
-PATH = 300  # letters at most of a path in a message
+PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
 LARGEST_HEADER = 100_000_000  # that the format allows
 
 
@@ -37,7 +37,7 @@ def load(path: str | Path, *, word: str | None = None) -> Concept:
         chosen = [one for one in words if one.word == word]
         if not chosen:
             names = ", ".join(quoted(one.word) for one in words[:8])
-            raise NotAConcept(f"{quoted(path, PATH)} holds {len(words)} words: name one with word=, of {names}")
+            raise NotAConcept(f"{place(path)} holds {len(words)} words: name one with word=, of {names}")
         return chosen[0]
     return replace(words[0], word=word) if word else words[0]
 
@@ -58,11 +58,11 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
     """
     path = expanded(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {quoted(path, PATH)}")
+        raise FileNotFoundError(f"no such file: {place(path)}")
     try:
         return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
     except NotAConcept as error:
-        raise NotAConcept(f"{quoted(path, PATH)} can't be read as a word: {error}") from error
+        raise NotAConcept(f"{place(path)} can't be read as a word: {error}") from error
 
 
 def _contents(path: Path) -> Any:
@@ -143,13 +143,13 @@ class _Mapped:
 
 def _numbered_parts(path: Path) -> list[Path]:
     """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
-    found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})", path.stem)
+    found = re.fullmatch(PART, path.stem)
     if found is None or not 1 <= int(found[4]) <= 64:
         return [path]
     parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
-        raise NotAConcept(f"it is in {len(parts)} parts, of which {quoted(', '.join(missing), PATH)} is missing")
+        raise NotAConcept(f"it is in {len(parts)} parts, of which {place(', '.join(missing))} is missing")
     return parts
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+NO_MATH = 'class="mathjax_ignore tex2jax_ignore"'  # of what stands in a page: no text between $ becomes a formula
 JOINERS = "\u200c\u200d"  # within Persian words and emoji; they only ever act on their neighbours
 
 
@@ -26,6 +27,11 @@ def quoted(text: Any, most: int = 60) -> str:
     """`text` between quotes, cut to `most` letters: how a message names what a file holds."""
     said = str(text)
     return f"'{plain(said[:most])}{'...' if len(said) > most else ''}'"
+
+
+def place(path: Any) -> str:
+    """A file's or a folder's path as a message names it."""
+    return quoted(path, 300)
 
 
 def in_page(text: Any) -> str:
