@@ -207,7 +207,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
     kind = type(pipeline).__name__
     if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
+        raise ValueError(f"{place(name)} is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
     first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:
@@ -292,5 +292,5 @@ def _checked_repository(name: str) -> tuple[str, str]:
 def _kind(index: Path, name: str) -> str:
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
+        raise ValueError(f"{place(name)} is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
     return str(kind)
