@@ -35,6 +35,7 @@ from .saved import (
     read,
     size,
 )
+from .shown import place
 from .writing import save
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class RunFolder:
             reason = error.strerror or error
             raise OSError(
                 error.errno,
-                f"'{self.path}' can't be written ({reason}): give another folder, or out=None to keep nothing",
+                f"{place(self.path)} can't be written ({reason}): give another folder, or out=None to keep nothing",
             ) from error
         self._check()
 
@@ -150,11 +151,13 @@ class RunFolder:
                 raise ValueError(damaged(self.path, f"{STATE} is missing beside {left[0]}"))
             return None
         if self._resume == "never":
-            raise FileExistsError(f"'{self.path}' holds a run: give another folder, or resume='auto' to go on with it")
+            raise FileExistsError(
+                f"{place(self.path)} holds a run: give another folder, or resume='auto' to go on with it"
+            )
         found = read(self.path)
         if different := _differences(found.facts, self._facts):
             raise claims.Taken(
-                f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, the same settings"
+                f"{place(self.path)} holds another run ({'; '.join(different)}): give another folder, the same settings"
             )
         self.saved, self._ends = len(found.records), found.facts["ends"]
         self._digests = {name: hashlib.sha256(part) for name, part in found.parts.items()}
@@ -174,7 +177,7 @@ class RunFolder:
         if not self.is_own():
             self.release()
             raise claims.Taken(
-                f"'{self.path}' is not as this run left it: another run wrote to it, or it was damaged. Nothing was written now, "
+                f"{place(self.path)} is not as this run left it: another run wrote to it, or it was damaged. Nothing was written now, "
                 "and the run is still in memory: keep its word with ti.save, or call train again to go on with what is there"
             )
 
@@ -201,7 +204,7 @@ class RunFolder:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"the run could not be saved to '{self.path}' ({error.strerror or error}). What was saved before, "
+                f"the run could not be saved to {place(self.path)} ({error.strerror or error}). What was saved before, "
                 f"step {self.saved}, is whole; the run itself is still in memory: free some space, then go on "
                 "iterating or call run.save()",
             ) from error

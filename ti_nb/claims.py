@@ -17,6 +17,8 @@ from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
+from .shown import place
+
 NAME = ".lock"
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # A mark in place of a lock would outlive a machine that is gone, as Colab's are every day, and keep its owner out.
@@ -82,7 +84,7 @@ def take(path: Path) -> Claim:
         if before is not None and before.is_whole():
             if before.is_at_work():
                 raise Taken(
-                    f"'{path}' is in use by a run that trains in another thread: pause it, or give another folder"
+                    f"{place(path)} is in use by a run that trains in another thread: pause it, or give another folder"
                 )
             claim = Claim(path, before._lock)
             before._lock = None
@@ -99,7 +101,7 @@ def _locked(path: Path) -> FileLock | None:
         lock.acquire(timeout=0)
     except Timeout:
         raise Taken(
-            f"'{path}' is in use by a run of another program or notebook: let it end, shut its kernel down, or give another folder"
+            f"{place(path)} is in use by a run of another program or notebook: let it end, shut its kernel down, or give another folder"
         ) from None
     except NotImplementedError:
         return None

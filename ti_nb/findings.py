@@ -17,6 +17,7 @@ from .colours import on_background
 from .folders import find_pictures
 from .guesses import fitted, pieces_of_rim, saliency, shrunk
 from .pictures import Photo, read_photo
+from .shown import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,7 @@ class Finding:
 
     def __str__(self) -> str:
         start = f"{self.name}: " if self.name and not self.text.startswith(self.name) else ""
-        return ("warning: " if self.severity == "warning" else "") + start + self.text
+        return plain(("warning: " if self.severity == "warning" else "") + start + self.text)
 
 
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from .colours import Say
 from .pictures import FORMATS, HEIC, Picture, is_heic, reads_heic
+from .shown import place, plain
 
 CAPTIONS = (".caption", ".txt")  # the last is taken where there are both
 MASKS = "masks"  # folder beside pictures that holds their masks, pictures of the same names
@@ -45,7 +46,7 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser().absolute()
         if not path.exists():
-            raise FileNotFoundError(f"no such folder or picture: '{Path(source).expanduser()}'")
+            raise FileNotFoundError(f"no such folder or picture: {place(Path(source).expanduser())}")
         return _find_in_folder(path) if path.is_dir() else ([(shown(path), path)], [])
     if isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = [source]  # type: ignore[list-item]
@@ -117,7 +118,7 @@ def read_caption(path: Path, say: Say) -> str:
 
 def shown(path: Path) -> str:
     """A file's name as can be printed anywhere, even one that is no text."""
-    return os.fsencode(path.name).decode("utf-8", "replace")
+    return plain(os.fsencode(path.name).decode("utf-8", "replace"))
 
 
 def _unused_masks(items: Sequence[tuple[str, Picture]], used: Iterable[Path | None]) -> list[str]:

@@ -13,6 +13,7 @@ from PIL import Image, ImageColor, ImageOps, ImageStat
 from .colours import on_background
 from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
 from .pictures import Crop, Photo, Picture, bare, read_mask, read_photo, square
+from .shown import place
 
 if TYPE_CHECKING:
     import torch
@@ -167,7 +168,7 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     folder.mkdir(parents=True, exist_ok=True)
     if there := [name for name, _ in find_pictures(folder)[0]]:
         raise FileExistsError(
-            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
+            f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
         )
     digits = max(2, len(str(len(images))))
     for number, image in enumerate(images.images):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 import warnings
@@ -16,6 +15,7 @@ from .answers import in_words, unreachable
 from .fetching import candidates, of_page, sizes_of
 from .formats import generic
 from .hub import READING, answered_within, client, patiently
+from .shown import NO_MATH, in_page
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -58,7 +58,7 @@ class Listings(list[Listing]):
         if not self:
             return "<p>Nothing was found.</p>"
         style = "display:flex;flex-wrap:wrap;gap:12px"
-        return f'<div style="{style}">{"".join(map(_tile, self))}</div>'
+        return f'<div {NO_MATH} style="{style}">{"".join(map(_tile, self))}</div>'
 
 
 def browse(
@@ -166,12 +166,12 @@ def _tile(one: Listing) -> str:
         one.picture.save(file, format="JPEG", quality=85)
         data = b64encode(file.getvalue()).decode()
         shown = (
-            f'<img alt="{html.escape(one.repo)}" style="width:{side};height:{side};object-fit:cover" '
+            f'<img alt="{in_page(one.repo)}" style="width:{side};height:{side};object-fit:cover" '
             f'src="data:image/jpeg;base64,{data}">'
         )
     marks = [one.word, one.base, f"{one.likes} likes"]
     marks += ["terms to accept first"] if one.gated else []
     marks += [] if one.holds else ["holds no word"]
-    lines = "<br>".join(html.escape(mark) for mark in marks if mark)
-    words = f'<b style="overflow-wrap:anywhere">{html.escape(one.repo)}</b><br><small>{lines}</small>'
+    lines = "<br>".join(in_page(mark) for mark in marks if mark)
+    words = f'<b style="overflow-wrap:anywhere">{in_page(one.repo)}</b><br><small>{lines}</small>'
     return f'<div style="width:{side};line-height:1.3">{shown}{words}</div>'

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .concept import Concept
 from .models import REPOSITORIES
 from .prompts import TEMPLATES, fill
+from .shown import plain
 
 if TYPE_CHECKING:
     from .evaluate import Scores
@@ -99,7 +100,7 @@ def model_card(
         **({} if is_tiny else {"base_model_relation": "adapter"}),
     )
     parts = [
-        f"# {concept.word.strip('<>')}",
+        f"# {_cell(concept.word.strip('<>'))}",
         _what(concept, kind, base),
         _gallery(samples),
         "## Use it",
@@ -236,6 +237,6 @@ def _rights(terms: Terms) -> str:
 
 
 def _cell(value: Any) -> str:
-    """In a cell of a table, as the text it is: not as HTML, links or code."""
-    text = re.sub(r"\s+", " ", str(value))
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
+    """In a cell of a table, as the text it is: not as HTML, links, code or formulas."""
+    text = plain(re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import busy
 from .devices import default_device, default_dtype
+from .shown import place
 
 if TYPE_CHECKING:
     import torch
@@ -208,7 +209,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
     kind = type(pipeline).__name__
     if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
+        raise ValueError(f"{place(name)} is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
     first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:
@@ -274,7 +275,7 @@ def _find(name: str) -> tuple[str, str]:
         index = path / "model_index.json"
         if not index.is_file():
             raise ValueError(
-                f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
+                f"{place(path)} is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
             )
         return str(path), _kind(index, str(path))
     if name.count("/") != 1:
@@ -293,5 +294,5 @@ def _checked_repository(name: str) -> tuple[str, str]:
 def _kind(index: Path, name: str) -> str:
     kind = json.loads(index.read_text()).get("_class_name")
     if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
+        raise ValueError(f"{place(name)} is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
     return str(kind)

@@ -13,6 +13,7 @@ from typing import Union
 from PIL import Image, UnidentifiedImageError
 
 from .colours import Say, as_srgb
+from .shown import place
 
 Picture = Union[str, Path, bytes, Image.Image]
 Crop = tuple[int, int, int]  # left, top, side
@@ -137,7 +138,7 @@ def _contents(item: str | Path | bytes, name: str) -> bytes:
         if path.is_dir():
             raise ValueError(f"{name} is a folder: give the folder alone, or the pictures in it")
         if not path.is_file():
-            raise FileNotFoundError(f"no such picture: '{path}'")
+            raise FileNotFoundError(f"no such picture: {place(path)}")
         if path.stat().st_size > LARGEST:
             raise ValueError(
                 f"{name} has {path.stat().st_size >> 20} MiB, more than {LARGEST >> 20}: export it smaller"

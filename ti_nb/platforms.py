@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .shown import place, plain
+
 DRIVE = Path("/content/drive")
 
 
@@ -133,7 +135,7 @@ def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
         else Path(where)
     )
     if not path.expanduser().exists():
-        raise FileNotFoundError(f"no such folder: '{path}'")
+        raise FileNotFoundError(f"no such folder: {place(path)}")
     return path
 
 
@@ -184,7 +186,7 @@ def needs(name: str) -> str:
     if name == "tiny":
         return "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute."
     if name not in _NEEDS:
-        return f"{name}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
+        return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = _NEEDS[name], _device()
     text = (
         f"{name}: downloads about {need.full:g} GB once ({need.half:g} GB in half precision); wants a GPU of about "

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from .shown import plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from PIL import Image
 
     from .evaluate import Scores
@@ -24,7 +29,13 @@ INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 
 
 class Picture(Figure):
-    """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`."""
+    """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`; its texts are drawn as written."""
+
+    def draw(self, renderer: Any) -> None:
+        """As a figure is drawn; what stands between two $ is no formula."""
+        for text in self.findobj(Text):
+            text.set(parse_math=False, usetex=False, text=plain(text.get_text(), lines=True))
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return self._drawn("png")
@@ -100,8 +111,16 @@ def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], 
     right.set(title="gain, % of the loss", xlabel="timestep (right: more noise)")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        _name_lines(axes)
     return figure
+
+
+def _name_lines(axes: Axes) -> None:
+    """A legend of all lines that were given a name: matplotlib leaves out names that begin with _, its own too."""
+    lines = [line for line in axes.get_lines() if not re.fullmatch(r"_child\d+", str(line.get_label()))]
+    legend = axes.legend(lines, [""] * len(lines), frameon=False, fontsize=8)
+    for text, line in zip(legend.get_texts(), lines):
+        text.set_text(str(line.get_label()))
 
 
 def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
@@ -181,6 +200,7 @@ def show_grid(
     if not rows or not rows[0]:
         raise ValueError("no pictures to show")
     columns = max(len(r) for r in rows)
+    labels, titles = [plain(label) for label in labels], [plain(title) for title in titles]
     margin = 0.075 * max((len(label) for label in labels), default=0)
     titles = [
         textwrap.fill(title, round(13 * size), break_on_hyphens=False) for title in titles

@@ -20,6 +20,7 @@ from .concept import Concept
 from .devices import use_free_cores
 from .inject import Conditioning, check_prompt, encode
 from .prompts import fill
+from .shown import place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,7 +75,7 @@ class Sample:
 
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
-            raise ValueError(f"'{path}' must end in .png, the format whose text holds the settings")
+            raise ValueError(f"{place(path)} must end in .png, the format whose text holds the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         said, text = self.settings(), PngInfo()
         text.add_text("parameters", _as_parameters(said))
@@ -82,7 +83,7 @@ class Sample:
         with replacing(path) as temporary:
             self.image.save(temporary, format="PNG", pnginfo=text)
             if read_settings(temporary) != said:
-                raise OSError(f"'{path}' did not read back as it was written: is the disk full?")
+                raise OSError(f"{place(path)} did not read back as it was written: is the disk full?")
         return path
 
 
@@ -211,15 +212,15 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: '{path}'")
+        raise FileNotFoundError(f"no such file: {place(path)}")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()  # text may follow the pixels
             said = image.info.get("ti_nb")
     except UnidentifiedImageError as error:
-        raise ValueError(f"'{path}' is not a PNG file") from error
+        raise ValueError(f"{place(path)} is not a PNG file") from error
     if said is None:
-        raise ValueError(f"'{path}' does not say how it was drawn: it needs the text `Sample.save` writes")
+        raise ValueError(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
     settings: dict[str, Any] = json.loads(said)
     return settings
 

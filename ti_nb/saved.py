@@ -21,6 +21,7 @@ from safetensors.torch import save as to_bytes
 from .claims import Taken
 from .concept import Concept
 from .records import StepRecord, from_csv
+from .shown import place
 
 if TYPE_CHECKING:
     from .images import ConceptImages
@@ -64,7 +65,7 @@ def read_run(path: str | Path) -> SavedRun:
     """
     path = Path(path).expanduser()
     if not (path / STATE).exists():
-        raise FileNotFoundError(f"'{path}' holds no run: it has no {STATE}")
+        raise FileNotFoundError(f"{place(path)} holds no run: it has no {STATE}")
     saved = read(path)
     facts, shapes = saved.facts, saved.facts["shapes"]
     stacked = {key: torch.stack(h)[:, : shapes[key][0]] for key, h in saved.history.items() if h}
@@ -116,7 +117,7 @@ def read(path: Path) -> Saved:
 
 def damaged(path: Path, reason: object) -> str:
     """What is said of a folder that can't be gone on with."""
-    return f"the run in '{path}' can't be read ({reason}): give another folder"
+    return f"the run in {place(path)} can't be read ({reason}): give another folder"
 
 
 def as_state(facts: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 
 from .. import findings, guesses
 from ..pictures import Photo, read_photo
+from ..shown import in_page
 from . import parts
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
     tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))
     mirrored = " (mirrored)" if drawn.mirrored else ""
     text = widgets.HTML(
-        f'<div style="line-height:1.3">{html.escape(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
+        f'<div style="line-height:1.3">{in_page(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
     )
     return widgets.HBox([shown, text], layout=widgets.Layout(width="30em", margin="0 8px 4px 0"))
 
@@ -164,5 +164,5 @@ def _token(name: str, number: int, bold: bool) -> str:
     style = (
         "border:1px solid currentColor;border-radius:3px;padding:0 3px;font-size:0.8em;white-space:nowrap;opacity:0.85"
     )
-    shown = f"<b>{html.escape(name)}</b>" if bold else html.escape(name)
+    shown = f"<b>{in_page(name)}</b>" if bold else in_page(name)
     return f'<span style="{style}">{shown} {number}</span>'

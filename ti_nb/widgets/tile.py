@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ..shown import in_page
 from . import parts
 from .entry import Entry, framed, padded
 
@@ -43,7 +43,7 @@ class Tile(widgets.VBox):
         self.shown.value = parts.as_png(padded(framed(entry, side=SIDE), SIDE))
         size = "{} x {} px".format(*entry.size)
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
-        self.name.value = f'<div style="{style}">{html.escape(entry.name)}<br>{size}</div>'
+        self.name.value = f'<div style="{style}">{in_page(entry.name)}<br>{size}</div>'
         found = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
         show_findings(self.faults, found, "nothing to remark")
 
