@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .inject import token_ids
-from .prompts import fill, vary_caption
+from .prompts import fill, replace_word, vary_caption
 
 if TYPE_CHECKING:
     from .images import ConceptImages
@@ -104,7 +104,7 @@ class Draws:
         if self.mask is not None:
             weights = weights * self.mask[rows]
         word = next(iter(self.words))
-        against = self._all_tokens([s.replace(word, self._negative) for s in said]) if self._negative else None
+        against = self._all_tokens([replace_word(s, word, self._negative) for s in said]) if self._negative else None
         to = self.model.device
         return Batch(latents.to(to), noise.to(to), timesteps.to(to), self._all_tokens(said), weights.to(to), against)
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from . import busy
 from .batches import Batch, cache_latents
 from .concept import check_fits
-from .inject import encode, token_ids
+from .inject import check_prompt, encode, token_ids
 from .losses import predict, word_loss
 from .prompts import fill
 
@@ -43,7 +43,13 @@ def loss_by_timestep(
 
     Returns:
         The bands' middle timesteps (bands,), and losses (concepts, bands).
+
+    Raises:
+        ValueError: a template without the word, a concept of another model, none at all, a number out of range.
     """
+    for concept in concepts:
+        check_fits(concept, model)
+        check_prompt(fill(template, concept.word), [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents.repeat(draws, 1, 1, 1)
     draw = torch.Generator().manual_seed(seed)
@@ -60,7 +66,6 @@ def loss_by_timestep(
 def _loss(
     model: Model, concept: Concept, prompt: str, latents: torch.Tensor, noise: torch.Tensor, timestep: int
 ) -> float:
-    check_fits(concept, model)
     ids = token_ids(model, [prompt], {concept.word: len(concept)})
     on, each = model.device, []
     for one, its_noise in zip(torch.split(latents, 8), torch.split(noise, 8)):
@@ -108,7 +113,9 @@ def attention(
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}: give a share of the schedule, 0 to 1")
-    prompt = fill(prompt, concept.word) if concept else prompt
+    if concept is not None:
+        prompt = fill(prompt, concept.word)
+        check_prompt(prompt, [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents[: len(images)].to(model.device)
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
