@@ -90,7 +90,9 @@ def test_word_is_deleted_for_prompt_fidelity() -> None:
 
 
 @pytest.mark.parametrize("word", ["<my-cat>", "mycatx", "*", "S*", "*s", "猫猫"])
-@pytest.mark.parametrize("template", ["a photo of a {}", "two {}s", "{word}s", "一张{}的照片", "x{}{}x", "non-{}_{word}"])
+@pytest.mark.parametrize(
+    "template", ["a photo of a {}", "two {}s", "{word}s", "一张{}的照片", "x{}{}x", "non-{}_{word}"]
+)
 def test_the_word_is_found_wherever_its_place_was(model: ti.Model, template: str, word: str) -> None:
     ids = prompts.tokenise(prompts.fill(template, word), model.tokenizer, {word: [9001]})
     around = [piece for piece in template.replace("{word}", "{}").split("{}")]

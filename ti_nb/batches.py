@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .settings import TrainSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one loss is made of, on the model's device.
 

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 from .atomic import replacing
+from .checks import checked
 from .concept import Concept
 from .records import StepRecord
 from .writing import save
@@ -161,7 +162,7 @@ class RunFolder:
         self._board.flush()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SavedRun:
     """A run as its folder holds it.
 
@@ -175,6 +176,7 @@ class SavedRun:
     records: list[StepRecord]
     history: dict[str, torch.Tensor]
 
+    @checked()
     def concept(self, step: int | None = None) -> Concept:
         """The word after `step` steps, by default the last.
 
@@ -187,6 +189,7 @@ class SavedRun:
         return Concept(self.word, {key: h[step - 1].clone() for key, h in self.history.items()}, {"steps": step})
 
 
+@checked()
 def read_run(path: str | Path) -> SavedRun:
     """Read the run a folder holds, whether it goes on or not.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checks import checked
 from .concept import Concept
 from .errors import NotAConcept
 from .formats import LORA, file_word, generic
@@ -24,6 +25,7 @@ EXACT = ("learned_embeds.safetensors", "learned_embeds.bin")
 LARGEST = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
 
 
+@checked("repo")
 def fetch(
     repo: str,
     *,

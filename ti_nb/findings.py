@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
+from .checks import checked
 from .guesses import fitted, pieces_of_rim, saliency, shrunk
 from .pictures import decode, find_pictures, on_background
 
@@ -46,6 +47,7 @@ class Finding:
         return ("warning: " if self.severity == "warning" else "") + start + self.text
 
 
+@checked(size=(1, 65536))
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:
     """Look at pictures as they came, before any crop.
 

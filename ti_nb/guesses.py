@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
+from .checks import checked
 from .pictures import on_background
 
 
@@ -42,6 +43,7 @@ def saliency(picture: Image.Image) -> np.ndarray:
     return out / out.sum() if out.sum() else np.full((h, w), 1 / (h * w))
 
 
+@checked(least=(1, None))
 def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int]:
     """A first guess of the square to use: (left, top, side) in px of the upright picture.
 
@@ -57,6 +59,7 @@ def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int
     return min(max(left, 0), picture.width - side), min(max(top, 0), picture.height - side), side
 
 
+@checked(tolerance=(0, 255))
 def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Image:
     """White where the colour differs from the picture's rim: an "L" picture of its size, for `load_images(masks=...)`.
 

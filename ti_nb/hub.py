@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from . import platforms
+from .checks import checked
 from .errors import NotAConcept
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def account(api: HfApi) -> Account:
     return Account(str(who["name"]), places, token.get("role") != "read")
 
 
+@checked()
 def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
     """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
 
+from .checks import checked
 from .pictures import MASKS, Crop, Picture, caption_of, find_pictures, mask_file, on_background, open_upright, square
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class ConceptImages:
         return "\n".join(lines)
 
 
+@checked()
 def load_images(
     source: Picture | Iterable[Picture],
     *,
@@ -141,6 +143,7 @@ def load_images(
     )
 
 
+@checked()
 def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
@@ -212,6 +215,7 @@ def _crop_of(picture: Image.Image, crops: str | Sequence[Crop | None], number: i
     return crop
 
 
+@checked()
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
     """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
 

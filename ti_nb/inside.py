@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from . import busy
 from .batches import Batch, cache_latents
+from .checks import SEEDS, checked
 from .concept import check_fits
 from .inject import check_prompt, encode, token_ids
 from .losses import predict, word_loss
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .models import Model
 
 
+@checked("concepts", bands=(1, 1000), draws=(1, None), seed=SEEDS)
 @torch.no_grad()
 def loss_by_timestep(
     model: Model,
@@ -76,7 +78,7 @@ def _loss(
     return float(torch.cat(each).mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attention:
     """Where the UNet attends to which token of a prompt.
 
@@ -90,6 +92,7 @@ class Attention:
     maps: torch.Tensor
 
 
+@checked(seed=SEEDS)
 @torch.no_grad()
 def attention(
     model: Model,

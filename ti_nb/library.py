@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .checks import checked
 from .fetching import candidates, of_page
 from .formats import generic
 from .hub import client, in_words, patiently
@@ -57,6 +58,7 @@ class Listings(list[Listing]):
         return f'<div style="{style}">{"".join(map(_tile, self))}</div>'
 
 
+@checked()
 def browse(
     search: str | None = None,
     *,

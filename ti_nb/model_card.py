@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
-from .models import REPOSITORIES
+from .loading import REPOSITORIES
 from .prompts import TEMPLATES, fill
 
 if TYPE_CHECKING:

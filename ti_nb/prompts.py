@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .checks import checked
+
 if TYPE_CHECKING:
     import torch
 
@@ -79,8 +81,11 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+@checked()
 def check_word(word: str, tokenizer: Any) -> str:
     """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do."""
+    if not hasattr(tokenizer, "get_vocab"):
+        raise ValueError(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
     if not word or word != word.strip() or re.search(r"\s", word):
         raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
     if word != word.lower():
@@ -190,6 +195,7 @@ def replace_word(prompt: str, word: str, other: str) -> str:
     return "".join(other if piece == word else piece for piece in _cut(prompt, [word]))
 
 
+@checked()
 def without_word(prompt: str, word: str) -> str:
     """`prompt` with the word deleted, as the paper's prompt fidelity compares with (section 4.3)."""
     kept = [piece.strip() for piece in split_on_words(prompt, [word]) if piece != word]

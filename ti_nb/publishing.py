@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .checks import checked
 from .committing import commit, find
 from .concept import Concept
 from .formats import file_word
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 KINDS = ("object", "style")
 
 
+@checked()
 def publish(
     concept: Concept,
     repo: str,

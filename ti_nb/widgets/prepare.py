@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from PIL import ImageOps
 
 from .. import findings, guesses
+from ..checks import checked
 from ..images import EXAMPLES, ConceptImages, example_names, load_images
 from ..pictures import MASKS, caption_of, decode, find_pictures, mask_file
 from ..prompts import check_word
@@ -43,6 +44,7 @@ class PreparePanel(parts.Panel):
         step: the training step whose samples are shown.
     """
 
+    @checked()
     def __init__(
         self,
         model: Model | None = None,
