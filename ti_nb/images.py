@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
@@ -92,7 +92,7 @@ class ConceptImages:
 
 @checked()
 def load_images(
-    source: Picture | Iterable[Picture],
+    source: Picture | Iterable[Any],
     *,
     background: str | tuple[int, int, int] = "white",
     flip: bool = False,
