@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .devices import default_device, default_dtype
-from .folders import check_whole, first_line, read_index, variant_of
+from .model_files import check_whole, first_line, read_index, variant_of
 from .models import TINY, Model, of_parts
 from .supported import SUPPORTED, check_pipeline, needed
 
