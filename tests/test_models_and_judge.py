@@ -186,7 +186,7 @@ def test_half_precision_fetches_the_half_sized_files(monkeypatch: pytest.MonkeyP
         asked.update(options)
         raise Enough
 
-    monkeypatch.setattr(ti.models, "_find", lambda name: (name, "StableDiffusionXLPipeline"))
+    monkeypatch.setattr("ti_nb.loading._find", lambda name: (name, "StableDiffusionXLPipeline", None))
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "from_pretrained", stop)
     for dtype, variant in ((torch.float16, "fp16"), (torch.float32, None)):
         asked.clear()

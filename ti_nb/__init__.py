@@ -34,7 +34,7 @@ _HOMES = {
     "known_words": "suggest",
     "suggest_words": "suggest",
     "from_pipeline": "models",
-    "load_model": "models",
+    "load_model": "loading",
     "Model": "models",
     "TextEncoder": "models",
     "Concept": "concept",
@@ -132,8 +132,9 @@ if TYPE_CHECKING:
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep
     from .library import Listing, browse
+    from .loading import load_model
     from .memory import Plan, plan_memory
-    from .models import Model, TextEncoder, from_pipeline, load_model
+    from .models import Model, TextEncoder, from_pipeline
     from .pipelines import load_into, unload
     from .platforms import choose_pictures, mount_drive, needs, pictures_from
     from .plots import (

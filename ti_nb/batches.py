@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from . import busy
 from .inject import token_ids
-from .prompts import fill, vary_caption
+from .prompts import fill, replace_word, vary_caption
 
 if TYPE_CHECKING:
     from .images import ConceptImages
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .settings import TrainSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one loss is made of, on the model's device.
 
@@ -111,7 +111,7 @@ class Draws:
         if self.mask is not None:
             weights = weights * self.mask[rows]
         word = next(iter(self.words))
-        against = self._all_tokens([s.replace(word, self._negative) for s in said]) if self._negative else None
+        against = self._all_tokens([replace_word(s, word, self._negative) for s in said]) if self._negative else None
         to = self.model.device
         return Batch(latents.to(to), noise.to(to), timesteps.to(to), self._all_tokens(said), weights.to(to), against)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .answers import in_words
+from .checks import checked
 from .concept import Concept
 from .errors import HubError, NoAnswer, NotAConcept
 from .formats import LORA, file_word, generic
@@ -26,6 +27,7 @@ HASTE = 5.0  # seconds that a busy Hub is waited for where there is an earlier c
 LARGEST = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
 
 
+@checked("repo")
 def fetch(
     repo: str,
     *,

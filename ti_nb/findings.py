@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .checks import checked
 from .colours import on_background
 from .folders import find_pictures
 from .guesses import fitted, pieces_of_rim, saliency, shrunk
@@ -48,6 +49,7 @@ class Finding:
         return plain(("warning: " if self.severity == "warning" else "") + start + self.text)
 
 
+@checked(size=(1, 65536))
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:
     """Look at pictures as they came, before any crop.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from .checks import checked
 from .colours import on_background
 from .pictures import read_photo
 
@@ -46,6 +47,7 @@ def saliency(picture: Image.Image) -> np.ndarray:
     return out / out.sum() if out.sum() else np.full((h, w), 1 / (h * w))
 
 
+@checked(least=(1, None))
 def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int]:
     """A first guess of the square to use: (left, top, side) in px of the upright picture.
 
@@ -65,6 +67,7 @@ def guess_square(small: Image.Image, size: tuple[int, int], *, least: int = 512)
     return min(max(left, 0), size[0] - side), min(max(top, 0), size[1] - side), side
 
 
+@checked(tolerance=(0, 255))
 def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Image:
     """White where the colour differs from the picture's rim: an "L" picture of its size, for `load_images(masks=...)`.
 

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 
 from . import platforms
 from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
+from .checks import checked
 from .errors import HubError
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def kept_token() -> str | None:
         ) from None
 
 
+@checked()
 def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
     """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
 

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageColor, ImageOps, ImageStat
 
+from .checks import checked
 from .colours import on_background
 from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
 from .pictures import Crop, Photo, Picture, bare, read_mask, read_photo, square
@@ -96,8 +97,9 @@ class ConceptImages:
         return "\n".join(lines)
 
 
+@checked()
 def load_images(
-    source: Picture | Iterable[Picture],
+    source: Picture | Iterable[Any],
     *,
     background: str | tuple[int, int, int] = "white",
     flip: bool = False,
@@ -154,6 +156,7 @@ def squared(
     return on_background(square(photo.picture, crop), background), None if mask is None else square(mask, crop)
 
 
+@checked()
 def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
@@ -267,6 +270,7 @@ def _say(notes: Sequence[str], skipped: Skipped) -> None:
         warnings.warn("\n".join(lines), stacklevel=3)
 
 
+@checked()
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
     """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
 

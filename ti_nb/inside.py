@@ -13,8 +13,9 @@ from tqdm.auto import tqdm
 
 from . import busy, memory
 from .batches import Batch, cache_latents
+from .checks import SEEDS, checked
 from .concept import check_fits
-from .inject import encode, token_ids
+from .inject import check_prompt, encode, token_ids
 from .losses import add_noise, predict, word_loss
 from .prompts import fill
 from .settings import TrainSettings
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 AT_ONCE = 8  # pictures of `loss_by_timestep`, where memory allows
 
 
+@checked("concepts", bands=(1, 1000), draws=(1, None), seed=SEEDS)
 @torch.no_grad()
 def loss_by_timestep(
     model: Model,
@@ -47,7 +49,13 @@ def loss_by_timestep(
 
     Returns:
         The bands' middle timesteps (bands,), and losses (concepts, bands).
+
+    Raises:
+        ValueError: a template without the word, a concept of another model, none at all, a number out of range.
     """
+    for concept in concepts:
+        check_fits(concept, model)
+        check_prompt(fill(template, concept.word), [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents.repeat(draws, 1, 1, 1)
     draw = torch.Generator().manual_seed(seed)
@@ -65,7 +73,6 @@ def loss_by_timestep(
 def _loss(
     model: Model, concept: Concept, prompt: str, latents: torch.Tensor, noise: torch.Tensor, timestep: int, at_once: int
 ) -> float:
-    check_fits(concept, model)
     ids, on = token_ids(model, [prompt], {concept.word: len(concept)}), model.device
     rows = {key: v.to(on) for key, v in concept.vectors.items()}
 
@@ -78,7 +85,7 @@ def _loss(
     return float(torch.cat(memory.in_parts(losses, len(latents), at_once, on)).mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attention:
     """Where the UNet attends to which token of a prompt.
 
@@ -92,6 +99,7 @@ class Attention:
     maps: torch.Tensor
 
 
+@checked(seed=SEEDS)
 @torch.no_grad()
 def attention(
     model: Model,
@@ -115,7 +123,9 @@ def attention(
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}: give a share of the schedule, 0 to 1")
-    prompt = fill(prompt, concept.word) if concept else prompt
+    if concept is not None:
+        prompt = fill(prompt, concept.word)
+        check_prompt(prompt, [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents[: len(images)].to(model.device)
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .answers import in_words, unreachable
+from .checks import checked
 from .fetching import candidates, of_page, sizes_of
 from .formats import generic
 from .hub import READING, answered_within, client, patiently
@@ -61,6 +62,7 @@ class Listings(list[Listing]):
         return f'<div {NO_MATH} style="{style}">{"".join(map(_tile, self))}</div>'
 
 
+@checked()
 def browse(
     search: str | None = None,
     *,

@@ -15,6 +15,7 @@ import torch
 from torch.func import functional_call
 
 from . import busy
+from .checks import checked
 
 if TYPE_CHECKING:
     from .models import Model
@@ -56,6 +57,7 @@ class Plan:
         return None if self.checkpointing else replace(self, checkpointing=True)
 
 
+@checked(together=(1, None), free=(0, None))
 def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, free: int | None = None) -> Plan:
     """Choose how many pictures go through the UNet at once, and whether to recompute activations.
 
@@ -91,18 +93,20 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
     unet = model.unet
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
     with busy.turn:  # `attention` puts others there for a moment
-        attention: Any = type(next(iter(unet.attn_processors.values())))
-    return _count(json.dumps(dict(unet.config)), model.dtype, str(model.device), attention, pooled, checkpointing)
+        plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
+    config = json.dumps({**unet.config, "sample_size": model.latent_side})
+    return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
 
 
 @lru_cache(maxsize=64)
-def _count(config: str, dtype: torch.dtype, device: str, attention: Any, pooled: int, checkpointing: bool) -> int:
+def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: int, checkpointing: bool) -> int:
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
-    unet.set_attn_processor(attention())
+    unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())  # whatever the user set is near one
     kept: dict[int, torch.Tensor] = {}
     with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
         weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
@@ -115,6 +119,7 @@ def _count(config: str, dtype: torch.dtype, device: str, attention: Any, pooled:
             return tensor
 
         side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        width = width[0] if isinstance(width, list | tuple) else width
         latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
         states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
         more: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
-from .models import REPOSITORIES
+from .loading import REPOSITORIES
 from .prompts import TEMPLATES, fill
 from .shown import plain
 

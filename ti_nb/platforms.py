@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .checks import checked
 from .shown import place, plain
 
 DRIVE = Path("/content/drive")
@@ -86,6 +87,7 @@ def _clicks_can_be_let_through() -> bool:
     return tuple(int(part) for part in version("ipykernel").split(".")[:2]) < (7, 4)
 
 
+@checked()
 def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     """Let the user of Colab choose pictures on their computer; they arrive in `folder`, or a new one beside it.
 
@@ -116,6 +118,7 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     return [path for _, path in found if isinstance(path, Path)]
 
 
+@checked()
 def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
     """Pictures for `load_images`: of "example", "upload" (Colab), "drive" (Colab, in its `folder`), or a folder's path.
 
@@ -164,10 +167,11 @@ def mount_drive() -> Path:
 
 @dataclass(frozen=True)
 class _Needs:
-    """About how many GB a model fetches in full and in half precision, what GPU memory training takes, and how long."""
+    """About how many GB a model fetches in full and, if its repository has such files, in half precision; what GPU memory
+    training takes, and how long."""
 
     full: float
-    half: float
+    half: float | None
     memory: int
     time: str
 
@@ -175,12 +179,13 @@ class _Needs:
 # Sizes are of the published files, rounded; memory and times are estimates, not measured by us.
 _NEEDS = {
     "sd15": _Needs(4, 2, 6, "minutes on a T4"),
-    "sd21": _Needs(5, 2.5, 8, "minutes on a T4"),
-    "sd21-base": _Needs(5, 2.5, 7, "minutes on a T4"),
+    "sd21": _Needs(5, None, 8, "minutes on a T4"),
+    "sd21-base": _Needs(5, None, 7, "minutes on a T4"),
     "sdxl": _Needs(14, 7, 12, "tens of minutes on a T4"),
 }
 
 
+@checked("name")
 def needs(name: str) -> str:
     """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing."""
     if name == "tiny":
@@ -188,8 +193,9 @@ def needs(name: str) -> str:
     if name not in _NEEDS:
         return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = _NEEDS[name], _device()
+    half = f" ({need.half:g} GB in half precision)" if need.half else ""
     text = (
-        f"{name}: downloads about {need.full:g} GB once ({need.half:g} GB in half precision); wants a GPU of about "
+        f"{name}: downloads about {need.full:g} GB once{half}; wants a GPU of about "
         f"{need.memory} GB or more, where a word takes about {need.time}."
     )
     if not memory:

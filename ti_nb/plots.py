@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from .checks import checked
 from .shown import plain
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Pictures(Picture):
         return self._drawn("jpeg", pil_kwargs={"quality": 88})
 
 
+@checked(window=(1, None))
 def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     """Three views of a run: the loss, which says little; the gain, which says whether it learns; the vector itself.
 
@@ -90,7 +92,8 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     return figure
 
 
-def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
+@checked()
+def plot_timesteps(timesteps: Vector, losses: Sequence[Vector], names: Sequence[str]) -> Figure:
     """What `loss_by_timestep` found: the losses, and each later concept's gain over the first, in parts of its loss."""
     figure = Picture(figsize=(9, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -123,6 +126,7 @@ def _name_lines(axes: Axes) -> None:
         text.set_text(str(line.get_label()))
 
 
+@checked()
 def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
     """A row a picture, a column a token: bright where the UNet attends to the token, each column on its own scale."""
     from PIL import Image
@@ -146,6 +150,7 @@ def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
     )
 
 
+@checked()
 def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vector]) -> Figure:
     """The way of a vector through the plane of its start and its end, with some words' vectors for orientation.
 
@@ -180,6 +185,7 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
     return figure
 
 
+@checked("images", columns=(1, None), size=(0.1, 100))
 def show_images(
     images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5
 ) -> Figure:
@@ -188,6 +194,7 @@ def show_images(
     return show_grid(rows, [], titles=titles, size=size)
 
 
+@checked(size=(0.1, 100))
 def show_grid(
     rows: Sequence[Sequence[Image.Image]],
     labels: Sequence[str] = (),
@@ -227,6 +234,7 @@ def show_grid(
     return figure
 
 
+@checked("before", "after")
 def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> Figure:
     """One row a prompt: samples drawn with the initializer, then with the word. Both lists in `sample`'s order."""
     prompts = list(dict.fromkeys(s.prompt for s in after))
@@ -240,6 +248,7 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str,
     return show_grid(rows, labels, heads=heads)
 
 
+@checked()
 def plot_scores(scores: Scores) -> Figure:
     """Subject and prompt fidelity of the word beside their references, as bars with their values."""
     figure = Picture(figsize=(8, 1.9), layout="constrained")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .answers import busy, in_words
+from .checks import checked
 from .committing import commit, find
 from .concept import Concept
 from .errors import HubError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 KINDS = ("object", "style")
 
 
+@checked()
 def publish(
     concept: Concept,
     repo: str,

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from . import cards, pickles
+from .checks import checked
 from .concept import Concept
 from .errors import NotAConcept
 from .formats import concepts_in
@@ -26,6 +27,7 @@ PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
 LARGEST_HEADER = 100_000_000  # that the format allows
 
 
+@checked()
 def load(path: str | Path, *, word: str | None = None) -> Concept:
     """Read the word in a file of any program: see `load_words`. `word` gives it another name, or picks one of several.
 
@@ -42,6 +44,7 @@ def load(path: str | Path, *, word: str | None = None) -> Concept:
     return replace(words[0], word=word) if word else words[0]
 
 
+@checked()
 def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept]:
     """Read all words in a file, whatever program wrote it.
 

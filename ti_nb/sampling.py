@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from . import busy, memory
 from .atomic import replacing
+from .checks import SEEDS, checked
 from .concept import Concept
 from .devices import use_free_cores
 from .inject import Conditioning, check_prompt, encode
@@ -63,6 +64,7 @@ class Sample:
             "words": words,
         }
 
+    @checked()
     def save(self, path: str | Path) -> Path:
         """Write a PNG whose text says how it was drawn, for `read_settings` and, as "parameters", for other programs.
 
@@ -91,6 +93,7 @@ AT_ONCE = {128: 16, 512: 4}  # pictures of up to so many px, drawn at once
 SAMPLER = "DDIM"  # what `Model.pipeline` samples with
 
 
+@checked("prompts", seeds=SEEDS, steps=(1, 1000), guidance=(0, None))
 def sample(
     model: Model,
     prompts: str | Sequence[str],
@@ -119,6 +122,8 @@ def sample(
         ValueError: with concepts, a prompt that says none of their words; a prompt beyond 77 tokens; a concept of
             another width; no picture at once.
     """
+    if not seeds:
+        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
@@ -130,6 +135,8 @@ def sample(
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
     told = encode(model, [*texts, negative], concepts)
+    if model.zeroes_empty and not negative:
+        told = told.emptied(-1)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     pipeline = model.pipeline()
     out: list[Sample] = []
@@ -183,6 +190,7 @@ def _draw(
     return images
 
 
+@checked()
 def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
     """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered on from what is there.
 
@@ -202,6 +210,7 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
     return paths
 
 
+@checked()
 def read_settings(path: str | Path) -> dict[str, Any]:
     """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
+from .checks import checked
 from .claims import Taken
 from .concept import Concept
 from .records import StepRecord, from_csv
@@ -31,7 +32,7 @@ FORMAT = 2  # of the folder; raise it as well with whatever makes a resumed run 
 History = dict[str, list[torch.Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SavedRun:
     """A run as its folder holds it.
 
@@ -45,6 +46,7 @@ class SavedRun:
     records: list[StepRecord]
     history: dict[str, torch.Tensor]
 
+    @checked()
     def concept(self, step: int | None = None) -> Concept:
         """The word after `step` steps, by default the last.
 
@@ -57,6 +59,7 @@ class SavedRun:
         return Concept(self.word, {key: h[step - 1].clone() for key, h in self.history.items()}, {"steps": step})
 
 
+@checked()
 def read_run(path: str | Path) -> SavedRun:
     """Read the run a folder holds, whether it goes on or not.
 

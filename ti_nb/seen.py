@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .batches import prompts_of_pictures, rows_of_step
+from .checks import checked
 from .inject import token_ids
 from .prompts import init_ids, vary_caption
 from .settings import TrainSettings, as_settings
@@ -28,6 +29,7 @@ class Drawn:
     tokens: tuple[str, ...]
 
 
+@checked(step=(1, 1_000_000))
 def drawn_samples(
     model: Model,
     images: ConceptImages,

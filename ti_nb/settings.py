@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from . import prompts
+from .checks import SEEDS, SHARE, Limits, fitted
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,22 @@ CHOICES = {
 
 USUAL_RATE, USUAL_ANGLE = 0.45, 0.2  # Adam's, in the vocabulary's spread; of a turn, in radians: as good on `tiny`
 FEWEST = 4  # measurements by which a gain can be called flat
+
+
+LIMITS: dict[str, Limits] = {
+    "steps": (1, 10**7),
+    "batch": (1, 10**4),
+    "warmup": (0, 10**7),
+    "weight_decay": (0, 10),
+    "pull": (0, 1000),
+    "negative": (0, 75),
+    "negative_guidance": (0, 100),
+    "watch": (0, None),
+    "dropout": SHARE,
+    "ema": SHARE,
+    "unmasked": SHARE,
+    "seed": SEEDS,
+}
 
 
 @dataclass(frozen=True)
@@ -87,19 +104,18 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("negative", 0), ("watch", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        hints = get_type_hints(TrainSettings)
+        for name in hints:
+            value = fitted(name, getattr(self, name), hints[name], limits=LIMITS.get(name))
+            object.__setattr__(self, name, value)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
-        for name in ("dropout", "ema", "unmasked"):
-            if not 0 <= getattr(self, name) <= 1 or (name == "ema" and self.ema == 1):
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be between 0 and 1")
+        if self.ema == 1:
+            raise ValueError("ema is 1: the mean would stay where it began; give less")
         if self.vectors is not None and not 1 <= self.vectors <= 75:
             raise ValueError(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
-        object.__setattr__(self, "timesteps", tuple(self.timesteps))
-        if len(self.timesteps) != 2 or not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
             raise ValueError(f"timesteps is {self.timesteps}: give two shares of the schedule, such as (0.5, 1)")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
@@ -109,6 +125,11 @@ class TrainSettings:
                 f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
                 f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
             )
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        if not self.template_list():
+            raise ValueError("templates is empty: give at least one, such as ('a photo of a {}',)")
         for template in self.template_list():
             if "{}" not in template and "{word}" not in template:
                 raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
@@ -125,7 +146,8 @@ class TrainSettings:
         """The templates themselves."""
         if isinstance(self.templates, str):
             if self.templates not in prompts.TEMPLATES:
-                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}")
+                own = f", or write ({self.templates!r},) for your own" if "{" in self.templates else ""
+                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}{own}")
             return prompts.TEMPLATES[self.templates]
         return tuple(self.templates)
 
@@ -180,10 +202,17 @@ def rate_pieces(text: str) -> list[tuple[float, int | None]]:
     for piece in text.split(","):
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(?::\s*(\d+)\s*)?", piece)
         last = pieces[-1][1] if pieces else 0
-        if not match or not 0 < float(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
+        if not match or not 0 < _number(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
             raise ValueError(f"rate {text!r}: can't read {piece.strip()!r}; write '0.005:100, 1e-3:1000, 1e-5'")
         pieces.append((float(match[1]), int(match[2]) if match[2] else None))
     return [*pieces[:-1], (pieces[-1][0], None)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # such as 1..5
+        return math.nan
 
 
 FAST = TrainSettings()
@@ -229,6 +258,7 @@ def as_settings(given: TrainSettings | str | None, changes: Mapping[str, Any]) -
     """
     from dataclasses import replace
 
+    given = fitted("settings", given, TrainSettings | str | None)
     known = [f.name for f in fields(TrainSettings)]
     for name in changes:
         if name not in known:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import busy, memory
+from .checks import checked
 from .gradients import gradients
 from .interrupts import held
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .training import Run
 
 
+@checked()
 def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
     """Advance several runs of one model side by side, all their batches through the UNet at once.
 

@@ -16,6 +16,7 @@ import torch
 from . import busy, memory, prompts
 from .batches import Batch, Draws
 from .checkpoints import RunFolder
+from .checks import SEEDS, checked, fitted
 from .concept import Concept, Vectors, check_fits, initial_concept
 from .devices import use_free_cores
 from .learner import Learner
@@ -107,7 +108,7 @@ class Run:
         Raises:
             ValueError: a step that was not done.
         """
-        done = len(self.records)
+        done, step = len(self.records), fitted("step", step, int | None)
         if step is not None and not 0 <= step <= done:
             raise ValueError(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
@@ -142,6 +143,7 @@ class Run:
 
     @rate_factor.setter
     def rate_factor(self, factor: float) -> None:
+        factor = fitted("rate_factor", factor, float)
         if not 0 < factor <= 100:
             raise ValueError(f"rate_factor is {factor}: give a number above 0, such as 0.5")
         if factor != self._learner.factor:
@@ -244,6 +246,7 @@ class Run:
         return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
 
 
+@checked(save_every=(1, None))
 def train(
     model: Model,
     images: ConceptImages,
@@ -289,8 +292,11 @@ def train(
     return Run(model, images, start, settings, folder=folder)
 
 
+@checked(seeds=SEEDS)
 def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
     """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
+    if not seeds:
+        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
     which = range(seeds) if isinstance(seeds, int) else seeds
     out = arguments.pop("out", None)
     return [

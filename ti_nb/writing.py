@@ -22,6 +22,7 @@ from safetensors.torch import save as to_bytes
 
 from . import cards, pickles
 from .atomic import replacing
+from .checks import checked
 from .concept import Concept
 from .errors import NotAConcept
 from .formats import card_name, concepts_in, contents, file_word, format_of, shared_facts
@@ -38,6 +39,7 @@ ARCHITECTURES = {
 }
 
 
+@checked()
 def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
     """Write `concept` so that other programs load it; returns the path.
 
@@ -119,7 +121,7 @@ def _sayable(concept: Concept) -> Concept:
         warnings.warn(
             f"the word {concept.word!r} is written as {word!r}: capitals, spaces and words within words go wrong in other "
             "programs",
-            stacklevel=3,
+            stacklevel=4,
         )
     return replace(concept, word=word)
 

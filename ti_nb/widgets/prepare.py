@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from .. import findings, guesses
+from ..checks import checked
 from ..folders import MASKS, beside, find_pictures, read_caption, shown
 from ..images import EXAMPLES, ConceptImages, example_names, squared
 from ..pictures import read_mask, read_photo
@@ -40,6 +41,7 @@ class PreparePanel(parts.Panel):
         step: the training step whose samples are shown.
     """
 
+    @checked()
     def __init__(
         self,
         model: Model | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ..checks import checked
 from ..concept import Concept
 from ..errors import HubError
 from ..publication import Publication
@@ -49,6 +50,7 @@ class PublishPanel(parts.Panel):
         publication: the last that was published here.
     """
 
+    @checked()
     def __init__(
         self,
         concept: Concept,

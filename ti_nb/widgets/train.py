@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from .. import platforms
+from ..checks import SEEDS, checked
 from ..driver import Driver
 from ..memory import used_memory
 from ..plots import plot_loss
@@ -50,6 +51,7 @@ class TrainPanel(parts.Panel):
         ValueError: a number of steps below 0.
     """
 
+    @checked(every=(0, None), seeds=SEEDS)
     def __init__(
         self,
         run: Run,
