@@ -83,6 +83,7 @@ def wrong_with(out: Path, folder: Path, codes: list[int], said: list[str]) -> st
 
 def interrupts(model: ti.Model, folder: Path, *, times: int, seed: int) -> Iterator[dict[str, Any]]:
     """Ctrl-C twice at moments that nobody chose, until the run is done, and another run, until it came so often."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process is born deaf to it
     whole = train(model, steps=30)
     list(whole)
     draw, came = random.Random(seed), 0

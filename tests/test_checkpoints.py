@@ -40,12 +40,13 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_and_little_to_do() -> Iterator[None]:
-    threads = torch.get_num_threads()
+    threads, interrupt = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals, "COUNT", 2)
         yield
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 @pytest.fixture(scope="module")

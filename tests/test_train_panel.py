@@ -302,6 +302,7 @@ def test_a_second_interrupt_while_a_run_in_the_cell_is_being_saved_changes_nothi
 
 def press(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, *, at: int) -> None:
     """Ctrl-C as it is called for the `at`-th time."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process is born deaf to it
     real, calls = getattr(owner, name), iter(range(1, 1000))
 
     def interrupted(*arguments: object) -> object:

@@ -28,10 +28,10 @@ from .saved import (
     WORD,
     History,
     as_state,
-    damaged,
     digest,
     digest_of_images,
     digest_of_vectors,
+    holds_run,
     read,
     size,
 )
@@ -146,9 +146,7 @@ class RunFolder:
                 self.path = first.with_name(f"{first.name}-{number}")
 
     def _look(self) -> tuple[dict[str, Any], list[StepRecord], History] | None:
-        if not (self.path / STATE).exists():
-            if left := [name for name in (VECTORS, RECORDS, WORD) if (self.path / name).exists()]:
-                raise ValueError(damaged(self.path, f"{STATE} is missing beside {left[0]}"))
+        if not holds_run(self.path):
             return None
         if self._resume == "never":
             raise FileExistsError(

@@ -67,7 +67,7 @@ def read_run(path: str | Path) -> SavedRun:
         FileNotFoundError: the folder holds no run. ValueError: the run is damaged.
     """
     path = Path(path).expanduser()
-    if not (path / STATE).exists():
+    if not holds_run(path):
         raise FileNotFoundError(f"{place(path)} holds no run: it has no {STATE}")
     saved = read(path)
     facts, shapes = saved.facts, saved.facts["shapes"]
@@ -116,6 +116,18 @@ def read(path: Path) -> Saved:
         raise kind(damaged(path, error)) from error
     except SafetensorError as error:
         raise ValueError(damaged(path, error)) from error
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run was ever saved there.
+
+    Raises:
+        ValueError: there are parts of one, but no state, which is written first of all.
+    """
+    there = [name for name in (STATE, VECTORS, RECORDS, WORD) if (path / name).exists()]
+    if there and STATE not in there:
+        raise ValueError(damaged(path, f"{STATE} is missing beside {there[0]}"))
+    return bool(there)
 
 
 def damaged(path: Path, reason: object) -> str:
