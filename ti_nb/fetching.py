@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from .formats import LORA, file_word, generic
 from .hub import PATIENCE, READING, address, client, head_of, patiently, size, some
 from .model_card import SANE, living
 from .reading import load_words
+from .shown import warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -56,7 +56,7 @@ def fetch(
     except NoAnswer as error:
         if kept is None:
             raise
-        warnings.warn(f"{error}; so {name!r} is as it was when it was fetched before", stacklevel=2)
+        warn(f"{error}; so {name!r} is as it was when it was fetched before")
     sizes = {path.relative_to(kept).as_posix(): path.stat().st_size for path in kept.rglob("*.*") if path.is_file()}
     found = _chosen(name, sizes, file, word, lambda one: kept / one)
     return Concept(found.word, found.vectors, {**found.facts, "revision": kept.name})

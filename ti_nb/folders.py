@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -50,8 +50,10 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
         return _find_in_folder(path) if path.is_dir() else ([(shown(path), path)], [])
     if isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = [source]  # type: ignore[list-item]
-    if not isinstance(source, Iterable) and not hasattr(source, "__getitem__"):
-        raise ValueError(f"pictures are {type(source).__name__}: give a folder, or paths, PIL pictures or bytes")
+    if isinstance(source, Mapping) or not (isinstance(source, Iterable) or hasattr(source, "__getitem__")):
+        raise ValueError(
+            f"source is of the kind {type(source).__name__}: give a folder, or paths, PIL pictures or bytes"
+        )
     return [_named(item, number) for number, item in enumerate(list(source), 1)], []
 
 

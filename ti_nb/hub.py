@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from . import platforms
 from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
 from .checks import checked
 from .errors import HubError
+from .shown import warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -200,7 +200,7 @@ def patiently(
                 raise
             answer = getattr(root, "response", None)
         said = f"answered {answer.status_code}" if answer is not None else "did not answer"
-        warnings.warn(f"the Hub {said}: trying again in {in_minutes(wait)}", stacklevel=4)
+        warn(f"the Hub {said}: trying again in {in_minutes(wait)}")
         time.sleep(wait)
         left -= wait
         if (done := landed()) is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from .checks import checked
 from .colours import on_background
 from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
 from .pictures import Crop, Photo, Picture, bare, read_mask, read_photo, square
-from .shown import place
+from .shown import place, warn
 
 if TYPE_CHECKING:
     import torch
@@ -267,7 +266,7 @@ def _say(notes: Sequence[str], skipped: Skipped) -> None:
     if len(lines) > 12:
         lines = [*lines[:12], f"and {len(lines) - 12} others, which report() lists"]
     if lines:
-        warnings.warn("\n".join(lines), stacklevel=3)
+        warn("\n".join(lines))
 
 
 @checked()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from .checks import checked
 from .fetching import candidates, of_page, sizes_of
 from .formats import generic
 from .hub import READING, answered_within, client, patiently
-from .shown import NO_MATH, in_page
+from .shown import NO_MATH, in_page, warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -107,7 +106,7 @@ def _pictured(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
                 answers = not unreachable(error)
         yield replace(one, picture=picture)
     if not answers:
-        warnings.warn("the Hub stopped answering: some pictures are not shown", stacklevel=4)
+        warn("the Hub stopped answering: some pictures are not shown")
 
 
 def picture_paths(files: Iterable[str]) -> list[str]:

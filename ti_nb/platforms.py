@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .checks import checked
-from .shown import place, plain
+from .shown import place, plain, warn
 
 DRIVE = Path("/content/drive")
 
@@ -114,7 +113,7 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     if not found:
         raise RuntimeError(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
     if passed:
-        warnings.warn(f"passed over {passed}", stacklevel=2)
+        warn(f"passed over {passed}")
     return [path for _, path in found if isinstance(path, Path)]
 
 

@@ -7,6 +7,8 @@ the same text with all of that spelled out.
 from __future__ import annotations
 
 import html
+import sys
+import warnings
 from typing import Any
 
 NO_MATH = 'class="mathjax_ignore tex2jax_ignore"'  # of what stands in a page: no text between $ becomes a formula
@@ -37,3 +39,11 @@ def place(path: Any) -> str:
 def in_page(text: Any) -> str:
     """`text` as a page shows it, its line ends kept: no markup, nothing that turns the writing around."""
     return html.escape(plain(text, lines=True))
+
+
+def warn(message: str) -> None:
+    """A warning that points to the line of the user's that called this package, however deep it comes from."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "ti_nb":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)

@@ -27,7 +27,7 @@ from .concept import Concept
 from .errors import NotAConcept
 from .formats import card_name, concepts_in, contents, file_word, format_of, shared_facts
 from .reading import PART, contents_of, expanded, whole
-from .shown import place
+from .shown import place, warn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,12 +116,9 @@ def _check_beside(path: Path, concept: Concept) -> None:
 def _sayable(concept: Concept) -> Concept:
     word = file_word(concept.word)
     if word != concept.word:
-        import warnings
-
-        warnings.warn(
+        warn(
             f"the word {concept.word!r} is written as {word!r}: capitals, spaces and words within words go wrong in other "
-            "programs",
-            stacklevel=4,
+            "programs"
         )
     return replace(concept, word=word)
 
