@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # make stacks: other notebook versions to test on · make browser: what real clicks in Chromium need
-.PHONY: demo test stacks browser pictures lab address benchmark clean
+# make gpu-bundle: a wheel of diffusers, for `python -m benchmarks.gpu` where there is no network
+.PHONY: demo test stacks browser pictures lab address benchmark gpu-bundle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +43,9 @@ lab: $(VENV)/.lab
 
 benchmark: $(VENV)/.base
 	$(BIN)/python -m benchmarks.quality
+
+gpu-bundle: $(VENV)/.base
+	$(PIP) download -q --no-deps -c constraints.txt -d wheels diffusers
 
 address: $(VENV)/.base
 	$(BIN)/python -m tools.address $(REPO)

@@ -314,7 +314,7 @@ def main() -> None:
 PREFACE = """# What each method does: the {split} split
 
 `python -m benchmarks.quality`. Every line is trained by this package's engine on tiny, each thing from five pictures and
-its category's name; judged by tiny's own CLIP. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
+its category's name; drawn at 64 px and judged by tiny's own CLIP, no other judge. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
 {{portraits}} samples of "a photo of a ..."; mean over things (of their seeds'
 means), with its standard error; worst is the worst thing's. Prompt kept: the word's prompt fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
 `diffusers` recipe's first 150 steps with one thing changed; the last line below has that recipe's own figures on their seeds.

@@ -649,6 +649,42 @@ def doubling_class() -> bytes:
     return mapping({"<cat>": b")" + b"2\x86" * 200 + b"b"})
 
 
+def _again(made: bytes, call: bytes, kept: bool) -> bytes:
+    """Something large that is made once, and 40,000 times given to what copies it; the copies are kept till the end."""
+    copies = b"(" + call * 40_000 + b"1" if kept else (call + b"0") * 40_000
+    return made + b"q\x10" + b"0" + copies + mapping({"<cat>": WORD})
+
+
+NOTHINGS = b"(" + b"N" * 100_000
+PAIRS = b"](" + b"K\x01K\x02\x86" * 30_000 + b"e"
+SIZE, ITEMS, EMPTY = named("torch", "Size"), named("collections", "OrderedDict"), named("builtins", "set")
+REBUILT = named("torch._utils", "_rebuild_parameter")
+for said, made, call in (
+    ("copied_sizes", SIZE + b"q\x11" + b"0" + NOTHINGS + b"l", b"h\x11h\x10\x85R"),
+    ("copied_text", SIZE + b"q\x11" + b"0" + text("x" * 500_000), b"h\x11h\x10\x85R"),
+    ("copied_items", ITEMS + b"q\x11" + b"0" + PAIRS, b"h\x11h\x10\x85R"),
+    ("copied_arguments", EMPTY + b"q\x11" + b"0" + NOTHINGS + b"t", b"h\x11h\x10R"),
+    ("copied_parameters", REBUILT + b"q\x11" + b"0" + NOTHINGS + b"t", b"h\x11h\x10R"),
+    ("copied_places", b"(" + text("module") + b"N" * 100_000 + b"t", b"h\x10Q"),
+):
+    for kept in (True, False):
+        about = f"{said.replace('_', ' ')} without end, {'kept' if kept else 'dropped'}"
+        pickles(about)(lambda made=made, call=call, kept=kept: _again(made, call, kept))  # type: ignore[misc]
+        for ending in ("zip", "legacy"):
+            BURDENS[f"{said}_{'kept' if kept else 'dropped'}_{ending}"] = BURDENS.pop(f"<lambda>_{ending}")
+
+
+@pickles("a million instructions that do nothing")
+def idle() -> bytes:
+    return b"N0" * 500_000 + mapping({"<cat>": WORD})
+
+
+@pickles("two equal names of 300,000 letters, each the key of the other's place")
+def equal_names() -> bytes:
+    names = text("x" * 300_000) + b"q\x10" + b"0" + text("x" * 300_000) + b"q\x11" + b"0"
+    return names + b"}" + b"h\x10Nsh\x11Ns" * 30_000
+
+
 @pickles("a hundred thousand marks over as many values", harmless=True)
 def marks() -> bytes:
     return mapping({"<cat>": WORD}) + b"N" * 330_000 + b"(t0" * 110_000 + b"0" * 330_000
@@ -794,6 +830,15 @@ def zip_two_tables() -> bytes:
     first = torch_zip(program(mapping({"<cat>": WORD})), {"0": raw(V)})
     second = torch_zip(program(mapping({"<dog>": WORD})), {"0": raw(V)})
     return first[:-2] + struct.pack("<H", len(second) & 0xFFFF) + second
+
+
+@burden("a table of contents of four hundred thousand empty parts")
+def zip_many_parts() -> bytes:
+    whole = torch_zip(program(mapping({"<cat>": WORD})), {"0": raw(V)})
+    table = whole.index(b"PK\x01\x02")
+    many_parts = b"".join(struct.pack("<4s24xH16x", b"PK\x01\x02", 6) + b"%06d" % i for i in range(400_000))
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, len(many_parts), table, 0)
+    return whole[:table] + many_parts + end
 
 
 @burden("a table that says it has 65,535 entries and lies elsewhere")
@@ -999,6 +1044,12 @@ def card_text_numbers() -> bytes:
 @burden("a card whose text is thirty megabytes of empty lists", PNG)
 def card_text_lists() -> bytes:
     data = b'{"a":[[]' + b",[]" * 10_000_000 + b"]}"
+    return png(picture(), [(b"tEXt", b"sd-ti-embedding\0" + base64.b64encode(data))])
+
+
+@burden("a card whose text is three megabytes of empty dictionaries", PNG)
+def card_text_dictionaries() -> bytes:
+    data = b'{"a":[{}' + b",{}" * 1_000_000 + b"]}"
     return png(picture(), [(b"tEXt", b"sd-ti-embedding\0" + base64.b64encode(data))])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import torch
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
 from tests.leaks import leaks_in, leaks_under
-from ti_nb import hub as hub_module
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +26,16 @@ def photos() -> ti.ConceptImages:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that anybody, the Hub's client too, wanted to wait before another try, and does not."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def hub(naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A Hub on this machine, to which the real client is logged in as alice; tries are repeated at once."""
-    monkeypatch.setattr(hub_module, "FIRST_WAIT", 0.01)
     with HubServer() as server:
         point_client_at(server, monkeypatch, tmp_path / "client", token="hf_test_alice_write")
         yield server

@@ -15,6 +15,7 @@ from jupyter_client.manager import KernelManager
 from tools import stacks
 
 ROOT = Path(__file__).parents[1]
+LIMIT = 1800  # s, for whatever is waited for: only what hangs may fail, not what runs on a busy machine
 
 
 class Kernel:
@@ -36,7 +37,7 @@ class Kernel:
         self.manager.start_kernel(env=self.environment, cwd=str(ROOT))
         self.client = self.manager.client()
         self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        self.client.wait_for_ready(timeout=LIMIT)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,7 +48,7 @@ class Kernel:
         """Send a cell and return its message's id at once, without what it is going to say."""
         return str(self.client.execute(code))
 
-    def run(self, code: str, *, seconds: float = 60) -> None:
+    def run(self, code: str, *, seconds: float = LIMIT) -> None:
         """Run a cell to its end; one that fails raises its traceback."""
         self.until_idle(self.begin(code), seconds=seconds)
         assert not self.tracebacks, self.tracebacks[-1]
@@ -59,14 +60,14 @@ class Kernel:
         assert reply["status"] == "ok", reply
         return str(reply["data"]["text/plain"])
 
-    def wait(self, expression: str, *, seconds: float = 60) -> None:
+    def wait(self, expression: str, *, seconds: float = LIMIT) -> None:
         """Ask until the expression is true."""
         end = time.monotonic() + seconds
         while self.value(f"bool({expression})") != "True":
             assert time.monotonic() < end, f"after {seconds} s still not {expression}"
             time.sleep(0.05)
 
-    def until(self, what: str, seen: Callable[[], bool], *, seconds: float = 60) -> None:
+    def until(self, what: str, seen: Callable[[], bool], *, seconds: float = LIMIT) -> None:
         """Take in what the kernel says, while a cell keeps it busy, until it is seen in the widgets."""
         end, again = time.monotonic() + seconds, time.monotonic() + 10
         while not seen():
@@ -78,7 +79,7 @@ class Kernel:
 
     def button(self, description: str) -> str:
         """The comm id of the one button that says `description`, now or soon."""
-        self.until(f"button {description!r}", lambda: len(self._buttons(description)) == 1, seconds=10)
+        self.until(f"button {description!r}", lambda: len(self._buttons(description)) == 1)
         return self._buttons(description)[0]
 
     def _buttons(self, description: str) -> list[str]:
@@ -98,15 +99,15 @@ class Kernel:
     def subshell(self) -> str | None:
         """Open a subshell; None where the kernel has none."""
         self.client.kernel_info()
-        info = self.client.get_shell_msg(timeout=20)
+        info = self.client.get_shell_msg(timeout=LIMIT)
         while info["msg_type"] != "kernel_info_reply":
-            info = self.client.get_shell_msg(timeout=20)
+            info = self.client.get_shell_msg(timeout=LIMIT)
         if "kernel subshells" not in info["content"].get("supported_features", []):
             return None
         self.client.control_channel.send(self.client.session.msg("create_subshell_request"))
-        return str(self.client.get_control_msg(timeout=20)["content"]["subshell_id"])
+        return str(self.client.get_control_msg(timeout=LIMIT)["content"]["subshell_id"])
 
-    def until_idle(self, message: str, *, seconds: float = 60) -> None:
+    def until_idle(self, message: str, *, seconds: float = LIMIT) -> None:
         """Take in what the kernel says until it is done with `message`."""
         self.until(f"end of message {message}", lambda: message in self._done, seconds=seconds)
 
@@ -130,7 +131,7 @@ class Kernel:
 
     def _reply(self, message: str) -> dict[str, Any]:
         """The answer to `message`. ipykernel 7 now and then lets a request lie until the next one comes (its issue #1554)."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT
         while True:
             try:
                 reply = dict(self.client.get_shell_msg(timeout=5))

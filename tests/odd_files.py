@@ -879,7 +879,48 @@ def bare_tensor() -> tuple[Files, Expect]:
 @case("a list of dictionaries, which ComfyUI joins")
 def list_of_dictionaries() -> tuple[Files, Expect]:
     data = torch_file([{"<cat>": rows(2)}])
-    return {PT: data}, Expect(PT, refused="dictionary|list")
+    return {PT: data}, reads(PT, {"<cat>": rows(2)}, also=("comfyui",))
+
+
+@case("SDXL as XL-Textual-Inversion has it: emb and emb2, half precision")
+def emb_emb2() -> tuple[Files, Expect]:
+    held = {"emb": V[0].bfloat16(), "emb2": rows(1, 1280)[0].bfloat16()}
+    word = {"clip_l": V.bfloat16().float(), "clip_g": rows(1, 1280).bfloat16().float()}
+    return {PT: torch_file(held)}, reads(PT, {CAT: word}, family="SDXL")
+
+
+@case("SDXL as XL-Textual-Inversion has it, several vectors: a list of emb and emb2")
+def list_of_emb_emb2() -> tuple[Files, Expect]:
+    word = sdxl(3)
+    held = [{"emb": low, "emb2": high} for low, high in zip(word["clip_l"], word["clip_g"])]
+    return {PT: torch_file(held)}, reads(PT, {CAT: word}, family="SDXL", also=("comfyui",))
+
+
+@case("SDXL in one file under the word, the second with a 2 behind it")
+def sdxl_word_and_word_2() -> tuple[Files, Expect]:
+    v = sdxl(2)
+    return {BIN: torch_file({"<cat>": v["clip_l"], "<cat>_2": v["clip_g"]})}, reads(BIN, {"<cat>": v}, family="SDXL")
+
+
+@case("a list of two words")
+def list_of_two_words() -> tuple[Files, Expect]:
+    return {PT: torch_file([{"<cat>": rows(2)}, {"<dog>": rows(1)}])}, Expect(PT, refused="a list, but not one")
+
+
+@case("a word, and beside it another that is half of an SDXL word")
+def lone_second_among_others() -> tuple[Files, Expect]:
+    held = {"<cat>": rows(2), "<dog>": rows(2, 1280)}
+    return {BIN: torch_file(held)}, Expect(BIN, refused="only the vectors of SDXL's second")
+
+
+@case("two words of SDXL, in a pair of files")
+def sdxl_pair_of_two_words() -> tuple[Files, Expect]:
+    words = {"<cat>": sdxl(2), "<dog>": sdxl(1)}
+    files = {
+        SAFE: {word: v["clip_l"] for word, v in words.items()},
+        "learned_embeds_2.safetensors": {word: v["clip_g"] for word, v in words.items()},
+    }
+    return {name: safetensors_of(held) for name, held in files.items()}, reads(SAFE, words, family="SDXL")
 
 
 @case("embeddings that OneTrainer packed into a LoRA")

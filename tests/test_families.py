@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 import ti_nb as ti
 from ti_nb.inject import condition, token_ids
-from ti_nb.losses import word_loss
+from ti_nb.losses import predict, word_loss
 
 from .families import pipeline
 
@@ -27,7 +28,7 @@ def test_a_word_learns_on_every_family(family: tuple[str, ti.Model], photos: ti.
     """Its loss on noise it was not trained with falls below the initializer's."""
     name, model = family
     assert [e.key for e in model.encoders] == FAMILIES[name]
-    run = ti.train(model, photos, word="<new>", init="animal", steps=40, batch=4, rate=2.0, norm="free", watch=20)
+    run = ti.train(model, photos, word="<new>", init="animal", steps=20, batch=4, rate=2.0, norm="free", watch=20)
     held = run._draws.fixed(16)
     with torch.no_grad():
         before = word_loss(model, run.start.vectors, held).mean()
@@ -97,6 +98,27 @@ def test_sdxl_conditioning_is_diffusers_own() -> None:
     torch.testing.assert_close(ours.pooled, pooled)
     ids = model.pipeline()._get_add_time_ids((16, 16), (0, 0), (16, 16), torch.float32, 32)
     assert torch.equal(model.time_ids().float(), ids)
+
+
+def test_training_tells_sdxls_unet_what_its_pipeline_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooled text and sizes as diffusers' own call gives them, for the same prompt."""
+    model = ti.from_pipeline(pipeline("sdxl"))
+    told, forward = [], model.unet.forward
+
+    def seen(sample: torch.Tensor, timesteps: torch.Tensor, states: torch.Tensor | None = None, **more: Any) -> Any:
+        told.append({**more["added_cond_kwargs"], "states": more.get("encoder_hidden_states", states)})
+        given = {"encoder_hidden_states": states} if states is not None else {}
+        return forward(sample, timesteps, **given, **more)
+
+    monkeypatch.setattr(model.unet, "forward", seen)
+    model.pipeline()("a cat in the snow", num_inference_steps=1, guidance_scale=1.0, height=16, width=16)
+    with torch.no_grad():
+        predict(model, torch.zeros(1, 4, 8, 8), torch.tensor([5]), ti.encode(model, ["a cat in the snow"]))
+    theirs, ours = told
+    assert theirs["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
+    assert torch.equal(ours["time_ids"], theirs["time_ids"])
+    torch.testing.assert_close(ours["text_embeds"], theirs["text_embeds"])
+    torch.testing.assert_close(ours["states"], theirs["states"])
 
 
 def test_a_vae_that_overflows_in_half_encodes_in_float32(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 import ti_nb as ti
 from tests import readers
-from tests.families import pipeline, text_config
+from tests.reader_table import WIDTHS, of_page, pipe_of, table, word
 from ti_nb.formats import FORMATS, file_word
 
-WIDTHS = {"SD 1.x": {"clip_l": 768}, "SD 2.x": {"clip_h": 1024}, "SDXL": {"clip_l": 768, "clip_g": 1280}}
 CASES = [
     pytest.param(name, suffix, family, count, id=f"{name}{suffix} {family} {count}")
     for name, suffixes in FORMATS.items()
@@ -30,23 +29,8 @@ CASES = [
 ]
 
 
-def word(family: str, count: int, text: str = "<my-cat>") -> ti.Concept:
-    rows = {key: 0.02 * torch.randn(count, width) for key, width in WIDTHS[family].items()}
-    return ti.Concept(text, rows, {"init": "cat", "steps": 150, "base": "some/model", "license": "openrail++"})
-
-
 def same(a: Any, b: Any) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def pipe_of(family: str) -> Any:
-    """A pipeline with text encoders as wide as the real ones."""
-    pipe = pipeline({"SD 1.x": "sd1", "SD 2.x": "sd2", "SDXL": "sdxl"}[family])
-    if family != "SD 2.x":
-        pipe.text_encoder = CLIPTextModel(text_config(768))
-    if family == "SDXL":
-        pipe.text_encoder_2 = CLIPTextModelWithProjection(text_config(1280, "gelu"))
-    return pipe
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +60,7 @@ def _others_read(name: str, family: str, path: Path, concept: ti.Concept) -> Non
             assert torch.equal(readers.comfyui_tensor(one, key, wanted.shape[1]), wanted)
         return
     said, vectors = readers.a1111(path)
-    assert said == ("<my-cat>" if name == "card" and family != "SDXL" else "my-cat")
+    assert said == "my-cat"
     assert (
         same(vectors, rows)
         if family == "SDXL"
@@ -113,6 +97,36 @@ def _diffusers_reads(name: str, path: Path, concept: ti.Concept, pipe: Any) -> N
         ids = tokenizer.convert_tokens_to_ids(names)
         assert torch.equal(network.get_input_embeddings().weight[ids], concept.vectors[key])
         pipe.unload_textual_inversion(names, **ask)
+
+
+def test_the_table_of_readers_in_the_docs_is_what_they_read(tmp_path: Path, pipes: dict[str, Any]) -> None:
+    assert table(tmp_path, pipes.__getitem__) == of_page(), "run: python -m tests.reader_table"
+
+
+@pytest.mark.parametrize("text", ["<my-cat>", "<cat2>", "<v1.>", "<my_cat_>", "<chien-é>", "<-x->"])
+def test_a_cards_word_is_found_beside_punctuation(text: str, tmp_path: Path, pipes: dict[str, Any]) -> None:
+    path = ti.save(word("SD 1.x", 1, text), tmp_path / "a.png", picture=Image.new("RGB", (64, 64)))
+    name = readers.a1111(path)[0]
+    for prompt in (
+        "a photo of {}",
+        "a photo of {}, masterpiece",
+        "a photo of {}.",
+        "cat,{},dog",
+        "({}:1.2)",
+        "a {}'s tail",
+    ):
+        assert readers.a1111_finds(name, prompt.format(name), pipes["SD 1.x"].tokenizer), prompt
+    assert ti.load(path).word == text
+
+
+@pytest.mark.parametrize("ending", [".pt", ".bin"])
+def test_an_archive_holds_what_old_readers_know_and_equal_words_are_equal_files(ending: str, tmp_path: Path) -> None:
+    concept = word("SDXL", 2)
+    one, two = (ti.save(concept, tmp_path / f"{name}{ending}") for name in ("one", "two"))
+    with zipfile.ZipFile(one) as archive:
+        assert {name.partition("/")[2] for name in archive.namelist()} <= {"data.pkl", "version", "data/0", "data/1"}
+    assert one.read_bytes() == two.read_bytes()
+    assert torch.load(one, weights_only=True).keys()
 
 
 @pytest.mark.parametrize(
@@ -289,6 +303,19 @@ def test_what_is_saved_can_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"could not be loaded again: .*600 vectors"):
         ti.save(word("SD 1.x", 600), tmp_path / "many.safetensors")
     assert not (tmp_path / "many.safetensors").exists()
+
+
+def test_what_would_not_be_loaded_as_it_is_is_not_saved(tmp_path: Path) -> None:
+    wide = ti.Concept("<x>", {"clip_l": torch.randn(1, 1024)})  # SD 2.x's, and called SD 1.x's
+    for concept, name, said in (
+        (ti.Concept("<x>", {"clip_g": torch.randn(1, 1280)}), "w.safetensors", "half an SDXL word"),
+        (wide, "w.safetensors", "read as '<x>' with clip_h"),
+        (ti.Concept("<x>", {"odd": torch.randn(1, 768)}), "w.pt", "read as '<x>' with clip_l"),
+        (word("SD 1.x", 1), "w-00001-of-00002.bin", "one of several parts"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ti.save(concept, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_vectors_of_any_kind_are_written_as_plain_small_numbers(tmp_path: Path) -> None:

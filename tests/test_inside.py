@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import ti_nb as ti
 from ti_nb.batches import cache_latents
@@ -58,6 +59,49 @@ def test_before_training_the_word_is_attended_to_as_its_initializer(
     known = ti.attention(model, few, "a photo of a animal in snow")
     assert known.tokens == ("a", "photo", "of", "a", "animal", "in", "snow")
     assert known.maps.equal(word.maps)
+
+
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_each_tokens_map_is_the_softmax_of_the_unets_own_queries_and_keys(
+    model: ti.Model, few: ti.ConceptImages, vectors: int
+) -> None:
+    """By hand, layer by layer, at the place in the 77 where the tokenizer puts the token."""
+    word = ti.initial_concept(model, "<new>", "animal", vectors)
+    found = ti.attention(model, few, "a photo of a {word} in snow", word, seed=4)
+    layers = {name: layer for name, layer in model.unet.named_modules() if name.endswith("attn2")}
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    hooks = [
+        part.register_forward_hook(lambda _, __, out, name=name: seen[name].append(out.detach()))
+        for name, layer in layers.items()
+        for part in (layer.to_q, layer.to_k)
+    ]
+    latents, _ = cache_latents(model, few.pixels(model.resolution))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(4))
+    step = torch.tensor([500, 500])
+    try:
+        with torch.no_grad():
+            noisy = model.scheduler.add_noise(latents, noise, step)
+            model.unet(noisy, step, encode(model, ["a photo of a <new> in snow"], [word]).states.expand(2, -1, -1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    maps = []
+    for name, (queries, keys) in seen.items():
+        heads = layers[name].heads
+        queries, keys = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys))
+        shares = (queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5).softmax(-1).mean(1)  # (b, h x w, 77)
+        side = int(shares.shape[1] ** 0.5)
+        maps.append(shares.transpose(1, 2).unflatten(-1, (side, side)))
+    finest = max(one.shape[-1] for one in maps)
+    mean = sum(F.interpolate(one, size=finest, mode="bilinear") for one in maps) / len(maps)
+    plain = model.tokenizer("a photo of a penguin in snow").input_ids
+    at = plain.index(model.tokenizer("penguin").input_ids[1])
+    for number, token in enumerate(found.tokens):
+        place = number + 1
+        torch.testing.assert_close(found.maps[:, number], mean[:, place], atol=1e-4, rtol=1e-3)
+        assert ("<new>" in token) == (at <= place < at + vectors)
+    apart = (found.maps[:, 1:] - found.maps[:, :-1]).abs().amax(dim=(0, 2, 3))
+    assert apart.min() > 1e-3  # one token's map would not do for its neighbour's
 
 
 def test_recording_leaves_the_unet_and_its_answer_as_they_were(model: ti.Model) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.disturbed import BEGIN, WAYS, end_a_kernel, wrong_after_the_end
 from tests.kernels import Kernel
+from tests.killed import smallest
 from tools import stacks
+
+LONG = 1_000_000  # steps: never done by themselves
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")
 
@@ -28,7 +33,7 @@ def needs(stack: str) -> object:
 @pytest.fixture(scope="module", params=[pytest.param(None, id="here"), *map(needs, stacks.WANTED)])
 def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     with Kernel(request.param) as kernel:
-        kernel.run(LOAD, seconds=120)
+        kernel.run(LOAD)
         yield kernel
 
 
@@ -40,36 +45,50 @@ def show(kernel: Kernel, steps: int, *, background: bool = True, **others: objec
 
 
 def test_stop_ends_a_run_before_its_end(kernel: Kernel) -> None:
-    show(kernel, 500)
+    show(kernel, LONG)
     kernel.until_idle(kernel.click("Start"))
     kernel.wait("len(run.records) >= 2")
     kernel.until_idle(kernel.click("Stop"))
-    kernel.wait("panel.state == 'stopped'", seconds=20)
+    kernel.wait("panel.state == 'stopped'")
     done = kernel.value("len(run.records)")
     kernel.run("import time; time.sleep(0.5)")
     assert kernel.value("len(run.records)") == done
-    assert 2 <= int(done) < 400
+    assert 2 <= int(done) < LONG
     assert not kernel.tracebacks
 
 
 def test_paused_and_resumed_it_ends_where_it_would_have_without(kernel: Kernel) -> None:
-    show(kernel, 30)
+    show(kernel, 8)
+    kernel.run(HOLD_AT_3)
     kernel.until_idle(kernel.click("Start"))
-    kernel.wait("len(run.records) >= 2")
+    kernel.wait("held.is_set()")
     kernel.until_idle(kernel.click("Pause"))
-    kernel.wait("panel.state == 'paused'", seconds=20)
-    assert int(kernel.value("len(run.records)")) < 30
+    kernel.run("go_on.set()")
+    kernel.wait("panel.state == 'paused'")
+    assert kernel.value("len(run.records)") == "4"
     kernel.until_idle(kernel.click("Resume"))
     kernel.wait("panel.state == 'finished'")
-    kernel.run("other = begin(30); list(other)", seconds=120)
+    kernel.run("other = begin(8); list(other)")
     kernel.run("same = [torch.equal(v, other.concept().vectors[k]) for k, v in run.concept().vectors.items()]")
     assert kernel.value("same") == "[True]"
-    assert kernel.value("[r.step for r in run.records] == list(range(1, 31))") == "True"
+    assert kernel.value("[r.step for r in run.records] == list(range(1, 9))") == "True"
     assert not kernel.tracebacks
 
 
+HOLD_AT_3 = """
+import threading
+held, go_on, draw = threading.Event(), threading.Event(), run._draws.draw
+def draw_later():
+    if len(run.records) == 3:
+        held.set()
+        go_on.wait()
+    return draw()
+run._draws.draw = draw_later
+"""
+
+
 def test_sample_now_draws_while_it_trains_and_while_it_is_paused(kernel: Kernel) -> None:
-    show(kernel, 500, seeds=1, draw={"steps": 2})
+    show(kernel, LONG, seeds=1, draw={"steps": 2})
     kernel.until_idle(kernel.click("Sample now"))
     kernel.wait("[p.step for p in panel.previews.kept] == [0]")
     kernel.until_idle(kernel.click("Start"))
@@ -77,23 +96,23 @@ def test_sample_now_draws_while_it_trains_and_while_it_is_paused(kernel: Kernel)
     kernel.until_idle(kernel.click("Sample now"))
     kernel.wait("len(panel.previews.kept) == 2")
     kernel.until_idle(kernel.click("Stop"))
-    kernel.wait("panel.state == 'stopped'", seconds=20)
+    kernel.wait("panel.state == 'stopped'")
     assert not kernel.tracebacks
 
 
 def test_an_interrupt_pauses_a_run_that_keeps_the_cell_busy(kernel: Kernel) -> None:
-    show(kernel, 500, background=False)
+    show(kernel, LONG, background=False)
     message = kernel.begin("panel.start(); print('after', panel.state)")
     kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
     kernel.manager.interrupt_kernel()
     kernel.until_idle(message)
     assert "after paused" in kernel.printed
-    assert kernel.value("2 <= len(run.records) < 400") == "True"
+    assert kernel.value(f"2 <= len(run.records) < {LONG}") == "True"
     assert not kernel.tracebacks
 
 
 def test_an_interrupt_pauses_a_run_in_the_background_that_a_cell_waits_for(kernel: Kernel) -> None:
-    show(kernel, 500)
+    show(kernel, LONG)
     message = kernel.begin("panel.start(); panel.wait(); print('waited until', panel.state)")
     kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
     kernel.manager.interrupt_kernel()
@@ -104,13 +123,13 @@ def test_an_interrupt_pauses_a_run_in_the_background_that_a_cell_waits_for(kerne
 
 def test_an_interrupt_pauses_a_run_in_the_background_while_no_cell_runs(kernel: Kernel) -> None:
     """The kernel ignores SIGINT then, unless somebody listens; afterwards it ignores it again."""
-    show(kernel, 500)
+    show(kernel, LONG)
     kernel.until_idle(kernel.begin("panel.start()"))
     kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
     kernel.manager.interrupt_kernel()
-    kernel.wait("panel.state == 'paused'", seconds=20)
+    kernel.wait("panel.state == 'paused'")
     kernel.manager.interrupt_kernel()
-    assert kernel.value("2 <= len(run.records) < 400") == "True"
+    assert kernel.value(f"2 <= len(run.records) < {LONG}") == "True"
     assert not kernel.tracebacks
 
 
@@ -120,16 +139,22 @@ def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -
     subshell = kernel.subshell()
     if subshell is None:
         pytest.skip("this kernel has no subshells")
-    show(kernel, 60, background=background)
+    kernel.run("import ipykernel")
+    arrives = background or kernel.value("ipykernel.version_info[:2] < (7, 4)") == "True"
+    show(kernel, LONG if arrives else 60, background=background)
     message = kernel.begin("panel.start()")
     kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
     kernel.click("Stop", subshell=subshell)
     kernel.until_idle(message)
     kernel.wait("panel.state != 'running'")
-    kernel.run("import ipykernel")
-    arrives = background or kernel.value("ipykernel.version_info[:2] < (7, 4)") == "True"
     assert kernel.value("panel.state") == ("'stopped'" if arrives else "'finished'")
     assert not kernel.tracebacks
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_kernel_that_ends_while_its_panel_trains_loses_nothing_and_exits_with_0(tmp_path: Path, way: str) -> None:
+    code, seen = end_a_kernel(BEGIN.format(out=str(tmp_path / "run"), steps=7, every=7), way)
+    assert wrong_after_the_end(smallest(), tmp_path / "run", code, seen) == ""
 
 
 def steps_shown(kernel: Kernel) -> int:

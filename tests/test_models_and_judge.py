@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ti_nb as ti
+from ti_nb import sampling
+from ti_nb.evaluate import real_fidelity
 from ti_nb.models import TINY
+from ti_nb.prompts import fill
+
+from .families import pipeline
 
 
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
@@ -71,6 +78,75 @@ def test_fidelities_are_mean_cosines() -> None:
     assert ti.gap_closed(0.2, 0.5, 0.8) == pytest.approx(0.5)
 
 
+class Known(ti.Judge):
+    """Embeds a picture by the colour of its first pixel."""
+
+    def embed_images(self, images: Any) -> torch.Tensor:
+        table = {255: [1.0, 0.0], 128: [0.6, 0.8], 0: [0.0, 1.0]}
+        return torch.tensor([table[image.getpixel((0, 0))[0]] for image in images])
+
+    def embed_texts(self, texts: Any) -> torch.Tensor:
+        return torch.tensor([[0.0, 1.0]]).repeat(len(texts), 1)
+
+
+def test_a_real_picture_is_not_compared_with_itself() -> None:
+    """Among themselves, pictures would look alike by the share of pairs that are one picture; copies are one as well."""
+    judge = Known(None, None, 8, (0.5,), (0.5,))
+    white, grey, black = pictures = [Image.new("RGB", (8, 8), (value,) * 3) for value in (255, 128, 0)]
+    assert real_fidelity(judge, pictures, pictures) == pytest.approx((0.6 + 0 + 0.8) / 3)
+    assert real_fidelity(judge, [white, grey], [grey.copy(), black]) == pytest.approx((0.6 + 0 + 0.8) / 3)
+    assert real_fidelity(judge, [white, white.copy()], [black]) == 0
+    assert math.isnan(real_fidelity(judge, [white], [white.copy()]))
+
+
+@pytest.mark.parametrize("held_back", [0, 1])
+def test_scores_are_each_of_its_own_pictures(
+    monkeypatch: pytest.MonkeyPatch, photos: ti.ConceptImages, held_back: int
+) -> None:
+    """The start's samples are white and the word's are grey; real pictures are black and grey."""
+    model = ti.from_pipeline(pipeline("sd1"))
+    start, word = (ti.initial_concept(model, "<new>", name) for name in ("animal", "penguin"))
+    colours, asked = {id(start): 255, id(word): 128}, []
+
+    def drawn(_: ti.Model, prompts: Any, concept: ti.Concept, *, seeds: int) -> list[ti.Sample]:
+        asked.append((prompts, seeds))
+        said = [prompts] if isinstance(prompts, str) else prompts
+        image = Image.new("RGB", (8, 8), (colours[id(concept)],) * 3)
+        return [ti.Sample(image, fill(text, "<new>"), seed) for text in said for seed in range(seeds)]
+
+    monkeypatch.setattr(sampling, "sample", drawn)
+    white, grey, black = (Image.new("RGB", (8, 8), (value,) * 3) for value in (255, 128, 0))
+    judge = Known(None, None, 8, (0.5,), (0.5,))
+    real = [white] * held_back
+    scores = ti.score(model, judge, word, start, [grey, black], prompts=["a {} here"], held_back=real, seeds=3)
+    assert scores.subject_fidelity == pytest.approx(
+        {"initializer": (0.6 + 0) / 2, "word": (1 + 0.8) / 2, "real": (0.6 + 0) / 2 if held_back else 0.8}
+    )
+    assert scores.prompt_fidelity == pytest.approx({"initializer": 0.0, "word": 0.8})
+    assert {s.image.getpixel((0, 0))[0] for s in scores.before} == {255} and len(scores.before) == 3
+    assert {s.image.getpixel((0, 0))[0] for s in scores.after} == {128} and len(scores.after) == 3
+    assert asked == [("a photo of a {}", 16), (["a {} here"], 3)] * 2
+
+
+def test_the_judge_is_shown_pixels_as_its_own_processor_makes_them(tmp_path: Path, photos: ti.ConceptImages) -> None:
+    """With the mean and spread of published CLIP models, which differ; tiny's are both 0.5."""
+    from transformers import CLIPImageProcessor
+
+    for path in (TINY / "judge").iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    settings = tmp_path / "preprocessor_config.json"
+    facts = json.loads(settings.read_text())
+    settings.unlink()
+    facts |= {"image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}
+    settings.write_text(json.dumps(facts))
+    judge, shown = ti.load_judge(tmp_path), []
+    judge.clip.vision_model.register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+    images = [image.convert("RGB").resize((judge.size, judge.size)) for image in photos.images]
+    judge.embed_images(images)
+    theirs = CLIPImageProcessor.from_pretrained(tmp_path)(images, return_tensors="pt").pixel_values
+    torch.testing.assert_close(shown[0], theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_judge_knows_its_world() -> None:
     judge = ti.load_judge("tiny")
     names = [n.replace("-", " ") for n in ti.example_names()]
@@ -110,7 +186,7 @@ def test_half_precision_fetches_the_half_sized_files(monkeypatch: pytest.MonkeyP
         asked.update(options)
         raise Enough
 
-    monkeypatch.setattr(ti.models, "_find", lambda name: (name, "StableDiffusionXLPipeline"))
+    monkeypatch.setattr("ti_nb.loading._find", lambda name: (name, "StableDiffusionXLPipeline", None))
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "from_pretrained", stop)
     for dtype, variant in ((torch.float16, "fp16"), (torch.float32, None)):
         asked.clear()

@@ -79,7 +79,7 @@ def test_other_programs_find_the_same_vectors(name: str, other: str, tmp_path: P
     if other == "comfyui":
         found = readers.comfyui(path, {key: v.shape[1] for key, v in wanted.items()})[1]
     else:
-        found = readers.a1111(path)[1]
+        found = readers.forge(path)[1]
     if readers.ALONE in found:
         found = {key: found[readers.ALONE] for key in wanted}
     assert equal(found, wanted)
@@ -96,15 +96,36 @@ def test_the_file_of_a_repository_is_chosen_by_rule(name: str) -> None:
 
 def test_the_readers_take_names_and_widths_as_their_programs_do(tmp_path: Path) -> None:
     names = {"emb_params": "EasyNegative", "a1111_pt_renamed": "new-name", "card_pixels_only": "my-cat"}
-    assert {name: readers.a1111(CASES[name].write(tmp_path))[0] for name in names} == names
-    for name, program in (("two_words_bin", readers.a1111), ("emp_params_out", readers.a1111)):
+    assert {name: readers.forge(CASES[name].write(tmp_path))[0] for name in names} == names
+    for name, program in (("two_words_bin", readers.forge), ("emp_params_out", readers.forge)):
         with pytest.raises(readers.Refused, match="multiple terms"):
             program(CASES[name].write(tmp_path))
     with pytest.raises(readers.Refused, match="shape mismatch"):
         readers.comfyui(CASES["diffusers_bin_sd2"].write(tmp_path), {"clip_l": 768})
     with pytest.raises(readers.Refused, match="no embedding"):
-        readers.a1111(CASES["card_without"].write(tmp_path))
+        readers.forge(CASES["card_without"].write(tmp_path))
     assert readers.series(5).tolist() == [253, 242, 127, 44, 157]  # as in AUTOMATIC1111's own test
+
+
+def test_the_reader_refuses_what_automatic1111_takes_for_an_attack(tmp_path: Path) -> None:
+    held = {"<cat>": torch.randn(1, 768)}
+    path = tmp_path / "w.pt"
+    path.write_bytes(odd_files.torch_file(held))  # torch 2.6 and later
+    for release, part in (("1.8", "format_version|byteorder"), ("1.10", "format_version|storage_alignment")):
+        with pytest.raises(readers.Refused, match=rf"bad file inside: .*{part}"):
+            readers.a1111(path, release)
+    torch_2_1 = odd_files.rewritten(
+        path.read_bytes(), lambda name, data: None if "/.f" in name or "/.s" in name else data
+    )
+    path.write_bytes(torch_2_1)
+    assert equal(readers.a1111(path)[1], {readers.ALONE: held["<cat>"]})
+    with pytest.raises(readers.Refused, match=r"byteorder|serialization_id"):
+        readers.a1111(path, "1.8")
+    path.write_bytes(odd_files.legacy_file(held))
+    assert readers.a1111(path, "1.8")[0] == "w"
+    torch.save({"<cat>": torch.nn.Embedding(2, 768)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(readers.Refused, match=r"global torch\.nn\S* Embedding is forbidden"):
+        readers.a1111(path)
 
 
 def test_the_safetensors_reader_needs_no_library(tmp_path: Path) -> None:

@@ -192,6 +192,6 @@ def test_what_a_model_needs_is_said_before_anything_starts(monkeypatch: pytest.M
 
 
 def test_every_short_name_has_its_needs() -> None:
-    from ti_nb.models import REPOSITORIES
+    from ti_nb.loading import REPOSITORIES
 
     assert set(platforms._NEEDS) == set(REPOSITORIES)

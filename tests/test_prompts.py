@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,9 @@ def test_templates_count_as_in_the_paper_and_its_code() -> None:
         "<my-cat> on the beach   at night",
         "(<my-cat>)",
         "nothing new here",
+        "two <my-cat>s",
+        "一张<my-cat>的照片",
+        "a<my-cat>b<my-cat-2>c",
     ],
 )
 def test_same_ids_as_a_tokenizer_with_the_words_added(model: ti.Model, prompt: str) -> None:
@@ -83,3 +87,43 @@ def test_unknown_and_empty_initializers_are_refused(model: ti.Model) -> None:
 
 def test_word_is_deleted_for_prompt_fidelity() -> None:
     assert ti.without_word("a photo of a <x> on the beach", "<x>") == "a photo of a on the beach"
+
+
+@pytest.mark.parametrize("word", ["<my-cat>", "mycatx", "*", "S*", "*s", "猫猫"])
+@pytest.mark.parametrize(
+    "template", ["a photo of a {}", "two {}s", "{word}s", "一张{}的照片", "x{}{}x", "non-{}_{word}"]
+)
+def test_the_word_is_found_wherever_its_place_was(model: ti.Model, template: str, word: str) -> None:
+    ids = prompts.tokenise(prompts.fill(template, word), model.tokenizer, {word: [9001]})
+    around = [piece for piece in template.replace("{word}", "{}").split("{}")]
+    expected: list[int] = []
+    for number, piece in enumerate(around):
+        expected += [9001] * bool(number) + model.tokenizer(piece, add_special_tokens=False).input_ids
+    assert ids[1 : 1 + len(expected)] == expected
+    assert ids[1 + len(expected)] == model.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("template", ["two {}s", "一张{}的照片"])
+@pytest.mark.parametrize("word", ["<new>", "newx"])
+@pytest.mark.parametrize("captions", [True, False])
+def test_a_word_beside_a_letter_is_learned(
+    model: ti.Model, photos: ti.ConceptImages, template: str, word: str, captions: bool
+) -> None:
+    told = replace(photos, captions=(template,) * len(photos)) if captions else photos
+    given = {} if captions else {"templates": (template,)}
+    run = ti.train(model, told, word=word, init="animal", steps=1, batch=1, watch=0, **given)
+    next(run)
+    assert not run.concept().vectors["clip_l"].equal(run.start.vectors["clip_l"])
+
+
+def test_another_word_is_put_only_where_the_word_is_said() -> None:
+    assert prompts.replace_word("risks of sks, two <sks>s", "sks", "no") == "risks of no, two <no>s"
+    assert prompts.replace_word("two <sks>s", "<sks>", "<not-sks>") == "two <not-sks>s"
+
+
+def test_what_looks_inside_refuses_a_prompt_without_the_word(model: ti.Model, photos: ti.ConceptImages) -> None:
+    concept = ti.initial_concept(model, "<new>", "animal")
+    with pytest.raises(ValueError, match="does not say <new>"):
+        ti.attention(model, photos, "a photo of a cat", concept)
+    with pytest.raises(ValueError, match="does not say <new>"):
+        ti.loss_by_timestep(model, photos, [concept], template="a photo of a cat")

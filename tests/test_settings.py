@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -18,6 +20,7 @@ def test_presets_are_what_their_sources_say() -> None:
     assert (script.steps, script.weight_decay, script.vectors, script.stratified) == (3000, 0.01, 1, False)
     assert script.rate_at(0, 0.014) == script.rate_at(2999, 0.014) == pytest.approx(5e-4 * 4)
     assert ti.PRESETS["fast"] == ti.TrainSettings()
+    assert (ti.FAST.chosen_rate, replace(ti.FAST, norm="fixed").chosen_rate, paper.chosen_rate) == (0.45, 0.2, 0.005)
 
 
 def test_automatic1111s_schedule_strings_mean_what_they_mean_there() -> None:
@@ -38,6 +41,7 @@ def test_rates_are_relative_to_the_vocabulary_warm_up_and_fall() -> None:
     assert settings.rate_at(10, 0.014) == pytest.approx(0.2 * 0.014)
     assert settings.rate_at(10, 0.028) == 2 * settings.rate_at(10, 0.014)
     rates = [settings.rate_at(step) for step in range(110)]
+    assert rates[:12] == pytest.approx([0.2 * n / 11 for n in range(1, 12)] + [rates[11]]) and rates[10] > rates[11]
     assert rates[:11] == sorted(rates[:11]) and rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[60] == pytest.approx(0.2 * (0.1 + 0.9 * 0.5))
     linear = ti.TrainSettings(rate=0.2, steps=110, warmup=10, decay="linear")
@@ -74,10 +78,13 @@ def test_min_snr_weights_are_diffusers(prediction: str) -> None:
         (dict(timesteps=(0.5, 0.5)), "two shares"),
         (dict(timesteps=(500, 1000)), "two shares"),
         (dict(snr_gamma=0), "5 is usual"),
-        (dict(ema=1.0), "between 0 and 1"),
-        (dict(dropout=2), "between 0 and 1"),
-        (dict(negative=-1), "at least 0"),
+        (dict(ema=1.0), "give less"),
+        (dict(dropout=2), "from 0 to 1"),
+        (dict(negative=-1), "from 0 to 75"),
         (dict(stop="soon"), "'never', 'flat'"),
+        (dict(stop="flat", watch=0), "needs 4 measurements .* watch=37 would do"),
+        (dict(stop="flat", steps=100), "in 100 steps watch=25 makes too few: watch=24 would do"),
+        (dict(rate=0.0, norm="fixed"), "an angle in radians, 0.1 to 0.2 is usual"),
         (dict(init_source="nowhere"), "'table', 'output'"),
     ],
 )

@@ -34,7 +34,7 @@ _HOMES = {
     "known_words": "suggest",
     "suggest_words": "suggest",
     "from_pipeline": "models",
-    "load_model": "models",
+    "load_model": "loading",
     "Model": "models",
     "TextEncoder": "models",
     "Concept": "concept",
@@ -55,11 +55,11 @@ _HOMES = {
     "TrainSettings": "settings",
     "StepRecord": "records",
     "Run": "training",
-    "together": "training",
+    "together": "steps",
     "train": "training",
     "train_seeds": "training",
-    "read_run": "checkpoints",
-    "SavedRun": "checkpoints",
+    "read_run": "saved",
+    "SavedRun": "saved",
     "Plan": "memory",
     "plan_memory": "memory",
     "read_settings": "sampling",
@@ -96,7 +96,7 @@ _HOMES = {
     "browse": "library",
     "Listing": "library",
     "log_in": "hub",
-    "HubError": "hub",
+    "HubError": "errors",
     "PreparePanel": "widgets.prepare",
     "TrainPanel": "widgets.train",
     "Summary": "widgets.summary",
@@ -120,21 +120,21 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .checkpoints import SavedRun, read_run
     from .concept import Concept, initial_concept, vectors_of
     from .edit import adjust, initializer, join, mix, rename, split
-    from .errors import NotAConcept
+    from .errors import HubError, NotAConcept
     from .evaluate import Judge, Scores, gap_closed, load_judge, prompt_fidelity, score, subject_fidelity
     from .fetching import fetch
     from .findings import Finding, find_faults
     from .guesses import guess_crop, mask_by_threshold
-    from .hub import HubError, log_in
+    from .hub import log_in
     from .images import ConceptImages, example_images, example_names, load_images, save_images
     from .inject import Conditioning, encode
     from .inside import Attention, attention, loss_by_timestep
     from .library import Listing, browse
+    from .loading import load_model
     from .memory import Plan, plan_memory
-    from .models import Model, TextEncoder, from_pipeline, load_model
+    from .models import Model, TextEncoder, from_pipeline
     from .pipelines import load_into, unload
     from .platforms import choose_pictures, mount_drive, needs, pictures_from
     from .plots import (
@@ -153,10 +153,12 @@ if TYPE_CHECKING:
     from .reading import load, load_words
     from .records import StepRecord
     from .sampling import Sample, read_settings, sample, save_samples
+    from .saved import SavedRun, read_run
     from .seen import drawn_samples
     from .settings import DIFFUSERS, FAST, PAPER, PRESETS, TrainSettings
+    from .steps import together
     from .suggest import known_words, suggest_words
-    from .training import Run, together, train, train_seeds
+    from .training import Run, train, train_seeds
     from .widgets.explore import ExplorePanel
     from .widgets.prepare import PreparePanel
     from .widgets.publish import PublishPanel

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from . import busy
 from .inject import token_ids
-from .prompts import fill, vary_caption
+from .prompts import fill, replace_word, vary_caption
 
 if TYPE_CHECKING:
     from .images import ConceptImages
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .settings import TrainSettings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one loss is made of, on the model's device.
 
@@ -50,16 +52,21 @@ class Batch:
 
 
 class Draws:
-    """Draws batches of one concept: all randomness comes from `generator`, so its state is the data order."""
+    """Draws batches of one concept: the seed and `step` say which pictures, `generator` has all other randomness.
+
+    Attributes:
+        step: the one to draw next, from 0.
+    """
 
     def __init__(
         self, model: Model, images: ConceptImages, settings: TrainSettings, words: Mapping[str, int], seed: int
     ) -> None:
         self.model, self.settings, self.words = model, settings, dict(words)
+        self.seed, self.step = seed, 0
         self.generator = torch.Generator().manual_seed(seed)
         self.mean, self.std = cache_latents(model, images.pixels(model.resolution))
         self.mask = mask_weights(images.mask_pixels(self.mean.shape[-1]), settings.unmasked)
-        self._alphas = model.scheduler.alphas_cumprod.float()
+        self._alphas = model.scheduler.alphas_cumprod.float().cpu()
         word, *rest = words
         self._negative = rest[0] if rest else None
         self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
@@ -69,10 +76,10 @@ class Draws:
                 self._tokens(prompt)
 
     def draw(self) -> Batch:
-        """A step's batch. Each picture comes about equally often; the batch does not depend on the device."""
+        """The next step's batch, which does not depend on the device."""
         settings, draw, count = self.settings, self.generator, self.settings.batch
-        rounds = [torch.randperm(len(self.mean), generator=draw) for _ in range(-(-count // len(self.mean)))]
-        rows = torch.cat(rounds)[:count]
+        rows = rows_of_step(len(self.mean), count, self.step, self.seed)
+        self.step += 1
         latents = self.mean[rows] + self.std[rows] * torch.randn(self.mean[rows].shape, generator=draw)
         noise = torch.randn(latents.shape, generator=draw)
         timesteps = settings.draw_timesteps(count, len(self._alphas), draw)
@@ -104,7 +111,7 @@ class Draws:
         if self.mask is not None:
             weights = weights * self.mask[rows]
         word = next(iter(self.words))
-        against = self._all_tokens([s.replace(word, self._negative) for s in said]) if self._negative else None
+        against = self._all_tokens([replace_word(s, word, self._negative) for s in said]) if self._negative else None
         to = self.model.device
         return Batch(latents.to(to), noise.to(to), timesteps.to(to), self._all_tokens(said), weights.to(to), against)
 
@@ -118,6 +125,14 @@ class Draws:
                 self._ids.clear()
             self._ids[prompt] = token_ids(self.model, [prompt], self.words)
         return self._ids[prompt]
+
+
+def rows_of_step(pictures: int, batch: int, step: int, seed: int) -> torch.Tensor:
+    """Which of the pictures step `step` (from 0) draws (batch,): each comes once a round, every round in another order."""
+    first = step * batch
+    numbers = range(first // pictures, (first + batch - 1) // pictures + 1)
+    rounds = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
+    return torch.from_numpy(np.concatenate(rounds)[first % pictures :][:batch])
 
 
 def prompts_of_pictures(images: ConceptImages, settings: TrainSettings, word: str, count: int) -> list[list[str]]:
@@ -134,6 +149,17 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
     A VAE that overflows in float16, as SDXL's does (`force_upcast`), encodes in float32. Afterwards the VAE waits in the
     machine's memory, off the GPU, until pictures are drawn.
     """
+    with busy.turn:
+        mean, std = _encoded(model, pixels)
+    scale = float(model.vae.config.scaling_factor)
+    if not bool(mean.isfinite().all()):
+        raise FloatingPointError(
+            f"the VAE's latents are not finite in {model.vae.dtype}: load the model with dtype=float32"
+        )
+    return mean * scale, std * scale
+
+
+def _encoded(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     vae, dtype = model.vae.to(model.device), model.vae.dtype
     if trap := dtype == torch.float16 and vae.config.force_upcast:
         vae.to(torch.float32)
@@ -147,11 +173,7 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
         if trap:
             vae.to(dtype)
         vae.to("cpu")
-    scale = float(vae.config.scaling_factor)
-    mean, std = torch.cat(means) * scale, torch.cat(spreads) * scale
-    if not bool(mean.isfinite().all()):
-        raise FloatingPointError(f"the VAE's latents are not finite in {vae.dtype}: load the model with dtype=float32")
-    return mean, std
+    return torch.cat(means), torch.cat(spreads)
 
 
 def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | None:

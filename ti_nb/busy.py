@@ -1,7 +1,8 @@
 """One thing at a time uses the loaded models: a run is trained, or pictures are drawn.
 
 What takes long and has buttons claims them as a whole. What a cell does beside it, such as drawing while a thread trains,
-takes turns with it: `turn` is held for a training step, and for the pictures drawn at once. It is entered by a `with` of the
+takes turns with it: `turn` is held for a training step, for the pictures drawn at once, and
+while the VAE encodes: whoever moves a part to another device, or uses one, has it. It is entered by a `with` of the
 function that needs it, never by a generator: there an interrupt would leave it held.
 """
 

@@ -25,6 +25,7 @@ TEXT = "sd-ti-embedding"
 PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
 BYTES = 1 << 24  # at most of its file
 JSON = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
+OBJECTS, LISTS = 64, 1024  # at most in that text
 SIDE = 512
 
 
@@ -88,7 +89,7 @@ def read(path: Path) -> Any:
     except NotAConcept:
         raise
     except Exception as error:  # damage shows in any way
-        raise NotAConcept(f"it is a damaged picture ({type(error).__name__}: {str(error)[:100]})") from error
+        raise NotAConcept(f"it is a damaged picture ({type(error).__name__})") from None
 
 
 def pixels(path: Path) -> Any:
@@ -100,6 +101,8 @@ def pixels(path: Path) -> Any:
 
 
 def _parsed(data: bytes) -> Any:
+    if data.count(b"{") > OBJECTS or data.count(b"[") > LISTS:  # each takes twenty times the room of its brackets
+        raise NotAConcept("its text holds more lists than a word's vectors are")
     held = json.loads(data, object_hook=_tensors)
     return Card(held) if isinstance(held, dict) else held
 

@@ -7,51 +7,63 @@ A folder holds `state.safetensors` (vectors, moments, generator, settings: every
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from itertools import count
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-
-from .atomic import replacing
+from . import claims
+from .atomic import LEFT, replacing
 from .concept import Concept
-from .records import StepRecord
+from .records import StepRecord, as_csv
+from .saved import (
+    RECORDS,
+    STATE,
+    VECTORS,
+    WORD,
+    History,
+    as_state,
+    digest,
+    digest_of_images,
+    digest_of_vectors,
+    holds_run,
+    read,
+    size,
+)
+from .shown import place
 from .writing import save
 
 if TYPE_CHECKING:
     from .images import ConceptImages
     from .settings import TrainSettings
 
-STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
-COLUMNS = [f.name for f in fields(StepRecord)]
-History = dict[str, list[torch.Tensor]]
+Digests = dict[str, Any]  # of hashlib
 
 
 class RunFolder:
-    """Where a run is kept. Whenever the process dies, what `save` wrote last is whole."""
+    """Where a run is kept: its own while it trains. Whenever the process dies, what `save` wrote last is whole.
+
+    Attributes:
+        path: the folder. saved: steps on the disk.
+    """
 
     def __init__(self, path: str | Path, *, resume: str = "auto", save_every: int = 25) -> None:
         if resume not in ("auto", "beside", "never"):
             raise ValueError(f"resume is {resume!r}: write 'auto', 'beside' or 'never'")
         if save_every < 1:
             raise ValueError(f"save_every is {save_every}: it must be at least 1")
-        self.path = Path(path).expanduser()
-        self.save_every, self._resume = save_every, resume
-        if resume == "never" and (self.path / STATE).exists():
-            raise FileExistsError(f"'{self.path}' holds a run: give another folder, or resume='auto' to go on with it")
-        self.saved = 0  # steps on disk
+        self.path = Path(path).expanduser().absolute()  # wherever the program goes meanwhile
+        self.save_every, self._resume, self.saved = save_every, resume, 0
         self._facts: dict[str, Any] = {}
-        self._ends = {VECTORS: 0, RECORDS: 0}
+        self._ends, self._digests = _nothing()
+        self._own: list[str] = []  # digests of state files of this run: the last one found, and what it wrote since
+        self._word_is_whole = False
+        self._claim: claims.Claim | None = None
         self._board: Any = None
 
     def is_due(self, step: int) -> bool:
@@ -61,90 +73,174 @@ class RunFolder:
     def open(
         self, settings: TrainSettings, start: Concept, images: ConceptImages
     ) -> tuple[dict[str, Any], list[StepRecord], History] | None:
-        """State, records and history of the run the folder holds, or None if it holds none.
+        """State, records and history of the run the folder holds, or None if it holds none; the folder is claimed.
 
-        With resume="beside" a folder of another run is left alone: the first of folder-2, folder-3 ... that holds this run,
-        or none, takes its place.
+        With resume="beside" a folder of another run, or in use, is left alone: the first of folder-2, folder-3 ... that is
+        free and holds this run, or none, takes its place. A folder that can't be written is only read.
 
         Raises:
-            ValueError: it holds another run (the message says in what it differs), or is damaged.
+            FileExistsError: it holds a run, and resume is "never".
+            ValueError: it holds another run (the message says in what it differs), is in use, or is damaged.
         """
         self._facts = {
             "word": start.word,
             "model": start.facts.get("model", ""),
             "settings": json.loads(json.dumps(asdict(settings))),
-            "images": _digest_of_images(images),
-            "start": _digest_of_vectors(start),
+            "images": digest_of_images(images),
+            "start": digest_of_vectors(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
-        first = self.path
-        for number in count(2):
-            if not (self.path / STATE).exists():
-                self._tidy()
-                return None
-            state, facts, records, history = _read(self.path)
-            different = _differences(facts, self._facts)
-            if not different:
-                break
-            if self._resume != "beside":
-                raise ValueError(
-                    f"'{self.path}' holds another run ({'; '.join(different)}): give another folder, the same settings, or "
-                    "resume='beside'"
-                )
-            self.path = first.with_name(f"{first.name}-{number}")
-        self._tidy()
-        self.saved = len(records)
-        self._ends = {VECTORS: facts["ends"][VECTORS], RECORDS: facts["ends"][RECORDS]}
-        return state, records, history
+        if _writes():
+            try:
+                found = self._find()
+            except BaseException:
+                self.release()  # its traceback may be kept for long
+                raise
+            self._tidy()
+        self.path = _of_main_process(self.path)
+        return found if _writes() else self._look()
+
+    def claim(self) -> None:
+        """See that the folder is this run's to write to, before anything is computed for it.
+
+        Raises:
+            ValueError: it is another's now. OSError: it can't be written.
+        """
+        if not _writes() or (self._claim is not None and self._claim.holds()):
+            return
+        try:
+            self._claim = claims.take(self.path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(
+                error.errno,
+                f"{place(self.path)} can't be written ({reason}): give another folder, or out=None to keep nothing",
+            ) from error
+        self._check()
+
+    def use(self) -> None:
+        """Claim it for this thread: as long as it lives, no other run of this program takes the folder over."""
+        self.claim()
+        if self._claim:
+            self._claim.use()
+
+    def release(self) -> None:
+        """Let others have it. A later save claims it again, if nobody else wrote there."""
+        if self._claim is not None:
+            self._claim.release()
+        self._claim = None
+
+    def _find(self) -> tuple[dict[str, Any], list[StepRecord], History] | None:
+        """Claim and read the folder, or the first beside it that will do."""
+        first, number = self.path, 1
+        while True:
+            try:
+                with suppress(OSError):
+                    self._claim = claims.take(self.path)
+                return self._look()
+            except claims.Taken as error:
+                self.release()
+                if self._resume != "beside":
+                    raise claims.Taken(f"{error}, or resume='beside'") from error
+                number += 1
+                self.path = first.with_name(f"{first.name}-{number}")
+
+    def _look(self) -> tuple[dict[str, Any], list[StepRecord], History] | None:
+        if not holds_run(self.path):
+            return None
+        if self._resume == "never":
+            raise FileExistsError(
+                f"{place(self.path)} holds a run: give another folder, or resume='auto' to go on with it"
+            )
+        found = read(self.path)
+        if different := _differences(found.facts, self._facts):
+            raise claims.Taken(
+                f"{place(self.path)} holds another run ({'; '.join(different)}): give another folder, the same settings"
+            )
+        self.saved, self._ends = len(found.records), found.facts["ends"]
+        self._digests = {name: hashlib.sha256(part) for name, part in found.parts.items()}
+        self._own, self._word_is_whole = [found.own], found.word_is_whole
+        return (found.state, found.records, found.history) if found.state else None
+
+    def is_own(self) -> bool:
+        """Whether the state there is the one that this run left; a folder that was removed is written anew."""
+        state = self.path / STATE
+        here = [digest(state.read_bytes())] if state.exists() else []
+        if here and here[0] not in self._own:
+            return False
+        self._own = here
+        return True
+
+    def _check(self) -> None:
+        if not self.is_own():
+            self.release()
+            raise claims.Taken(
+                f"{place(self.path)} is not as this run left it: another run wrote to it, or it was damaged. Nothing was written now, "
+                "and the run is still in memory: keep its word with ti.save, or call train again to go on with what is there"
+            )
 
     def _tidy(self) -> None:
         """Take away what a process left that was killed while writing."""
-        for name in (STATE, WORD):
-            for left in self.path.glob(f".{Path(name).stem}-*.tmp"):
-                left.unlink(missing_ok=True)
+        for left in self.path.glob(LEFT):
+            left.unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
         """Write what is new. The state goes last, and atomically: until it is there the one before counts.
 
         Raises:
+            ValueError: the folder is another's now; nothing was written.
             OSError: the disk is full or can't be written; what was saved before is whole.
         """
-        from accelerate import PartialState
-
-        if not PartialState().is_main_process:
+        if not _writes():
             return
         try:
+            if self._claim is not None and not self._claim.is_whole():
+                self.release()
+            self.claim()
+            self._check()
             self._save(state, records, history, word)
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"the run could not be saved to '{self.path}' ({error.strerror or error}). What was saved before, "
+                f"the run could not be saved to {place(self.path)} ({error.strerror or error}). What was saved before, "
                 f"step {self.saved}, is whole; the run itself is still in memory: free some space, then go on "
                 "iterating or call run.save()",
             ) from error
 
     def _save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        if any(_size(self.path / name) < end for name, end in self._ends.items()):  # removed: all is still in memory
-            self.saved, self._ends = 0, dict.fromkeys(self._ends, 0)
+        if any(size(self.path / name) < end for name, end in self._ends.items()):  # removed: all is still in memory
+            self.saved, (self._ends, self._digests) = 0, _nothing()
+        if not self._own:  # a state first of all: parts without one are then a run that was damaged
+            self._write_state({}, *_nothing(), {"step": 0, "rows": {}})
         fresh = range(self.saved, len(records))
         vectors = b"".join(history[key][i].numpy().tobytes() for i in fresh for key in sorted(history))
-        lines = "".join(_csv_line(records[i]) for i in fresh)
-        if not self._ends[RECORDS]:
-            lines = ",".join(COLUMNS) + "\n" + lines
-        ends = {
-            VECTORS: _append(self.path / VECTORS, self._ends[VECTORS], vectors),
-            RECORDS: _append(self.path / RECORDS, self._ends[RECORDS], lines.encode()),
-        }
+        lines = as_csv([records[i] for i in fresh], header=not self._ends[RECORDS]).encode()
+        ends, digests = dict(self._ends), {name: whole.copy() for name, whole in self._digests.items()}
+        for name, data in ((VECTORS, vectors), (RECORDS, lines)):
+            ends[name] = _append(self.path / name, ends[name], data)
+            digests[name].update(data)
         save(word, self.path / WORD)
-        tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-        numbers = {key: value for key, value in state.items() if not isinstance(value, torch.Tensor)}
-        facts = {**self._facts, "numbers": numbers, "step": len(records), "ends": ends}
-        facts["rows"] = {key: list(state[f"rows.{key}"].shape) for key in sorted(history)}
-        with replacing(self.path / STATE) as temporary:
-            temporary.write_bytes(to_bytes(tensors, {"ti_nb": json.dumps(facts)}))
-        self.saved, self._ends = len(records), ends
+        rows = {key: list(state[f"rows.{key}"].shape) for key in sorted(history)}
+        digests[WORD] = hashlib.sha256((self.path / WORD).read_bytes())
+        self._write_state(state, ends, digests, {"step": len(records), "rows": rows})
+        del digests[WORD]
+        self.saved, self._ends, self._digests, self._word_is_whole = len(records), ends, digests, True
         self._write_board([records[i] for i in fresh])
+
+    def _write_state(
+        self, state: Mapping[str, Any], ends: Mapping[str, int], digests: Digests, facts: Mapping[str, Any]
+    ) -> None:
+        of_parts = {"ends": ends, "digests": {name: whole.hexdigest() for name, whole in digests.items()}}
+        data = as_state({**self._facts, **facts, **of_parts}, state)
+        self._own.append(digest(data))  # before it is there: then it is ours, whatever interrupts us
+        with replacing(self.path / STATE) as temporary:
+            temporary.write_bytes(data)
+
+    def mend_word(self, word: Concept) -> None:
+        """Write the word's file again where it is not that of the last step saved, as a kill within a save leaves it."""
+        if self._claim is not None and self.saved and not self._word_is_whole:
+            with suppress(OSError):
+                save(word, self.path / WORD)
 
     def _write_board(self, records: Sequence[StepRecord]) -> None:
         """The figures for TensorBoard, where it is installed."""
@@ -161,104 +257,24 @@ class RunFolder:
         self._board.flush()
 
 
-@dataclass(frozen=True)
-class SavedRun:
-    """A run as its folder holds it.
+def _writes() -> bool:
+    """Whether this process writes: of those that train together, one does."""
+    from accelerate import PartialState
 
-    Attributes:
-        word: the placeholder token. settings: as a dictionary. records: of the steps done.
-        history: each encoder's vectors after each step, (steps, n, width).
-    """
-
-    word: str
-    settings: dict[str, Any]
-    records: list[StepRecord]
-    history: dict[str, torch.Tensor]
-
-    def concept(self, step: int | None = None) -> Concept:
-        """The word after `step` steps, by default the last.
-
-        Raises:
-            ValueError: a step that was not done.
-        """
-        step = len(self.records) if step is None else step
-        if not 1 <= step <= len(self.records):
-            raise ValueError(f"step is {step}: give 1 to {len(self.records)}")
-        return Concept(self.word, {key: h[step - 1].clone() for key, h in self.history.items()}, {"steps": step})
+    return bool(PartialState().is_main_process)
 
 
-def read_run(path: str | Path) -> SavedRun:
-    """Read the run a folder holds, whether it goes on or not.
+def _of_main_process(path: Path) -> Path:
+    """The folder that it chose, for all that train together."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
-    Raises:
-        FileNotFoundError: the folder holds no run. ValueError: the run is damaged.
-    """
-    path = Path(path).expanduser()
-    if not (path / STATE).exists():
-        raise FileNotFoundError(f"'{path}' holds no run: it has no {STATE}")
-    _, facts, records, history = _read(path)
-    shapes = facts["shapes"]
-    stacked = {key: torch.stack(h)[:, : shapes[key][0]] for key, h in history.items() if h}
-    return SavedRun(facts["word"], facts["settings"], records, stacked)
+    return Path(broadcast_object_list([str(path)])[0]) if PartialState().num_processes > 1 else path
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any], list[StepRecord], History]:
-    try:
-        with safe_open(str(path / STATE), framework="pt") as file:
-            state: dict[str, Any] = {key: file.get_tensor(key) for key in list(file.keys())}
-            facts = json.loads((file.metadata() or {})["ti_nb"])
-        records = _read_records(path / RECORDS, facts["ends"][RECORDS])
-        history = _read_history(path / VECTORS, facts["step"], facts["rows"])
-    except (SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(f"the run in '{path}' can't be read ({error}): give another folder") from error
-    if len(records) != facts["step"]:
-        raise ValueError(f"the run in '{path}' can't be read ({RECORDS} was changed): give another folder")
-    return {**state, **facts["numbers"]}, facts, records, history
-
-
-def _read_history(path: Path, steps: int, shapes: Mapping[str, Sequence[int]]) -> History:
-    sizes = {key: int(np.prod(shape)) for key, shape in sorted(shapes.items())}
-    total = sum(sizes.values())
-    flat = np.fromfile(path, dtype="<f4", count=steps * total)
-    if len(flat) != steps * total:
-        raise ValueError(f"{path.name} is cut short")
-    table, out, at = torch.from_numpy(flat.reshape(steps, total)), {}, 0
-    for key, size in sizes.items():
-        out[key] = list(table[:, at : at + size].reshape(steps, *shapes[key]).clone())
-        at += size
-    return out
-
-
-def _read_records(path: Path, end: int) -> list[StepRecord]:
-    kinds = get_type_hints(StepRecord)
-    with open(path, "rb") as file:
-        text = file.read(end)
-    if len(text) != end:
-        raise ValueError(f"{path.name} is cut short")
-    header, *rows = csv.reader(text.decode().splitlines())
-    if header != COLUMNS:
-        raise ValueError(f"{path.name} has other columns")
-    return [
-        StepRecord(**{name: _parse(value, kinds[name]) for name, value in zip(COLUMNS, row, strict=True)})
-        for row in rows
-    ]
-
-
-def _parse(value: str, kind: Any) -> Any:
-    if kind in (int, float, str):
-        return kind(value)
-    return float(value) if value else None
-
-
-def _csv_line(record: StepRecord) -> str:
-    import io
-
-    line = io.StringIO()
-    values = [
-        "" if v is None else v.replace("\n", " ") if isinstance(v, str) else repr(v) for v in asdict(record).values()
-    ]
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+def _nothing() -> tuple[dict[str, int], Digests]:
+    """Where the parts end that are written piece by piece, and the digests of them up to there."""
+    return dict.fromkeys((VECTORS, RECORDS), 0), {name: hashlib.sha256() for name in (VECTORS, RECORDS)}
 
 
 def _append(path: Path, end: int, data: bytes) -> int:
@@ -273,25 +289,6 @@ def _append(path: Path, end: int, data: bytes) -> int:
         file.flush()
         os.fsync(file.fileno())
     return end + len(data)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _digest_of_images(images: ConceptImages) -> str:
-    """Of what they hold, not of their latents, which devices compute differently in the last digit."""
-    digest = hashlib.sha256(repr((images.flip, images.captions)).encode())
-    for picture in (*images.images, *images.masks):
-        digest.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
-    return digest.hexdigest()[:16]
-
-
-def _digest_of_vectors(concept: Concept) -> str:
-    digest = hashlib.sha256()
-    for rows in concept.vectors.values():
-        digest.update(rows.contiguous().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .hub import HubError, patiently, some
+from .errors import HubError
+from .hub import READING, WRITING, answered_within, head_of, patiently, some
 from .publication import TOKEN, Publication
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ def find(api: HfApi, repo: str, files: Mapping[str, bytes]) -> There | None:
         raise HubError(
             f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it shall follow it"
         )
-    return There(bool(info.private), str(info.sha), hashes)
+    if not isinstance(info.private, bool):
+        raise TypeError(f"it does not say who can see {repo!r}")
+    return There(info.private, head_of(info), hashes)
 
 
 def commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None) -> Publication:
@@ -70,16 +73,18 @@ def commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None)
     """
     there, made = find(api, repo, files), False
     if there is None:
-        there = patiently(lambda: _made(api, repo, private is not False, files), lambda: find(api, repo, files))
+        there = patiently(
+            lambda: _made(api, repo, private is not False, files), lambda: find(api, repo, files), within=WRITING
+        )
         made = True
         if there is None:
             raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
     try:
         if private and not there.private:  # before anything new is there to be seen
-            patiently(lambda: api.update_repo_settings(repo, private=True))
+            patiently(lambda: api.update_repo_settings(repo, private=True), within=WRITING)
         commit = None if there.holds(files) else _committed(api, repo, there, files)
         if private is False and there.private:
-            patiently(lambda: api.update_repo_settings(repo, private=False))
+            patiently(lambda: api.update_repo_settings(repo, private=False), within=WRITING)
     except BaseException:
         if made:
             _forget(api, repo)
@@ -116,12 +121,12 @@ def _committed(api: HfApi, repo: str, before: There, files: Mapping[str, bytes])
         there = find(api, repo, files)
         return there.head if there is not None and there.holds(files) else None
 
-    return patiently(once, landed)
+    return patiently(once, landed, within=WRITING)
 
 
 def _forget(api: HfApi, repo: str) -> None:
     """Take away the repository that was made for a commit that failed, if it still is empty; it may stay if that fails too."""
-    with suppress(Exception):  # the reason for the failed commit is what is to be told
+    with suppress(Exception), answered_within(READING):  # the reason for the failed commit is what is to be told
         held = [one.rfilename for one in api.model_info(repo).siblings or ()]
         if held in ([], [".gitattributes"]):
             api.delete_repo(repo, missing_ok=True)

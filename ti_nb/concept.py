@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from . import busy
+from .checks import SEEDS, checked
+
 if TYPE_CHECKING:
     from .models import Model, TextEncoder
 
@@ -24,7 +27,7 @@ FAMILIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Concept:
     """A learned word.
 
@@ -40,9 +43,15 @@ class Concept:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.word, str):
+            raise ValueError(f"word is of the kind {type(self.word).__name__}: give text, such as '<my-cat>'")
         if not isinstance(self.vectors, Mapping) or not self.vectors:
             raise ValueError(f"vectors of {self.word!r} must be a dictionary such as {{'clip_l': (n, width) tensor}}")
         for key, vectors in self.vectors.items():
+            if not (isinstance(key, str) and isinstance(vectors, torch.Tensor) and vectors.is_floating_point()):
+                raise ValueError(
+                    f"vectors of {self.word!r} for {key!r} are no tensor of numbers: need (n, width) float32"
+                )
             shape = tuple(vectors.shape)
             if vectors.ndim != 2 or 0 in shape:
                 raise ValueError(f"vectors of {self.word!r} for {key} have shape {shape}: need (n, width)")
@@ -53,6 +62,16 @@ class Concept:
         if len({len(v) for v in self.vectors.values()}) > 1:
             counts = ", ".join(f"{k}: {len(v)}" for k, v in self.vectors.items())
             raise ValueError(f"{self.word!r} must have as many vectors for each encoder, not {counts}")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether word, vectors and facts are the same."""
+        if not isinstance(other, Concept):
+            return NotImplemented
+        same = self.word == other.word and self.vectors.keys() == other.vectors.keys() and self.facts == other.facts
+        return same and all(torch.equal(rows, other.vectors[key]) for key, rows in self.vectors.items())
+
+    def __hash__(self) -> int:
+        return hash((self.word, *sorted((key, *rows.shape) for key, rows in self.vectors.items())))
 
     def __len__(self) -> int:
         return len(next(iter(self.vectors.values())))
@@ -75,6 +94,7 @@ class Concept:
         """Length of each vector (n,), for each encoder."""
         return {key: v.norm(dim=-1) for key, v in self.vectors.items()}
 
+    @checked(count=(1, None))
     def nearest(self, model: Model, count: int = 5) -> list[tuple[str, float]]:
         """The vocabulary's `count` words nearest to the mean vector (first encoder), with their cosines, nearest first."""
         check_fits(self, model)
@@ -87,6 +107,7 @@ class Concept:
         return words[:count]
 
 
+@checked()
 def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
     """Each known word's own vector (width,) in the first encoder, as `nearest` names it; else the mean of its tokens'."""
     from .prompts import init_ids
@@ -114,6 +135,7 @@ def check_fits(concept: Concept, model: Model) -> None:
         )
 
 
+@checked("word", seed=SEEDS)
 def initial_concept(
     model: Model, word: str, init: str | None, vectors: int | None = None, *, source: str = "table", seed: int = 0
 ) -> Concept:
@@ -130,6 +152,8 @@ def initial_concept(
     Raises:
         ValueError: an unknown initializer, no vectors.
     """
+    if source not in ("table", "output"):
+        raise ValueError(f"source is {source!r}: choose from 'table', 'output'")
     if vectors is not None and vectors < 1:
         raise ValueError(f"vectors is {vectors}: a word needs at least 1")
     draw = torch.Generator().manual_seed(seed)
@@ -156,7 +180,8 @@ def _rows(encoder: TextEncoder, init: str, source: str) -> torch.Tensor:
     if source == "table":
         return encoder.table[ids].cpu()
     spelled = torch.tensor([tokenise(init, encoder.tokenizer)], device=encoder.network.device)
-    states = encoder.network(spelled).last_hidden_state
+    with busy.turn:
+        states = encoder.network(spelled).last_hidden_state
     rows: torch.Tensor = states[0, 1 : 1 + len(ids)].float().cpu()
     return rows
 

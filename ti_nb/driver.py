@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from . import busy, platforms
 from .devices import rest_threads
-from .interrupts import on_interrupt, on_main_thread
+from .interrupts import held, on_interrupt, on_main_thread
 
 if TYPE_CHECKING:
     from .records import StepRecord
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 class Driver:
     """Advances one run until it is finished, or until it is asked to pause or stop.
 
-    The `ask_` methods only set flags, so they may be called from any thread at any moment: the callbacks of widgets come
-    on the main thread or on another, by the versions of Jupyter. What is asked for is done between two steps.
+    The `ask_` methods only set flags, so they may be called from any thread at any moment, a handler of signals included: the
+    callbacks of widgets come on the main thread or on another, by the versions of Jupyter. What is asked for is done between
+    two steps. A program or kernel that ends while a thread trains waits for the step, and for the run to be saved.
 
     Attributes:
         run: the run. error: what made it fail, if anything did.
@@ -38,49 +40,59 @@ class Driver:
         self.run, self._who = run, f"training of {run.start.word}"
         self.state = "finished" if run.finished else "paused" if run.records else "ready"
         self._on_step, self._on_sample, self._on_state = on_step, on_sample, on_state
-        self._pause, self._stop, self._sample = threading.Event(), threading.Event(), threading.Event()
+        self._pause = self._stop = self._sample = False  # no events: one that is set twice at once never returns
         self._rests = threading.Event()  # not the thread's join: interrupted, Python 3.11's takes it for ended
         self._rests.set()
         self.error: BaseException | None = None
 
     def ask_pause(self) -> None:
         """Stop iterating after the step being done."""
-        self._pause.set()
+        self._pause = True
 
     def ask_stop(self) -> None:
         """End here: what is learned so far is the result. `start` still goes on from it."""
-        self._stop.set()
+        self._stop = True
         if self.state == "paused":
             self._become("stopped")
 
     def ask_sample(self) -> None:
         """Draw previews after the step being done; at once where none is."""
-        self._sample.set()
+        self._sample = True
         if self.state != "running":
             self._exclusively(self._sample_if_asked)
 
     def ask_sample_first(self) -> None:
         """Draw previews before the first step that `start` does."""
-        self._sample.set()
+        self._sample = True
 
     def start(self, *, background: bool) -> None:
         """Iterate: in a thread, returning at once; or here, returning when the run is finished, paused or stopped.
 
         Raises:
             RuntimeError: another run is being trained, or pictures drawn.
+            ValueError: the run's folder is another's now.
         """
         if self.state in ("running", "finished"):
             return
-        self._pause.clear()
-        self._stop.clear()
         busy.claim(self._who)
-        self.error = None
-        rests = self._rests = threading.Event()  # a new one, which the thread before, at its very end, does not set
-        self._become("running")
+        before, rests = (
+            self.state,
+            threading.Event(),
+        )  # a new one, which the thread before, at its very end, does not set
+        try:
+            self.run.claim()
+            self._pause = self._stop = False
+            self.error, self._rests = None, rests
+            self._become("running")
+        except BaseException:
+            rests.set()
+            self.state = before
+            busy.release()
+            raise
         if background:
             on_main_thread(rest_threads)
-            name = f"ti_nb {self.run.start.word}"
-            threading.Thread(target=self._work, args=[rests], name=name, daemon=True).start()
+            with held():
+                self._work_beside(rests)
         else:
             self._work(rests)
 
@@ -100,26 +112,63 @@ class Driver:
         if self.error is not None:
             raise self.error
 
+    def _work_beside(self, rests: threading.Event) -> None:
+        def work() -> None:
+            try:
+                self._work(rests)
+            finally:
+                atexit.unregister(end)
+
+        def end() -> None:
+            """A thread that is within torch when the interpreter goes takes the program down with it."""
+            if thread.is_alive():  # it is not in a forked process
+                with held():
+                    self._end_with_program(rests)
+                    thread.join()
+
+        thread = threading.Thread(target=work, name=f"ti_nb {self.run.start.word}", daemon=True)
+        atexit.register(end)
+        thread.start()
+
+    def _end_with_program(self, rests: threading.Event) -> None:
+        self.ask_pause()
+        with suppress(OSError, ValueError):
+            self.run.save()  # at once: who ends a kernel kills it after some seconds, and pictures being drawn may take longer
+        rests.wait()
+
     def _work(self, rests: threading.Event) -> None:
         here = threading.current_thread() is threading.main_thread()
+        state = "paused"  # if an interrupt comes where nothing is being done
         try:
             with _clicks_if(here) as let_through, _interrupts_unless(here, self.ask_pause):
                 self._iterate(let_through)
-            state = "finished" if self.run.finished else "stopped" if self._stop.is_set() else "paused"
+            state = "finished" if self.run.finished else "stopped" if self._stop else "paused"
         except KeyboardInterrupt:
-            state = "paused"
+            pass
         except BaseException as error:
             self.error, state = error, "failed"
         finally:
-            busy.release()
+            while not rests.is_set():  # again, if another interrupt came before it was held
+                with suppress(KeyboardInterrupt), held():
+                    self._rest(state, rests)
+
+    def _rest(self, state: str, rests: threading.Event) -> None:
+        """A run that pauses is saved before anyone is told so."""
+        busy.release()
         try:
-            self._save(state)
+            if state in ("paused", "stopped"):
+                self.run.save()
+        except Exception as error:
+            self.error, state = error, "failed"
+        try:
+            self._become(state)
         finally:
             rests.set()
 
     def _iterate(self, let_through: Callable[[], None]) -> None:
+        self.run.claim()
         self._sample_if_asked()
-        while not (self._pause.is_set() or self._stop.is_set()):
+        while not (self._pause or self._stop):
             record = next(self.run, None)
             if record is None:
                 return
@@ -128,18 +177,9 @@ class Driver:
             self._sample_if_asked()
 
     def _sample_if_asked(self) -> None:
-        if self._sample.is_set():
-            self._sample.clear()
+        if self._sample:
+            self._sample = False
             self._on_sample()
-
-    def _save(self, state: str) -> None:
-        """A run that pauses is saved before anyone is told so."""
-        try:
-            if state in ("paused", "stopped"):
-                self.run.save()
-        except OSError as error:
-            self.error, state = error, "failed"
-        self._become(state)
 
     def _exclusively(self, work: Callable[[], None]) -> None:
         busy.claim(self._who)

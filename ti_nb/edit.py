@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .checks import SHARE, checked
 from .concept import Concept, initial_concept
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 OPPOSITE = 1e-6  # radians short of half a turn, within which there is no one way between two directions
 
 
+@checked(editability=SHARE)
 def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, editability: float = 0.0) -> Concept:
     """The word with each vector scaled and turned, for each encoder; strength 1 and editability 0 leave it as learned.
 
@@ -33,7 +35,6 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
     Raises:
         ValueError: a number out of range; other encoders, widths or counts of vectors; vectors that are opposite or zero.
     """
-    _check_share("editability", editability)
     if not (math.isfinite(strength) and strength >= 0):
         raise ValueError(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
     if toward is None and editability:
@@ -55,6 +56,7 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
     return Concept(concept.word, _each(concept, toward, turned), {**concept.facts, **edits})
 
 
+@checked(share=SHARE)
 def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concept:
     """The word `share` of the way from `a` (0) to `b` (1): directions by slerp, lengths in proportion.
 
@@ -64,7 +66,6 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
     Raises:
         ValueError: a share outside 0 to 1; other encoders, widths or counts of vectors; vectors that are opposite or zero.
     """
-    _check_share("share", share)
     _check_pair(a, b)
 
     def between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -77,6 +78,7 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
     return Concept(word, _each(a, b, between), {**common, "edits": done})
 
 
+@checked()
 def rename(concept: Concept, word: str) -> Concept:
     """The same vectors under another word.
 
@@ -88,6 +90,7 @@ def rename(concept: Concept, word: str) -> Concept:
     return replace(concept, word=word)
 
 
+@checked("word")
 def join(concepts: Sequence[Concept], word: str) -> Concept:
     """One word that stands for several, one after the other: its vectors are all of theirs.
 
@@ -105,6 +108,7 @@ def join(concepts: Sequence[Concept], word: str) -> Concept:
     return Concept(word, rows, {**common, "edits": f"joined from {', '.join(one.word for one in concepts)}"})
 
 
+@checked()
 def split(concept: Concept) -> list[Concept]:
     """Each of a word's vectors as a word of its own, "<my-cat-1>", "<my-cat-2>" ...; `join` undoes it."""
     name = concept.word.strip("<>")
@@ -119,6 +123,7 @@ def split(concept: Concept) -> list[Concept]:
     ]
 
 
+@checked()
 def initializer(model: Model, concept: Concept) -> Concept | None:
     """The word's initializer with as many vectors, from its facts; None if they name none that the model knows."""
     init = concept.facts.get("init")
@@ -164,11 +169,6 @@ def named(concept: Concept) -> str:
 
 def _each(a: Concept, b: Concept, do: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: do(rows.double(), b.vectors[key].double()).float() for key, rows in a.vectors.items()}
-
-
-def _check_share(name: str, share: float) -> None:
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} is {share:g}: give a share from 0 to 1")
 
 
 def _check_pair(a: Concept, b: Concept) -> None:

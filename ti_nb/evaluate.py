@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from .checks import checked
 from .devices import use_free_cores
 from .models import TINY
 from .prompts import without_word
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from .sampling import Sample
 
 
-@dataclass
+@dataclass(eq=False)
 class Judge:
     """A CLIP model that compares pictures with pictures and with words.
 
@@ -58,6 +59,7 @@ class Judge:
         return F.normalize(self.clip.text_projection(hidden), dim=-1)
 
 
+@checked()
 def load_judge(name: str | Path = "tiny") -> Judge:
     """Load a CLIP model: "tiny" (comes with the package), a folder, or a repository such as "openai/clip-vit-base-patch32".
 
@@ -79,12 +81,14 @@ def load_judge(name: str | Path = "tiny") -> Judge:
     return Judge(clip, tokenizer, size, tuple(facts["image_mean"]), tuple(facts["image_std"]))
 
 
+@checked("samples", "pictures")
 def subject_fidelity(judge: Judge, samples: Sequence[Sample | Image.Image], pictures: Sequence[Image.Image]) -> float:
     """Mean cosine (-1 to 1) of every sample with every picture of the concept: CLIP-I, the paper's "reconstruction"."""
     drawn = judge.embed_images([_image(s) for s in samples])
     return float((drawn @ judge.embed_images(list(pictures)).T).mean())
 
 
+@checked("samples", "word")
 def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float:
     """Mean cosine of every sample with its own prompt, the word deleted: CLIP-T, the paper's "editability"."""
     texts = [without_word(s.prompt, word) for s in samples]
@@ -93,13 +97,23 @@ def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float
     return float((judge.embed_images([s.image for s in samples]) * said).sum(-1).mean())
 
 
+def real_fidelity(judge: Judge, real: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
+    """Mean cosine of real pictures with the concept's, never of one with itself; nan where there are no others."""
+    same = torch.tensor([[_is_same(one, other) for other in pictures] for one in real])
+    return float((judge.embed_images(real) @ judge.embed_images(pictures).T)[~same].mean())
+
+
+def _is_same(one: Image.Image, other: Image.Image) -> bool:
+    return one is other or (one.size == other.size and one.tobytes() == other.tobytes())
+
+
 @dataclass(frozen=True)
 class Scores:
     """How a word did, beside its references.
 
     Attributes:
         subject_fidelity: of samples with the "initializer", with the "word", and of "real" held-back pictures
-            (of the training pictures among themselves where none are held back).
+            (of the training pictures among themselves where none are held back; nan for a single one).
         prompt_fidelity: of samples with the "initializer" and with the "word".
         before, after: the samples of the prompts, drawn with the initializer and with the word.
     """
@@ -116,6 +130,7 @@ class Scores:
         return gap_closed(s["initializer"], s["word"], s["real"])
 
 
+@checked("pictures", "prompts", seeds=(1, None), subject_seeds=(1, None))
 def score(
     model: Model,
     judge: Judge,
@@ -143,10 +158,11 @@ def score(
         subject[name] = subject_fidelity(judge, portraits, pictures)
         drawn[name] = sample(model, prompts, which, seeds=seeds)
         said[name] = prompt_fidelity(judge, drawn[name], which.word)
-    subject["real"] = subject_fidelity(judge, held_back or pictures, pictures)
+    subject["real"] = real_fidelity(judge, held_back or pictures, pictures)
     return Scores(subject, said, drawn["initializer"], drawn["word"])
 
 
+@checked()
 def gap_closed(initializer: float, word: float, real: float) -> float:
     """Share of the way from the initializer's subject fidelity to that of real pictures; below 0 and above 1 can happen."""
     return (word - initializer) / (real - initializer) if real != initializer else float("nan")

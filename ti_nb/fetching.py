@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .answers import in_words
+from .checks import checked
 from .concept import Concept
-from .errors import NotAConcept
+from .errors import HubError, NoAnswer, NotAConcept
 from .formats import LORA, file_word, generic
-from .hub import HubError, address, client, in_words, patiently, size, some, unreachable
+from .hub import PATIENCE, READING, address, client, head_of, patiently, size, some
 from .model_card import SANE, living
 from .reading import load_words
+from .shown import warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 CARD = 1 << 22  # bytes of a picture that may be a card
 ENDINGS = (".safetensors", ".pti", ".pt", ".bin")
 EXACT = ("learned_embeds.safetensors", "learned_embeds.bin")
+HASTE = 5.0  # seconds that a busy Hub is waited for where there is an earlier copy
 LARGEST = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
 
 
+@checked("repo")
 def fetch(
     repo: str,
     *,
@@ -46,19 +50,32 @@ def fetch(
     api = client(token, endpoint)
     where = address(repo, api)
     name, file, revision = where.repo, file or where.file, revision or where.revision
-    with in_words(f"fetching {name!r}", api):
-        try:
-            info = patiently(lambda: api.model_info(name, revision=revision, files_metadata=True))
-        except Exception as error:
-            folder = _kept(name, revision) if unreachable(error) else None
-            if folder is None:
-                raise
-            warnings.warn(f"the Hub can't be reached: {name!r} is as it was when it was fetched before", stacklevel=3)
-            held = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.*")}
-            return _chosen(name, held, file, word, lambda one: folder / one)
-        sizes = {s.rfilename: s.size or 0 for s in info.siblings or ()}
-        found = _chosen(name, sizes, file, word, lambda one: _download(api, name, one, str(info.sha)))
-    return Concept(found.word, found.vectors, {**found.facts, "revision": str(info.sha), **of_page(info.card_data)})
+    kept = _kept(name, revision)
+    try:
+        return _from_hub(api, name, file, revision, word, PATIENCE if kept is None else HASTE)
+    except NoAnswer as error:
+        if kept is None:
+            raise
+        warn(f"{error}; so {name!r} is as it was when it was fetched before")
+    sizes = {path.relative_to(kept).as_posix(): path.stat().st_size for path in kept.rglob("*.*") if path.is_file()}
+    found = _chosen(name, sizes, file, word, lambda one: kept / one)
+    return Concept(found.word, found.vectors, {**found.facts, "revision": kept.name})
+
+
+def _from_hub(
+    api: HfApi, repo: str, file: str | None, revision: str | None, word: str | None, patience: float
+) -> Concept:
+    with in_words(f"fetching {repo!r}", api):
+        info = patiently(lambda: api.model_info(repo, revision=revision, files_metadata=True), patience=patience)
+        head, sizes = head_of(info), sizes_of(info)
+    found = _chosen(repo, sizes, file, word, lambda one: _download(api, repo, one, head, patience))
+    return Concept(found.word, found.vectors, {**found.facts, "revision": head, **of_page(info.card_data)})
+
+
+def sizes_of(info: Any) -> dict[str, int]:
+    """The files of a repository and their sizes, 0 for one that the Hub does not say."""
+    named = (s for s in info.siblings or () if isinstance(s.rfilename, str))
+    return {s.rfilename: s.size if isinstance(s.size, int) else 0 for s in named}
 
 
 def _chosen(
@@ -82,15 +99,24 @@ def _chosen(
 
 
 def _kept(repo: str, revision: str | None) -> Path | None:
-    """The folder of what was fetched of it before, the newest; None if nothing was."""
+    """The folder of what was fetched of it before, the newest that may hold its word; None if nothing was."""
     from huggingface_hub import constants
 
-    folders = Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "snapshots").glob(revision or "*")
-    return max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
+    home = Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "snapshots")
+    folders = [*home.iterdir()] if home.is_dir() else []
+    if revision not in (None, "main"):
+        folders = [folder for folder in folders if folder.name == revision]
+    held = {folder: {path.relative_to(folder).as_posix(): 1 for path in folder.rglob("*.*")} for folder in folders}
+    likely = [folder for folder, names in held.items() if candidates(names)]
+    return max(likely, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
-def _download(api: HfApi, repo: str, file: str, revision: str | None) -> Path:
-    return Path(patiently(lambda: api.hf_hub_download(repo, file, revision=revision)))
+def _download(api: HfApi, repo: str, file: str, revision: str, patience: float) -> Path:
+    def get() -> Path:
+        return Path(api.hf_hub_download(repo, file, revision=revision, etag_timeout=READING))
+
+    with in_words(f"fetching {file!r} of {repo!r}", api):
+        return patiently(get, patience=patience)
 
 
 def candidates(sizes: Mapping[str, int]) -> list[str]:

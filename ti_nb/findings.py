@@ -11,17 +11,20 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from .checks import checked
+from .colours import on_background
+from .folders import find_pictures
 from .guesses import fitted, pieces_of_rim, saliency, shrunk
-from .pictures import decode, find_pictures, on_background
+from .pictures import Photo, read_photo
+from .shown import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .pictures import Picture
 
-ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
 FAR = 200.0  # sharpness below which a picture is blurred
 SAME, ALIKE = 12, 0.5  # bits of 63, and share of the contrast, by which near-duplicates may differ
 
@@ -32,7 +35,7 @@ class Finding:
 
     Attributes:
         name: of the picture, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
-            "bright", "clipped", "cut", "background" or "count".
+            "bright", "clipped", "cut", "background", "count" or "file".
         text: what it is and what to do. severity: "note" or "warning".
     """
 
@@ -43,9 +46,10 @@ class Finding:
 
     def __str__(self) -> str:
         start = f"{self.name}: " if self.name and not self.text.startswith(self.name) else ""
-        return ("warning: " if self.severity == "warning" else "") + start + self.text
+        return plain(("warning: " if self.severity == "warning" else "") + start + self.text)
 
 
+@checked(size=(1, 65536))
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:
     """Look at pictures as they came, before any crop.
 
@@ -60,21 +64,21 @@ def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] =
     items = find_pictures(pictures)[0]
     called = list(names) or [name for name, _ in items]
     for name, (_, item) in zip(called, items):
-        picture = decode(item, name)
-        found += faults_of(picture, name, size=size)
-        small.append(shrunk(picture))
+        photo = read_photo(item, name)
+        found += faults_of(photo, size=size)
+        small.append(shrunk(photo.picture))
     return found + faults_of_set(small, called)
 
 
-def faults_of(picture: Image.Image, name: str, *, size: int = 512) -> list[Finding]:
-    """What can be seen in one picture by itself; `picture` still has its EXIF."""
-    exif = picture.getexif()
-    found = []
-    if exif.get(ORIENTATION, 1) in range(2, 9):
+def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
+    """What can be seen in one picture by itself."""
+    name = photo.name
+    found = [Finding(name, "file", note, "warning") for note in photo.notes]
+    if photo.turned:
         found.append(Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright"))
-    if exif.get_ifd(GPS):
+    if photo.located:
         found.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
-    picture = on_background(ImageOps.exif_transpose(picture), "white")
+    picture = on_background(photo.picture, "white")
     side = min(picture.size)
     if side < size:
         severity = "warning" if side < 0.75 * size else "note"

@@ -11,14 +11,15 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from .cards import Card
 from .concept import Concept
 from .errors import NotAConcept
+from .gathering import KEY_OF_WIDTH, VECTORS, Numbers, is_numbers, of_list, of_width, words_of
+from .shown import quoted
 from .unpickling import Instance
 
 # Format: the endings its files may have, by default the first of the table that fits (see `format_of`).
@@ -38,25 +39,13 @@ KEYS = {
     "text_encoders_0": "clip_l",  # cog-sdxl
     "text_encoders_1": "clip_g",
 }
-KEY_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
 NAMELESS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
 OUTPUTS = {f"{name}_out" for name in (*KEYS, *NAMELESS)}  # OneTrainer's, of the text encoder's output: not used
-VECTORS, WIDTH, WORDS, LETTERS = 512, 1 << 14, 256, 1000  # more is no word
+WIDTH, WORDS, LETTERS = 1 << 14, 256, 1000  # more is no word
 NUMBERS = 1 << 22  # of all vectors of a file
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
 UNSAYABLE = r"<>{}()\[\]:;|,`'\"\\/*?\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # within a word: what templates, other programs' weights, code and cards read otherwise
 SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
-
-
-class Numbers(Protocol):
-    """A tensor that may still be in its file."""
-
-    @property
-    def shape(self) -> Any:
-        """Its sizes."""
-
-    def read(self) -> torch.Tensor:
-        """Its numbers, float32."""
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
@@ -65,6 +54,8 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
     Raises:
         ValueError: no such format, an ending it does not have, a concept it has no room for.
     """
+    if tuple(concept.vectors) == ("clip_g",):
+        raise ValueError(f"{concept.word!r} is half an SDXL word: it needs 'clip_l' vectors too")
     several = len(concept.vectors) > 1
     fitting = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
     if wanted is None and not fitting:
@@ -93,11 +84,12 @@ def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
     if chosen == "clip_keys" or len(rows) > 1:
         return [rows]
     facts = shared_facts(concept)
+    name = card_name(concept.word) if chosen == "card" else concept.word
     return [
         {
             "string_to_token": {"*": 265},
             "string_to_param": {"*": next(iter(rows.values()))},
-            "name": concept.word,
+            "name": name,
             "step": facts.get("steps"),
             "sd_checkpoint": None,
             "sd_checkpoint_name": facts.get("base"),
@@ -123,6 +115,14 @@ def file_word(word: str) -> str:
     return f"<{name or 'word'}>"
 
 
+def card_name(word: str) -> str:
+    """What AUTOMATIC1111 calls a card's word: `word` with nothing but letters and digits at its ends.
+
+    It looks for a word's tokens in the prompt's, and CLIP's tokenizer joins ">" with a comma behind it.
+    """
+    return re.sub(r"^[\W_]+|[\W_]+$", "", word) or "word"
+
+
 def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Concept]:
     """The words in what a file holds: nested dictionaries with `Numbers` in them.
 
@@ -134,8 +134,8 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     """
     facts = _facts(data)
     said = facts.pop("word", None)
-    nameless = said if isinstance(said, str) and said else nameless or file_word(stem)
-    words = _words_in(data, nameless, generic(stem))
+    nameless = said or nameless or file_word(stem)
+    words = _words_in(data, nameless, own_name=not said and (isinstance(data, Card) or generic(stem)))
     for word, parts in words.items():
         for rows in parts.values():
             _check_shape(word, tuple(rows.shape))
@@ -145,35 +145,37 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
-def _words_in(data: Any, nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
-    """For each word its encoders' vectors, still in the file; `is_generic` if the file's name says nothing of its word."""
-    if _is_numbers(data):
-        return {nameless: _of_width(data)}
+def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
+    """For each word its encoders' vectors, still in the file; `own_name` if AUTOMATIC1111's name for it counts."""
+    if is_numbers(data):
+        return {nameless: of_width(data)}
+    if isinstance(data, list):
+        return {word or nameless: rows for word, rows in of_list(data).items()}
     if not isinstance(data, Mapping):
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
-        return _of_a1111(data, nameless, is_generic)
-    tensors = {str(k): v for k, v in data.items() if _is_numbers(v) and k not in OUTPUTS}
+        return _of_a1111(data, nameless, own_name)
+    tensors = {str(k): v for k, v in data.items() if is_numbers(v) and k not in OUTPUTS}
     _refuse_models(data, tensors)
     if any(key in KEYS for key in tensors):
         return {nameless: _of_keys(tensors)}
     if len(tensors) == 1 and next(iter(tensors)) in NAMELESS:
-        return {nameless: _of_width(next(iter(tensors.values())))}
-    return {word or nameless: _of_width(rows) for word, rows in _joined(tensors).items()}
+        return {nameless: of_width(next(iter(tensors.values())))}
+    return {word or nameless: rows for word, rows in words_of(tensors).items()}
 
 
-def _of_a1111(data: Mapping[str, Any], nameless: str, is_generic: bool) -> dict[str, dict[str, Numbers]]:
+def _of_a1111(data: Mapping[str, Any], nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
     """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
     params = data["string_to_param"]
     if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
         params = params.state.get("_parameters") if isinstance(params.state, Mapping) else None
-    if not isinstance(params, Mapping) or not params or not all(_is_numbers(v) for v in params.values()):
+    if not isinstance(params, Mapping) or not params or not all(is_numbers(v) for v in params.values()):
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
-    if alone and (isinstance(data, Card) or is_generic) and isinstance(name, str) and name.strip():
+    if alone and own_name and isinstance(name, str) and name.strip():
         nameless = file_word(name)
-    return {nameless if key == "*" or (alone and not key) else str(key): _of_width(v) for key, v in params.items()}
+    return {nameless if key == "*" or (alone and not key) else str(key): of_width(v) for key, v in params.items()}
 
 
 GENERIC = re.compile(
@@ -191,7 +193,7 @@ def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
     out: dict[str, Numbers] = {}
     for name, rows in tensors.items():
         if name not in KEYS:
-            raise NotAConcept(f"besides an encoder's vectors it holds {name[:60]!r}, which belongs to no word")
+            raise NotAConcept(f"besides an encoder's vectors it holds {quoted(name)}, which belongs to no word")
         wide = rows.shape[-1] if len(rows.shape) else 0
         key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else KEYS[name]
         if key in out:
@@ -200,39 +202,6 @@ def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
             raise NotAConcept(f"its vectors for {key} are {wide} wide, as those of {KEY_OF_WIDTH[wide]} are")
         out[key] = rows
     return out
-
-
-def _of_width(rows: Numbers) -> dict[str, Numbers]:
-    return {KEY_OF_WIDTH.get(rows.shape[-1] if len(rows.shape) else 0, "clip_l"): rows}
-
-
-def _joined(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """Vectors that have each a name of its own, <cat>, <cat>_1, <cat>_2 or <cat>_0, <cat>_1, put together."""
-    out: dict[str, Numbers] = {}
-    left = dict(tensors)
-    for name in list(tensors):
-        base = name.removesuffix("_0")
-        if name not in left or re.search(r"_[1-9]\d*$", name):
-            continue
-        rest = list(takewhile(left.__contains__, (f"{base}_{i}" for i in range(1, VECTORS))))
-        shapes = {(1, *left[n].shape)[-2:] for n in (name, *rest)}
-        if rest and len(shapes) == 1 and shapes.pop()[0] == 1:
-            out[base] = Together([left.pop(n) for n in (name, *rest)])
-        else:
-            out[name] = left.pop(name)
-    return {**out, **left}
-
-
-class Together:
-    """Rows of one width that lie in several tensors."""
-
-    def __init__(self, parts: list[Numbers]) -> None:
-        self.parts = parts
-        self.shape = (len(parts), parts[0].shape[-1])
-
-    def read(self) -> torch.Tensor:
-        """Its numbers, (n, width) float32."""
-        return torch.stack([part.read().reshape(-1) for part in self.parts])
 
 
 def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> None:
@@ -244,13 +213,13 @@ def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> N
     if "state_dict" in data or any(name.endswith((".weight", ".bias")) for name in names) or len(tensors) > WORDS * 4:
         raise NotAConcept("it is a model or a part of one, not a word")
     if not tensors:
-        inside = ", ".join(repr(name[:40]) for name in names[:4]) or "nothing"
+        inside = ", ".join(quoted(name, 40) for name in names[:4]) or "nothing"
         raise NotAConcept(f"it holds no vectors, but {inside}")
 
 
 def _concept(word: str, parts: Mapping[str, Numbers], facts: Mapping[str, Any]) -> Concept:
     if len(word) > LETTERS or word != word.encode(errors="ignore").decode():
-        raise NotAConcept(f"its word {word[:40]!a} is too long, or no text")
+        raise NotAConcept(f"its word {quoted(word, 40)} is too long, or no text")
     vectors = {key: _rows(rows) for key, rows in sorted(parts.items(), key=lambda item: list(KEYS).index(item[0]))}
     try:
         return Concept(word, vectors, facts)
@@ -262,22 +231,18 @@ def _check_shape(word: str, shape: tuple[int, ...]) -> None:
     """Refuse what is no (n, width) or (width,), before any of it is read."""
     if len(shape) not in (1, 2) or 0 in shape:
         raise NotAConcept(
-            f"the vectors of {word[:60]!a} have the shape {str(shape)[:60]}: (n, width) or (width,) was expected"
+            f"the vectors of {quoted(word)} have the shape {str(shape)[:60]}: (n, width) or (width,) was expected"
         )
     count, width = (1, *shape)[-2:]
     if count > VECTORS or width > WIDTH:
         kind = "a whole vocabulary" if count > 10_000 else "more than any prompt has room for"
-        raise NotAConcept(f"{word[:60]!a} has {count} vectors of {width} numbers: {kind}")
+        raise NotAConcept(f"{quoted(word)} has {count} vectors of {width} numbers: {kind}")
 
 
 def _rows(numbers: Numbers) -> torch.Tensor:
     """(n, width) float32, from (n, width) or (width,)."""
     rows = numbers.read()
     return rows.reshape(-1, rows.shape[-1])
-
-
-def _is_numbers(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "read")
 
 
 def _facts(data: Any) -> dict[str, Any]:
@@ -294,4 +259,11 @@ def _facts(data: Any) -> dict[str, Any]:
             ours = None
         if isinstance(ours, dict):
             facts = {k: v for k, v in ours.items() if isinstance(v, int | float | str)}
-    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and len(str(v)) <= LETTERS}
+    if not isinstance(facts.get("word", ""), str):
+        facts.pop("word")
+    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and _is_fact(v)}
+
+
+def _is_fact(value: Any) -> bool:
+    """Whether it is text or a number of a size that can be shown."""
+    return len(value) <= LETTERS if isinstance(value, str) else abs(value) < 1 << 63

@@ -6,16 +6,21 @@ NumPy and Pillow only.
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageDraw, ImageFilter
 
-from .pictures import on_background
+from .checks import checked
+from .colours import on_background
+from .pictures import read_photo
+
+SMALL = 680  # px: the longer side of the copy in which a crop is looked for
 
 
 def shrunk(picture: Image.Image, side: int = 256) -> Image.Image:
     """An upright RGB copy, its longer side at most `side` px."""
-    small = on_background(ImageOps.exif_transpose(picture), "white")
-    small.thumbnail((side, side), Image.Resampling.BOX)
-    return small
+    small = read_photo(picture, "the picture").picture
+    if max(small.size) > side:  # before the transparency is gone, or all of a large picture is copied
+        small = small.resize(fitted(small, side, least=1), Image.Resampling.BOX)
+    return on_background(small, "white")
 
 
 def saliency(picture: Image.Image) -> np.ndarray:
@@ -42,21 +47,27 @@ def saliency(picture: Image.Image) -> np.ndarray:
     return out / out.sum() if out.sum() else np.full((h, w), 1 / (h * w))
 
 
+@checked(least=(1, None))
 def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int]:
     """A first guess of the square to use: (left, top, side) in px of the upright picture.
 
     It is half as large again as what holds the middle 92% of `saliency` both ways, at least 0.6 of the shorter side and
     `least` px where the picture has them.
     """
-    picture = ImageOps.exif_transpose(picture)
-    weights, short = saliency(picture), min(picture.size)
-    scale = max(picture.size) / max(weights.shape)
+    return guess_square(shrunk(picture, SMALL), read_photo(picture, "the picture").picture.size, least=least)
+
+
+def guess_square(small: Image.Image, size: tuple[int, int], *, least: int = 512) -> tuple[int, int, int]:
+    """`guess_crop` of a picture of `size` px, from a small copy."""
+    weights, short = saliency(small), min(size)
+    scale = max(size) / max(weights.shape)
     (x0, x1), (y0, y1) = _middle(weights.sum(0)), _middle(weights.sum(1))
     side = round(min(short, max(1.5 * scale * max(x1 - x0, y1 - y0), 0.6 * short, least)))
     left, top = (round(scale * (a + b) / 2 - side / 2) for a, b in ((x0, x1), (y0, y1)))
-    return min(max(left, 0), picture.width - side), min(max(top, 0), picture.height - side), side
+    return min(max(left, 0), size[0] - side), min(max(top, 0), size[1] - side), side
 
 
+@checked(tolerance=(0, 255))
 def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Image:
     """White where the colour differs from the picture's rim: an "L" picture of its size, for `load_images(masks=...)`.
 
@@ -65,8 +76,8 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
 
     Small holes are filled and all but the largest pieces dropped. It serves plain backgrounds; paint the rest.
     """
-    picture = on_background(ImageOps.exif_transpose(picture), "white")
-    small = picture.resize(fitted(picture, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
+    photo = on_background(read_photo(picture, "the picture").picture, "white")
+    small = photo.resize(fitted(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
     a = np.asarray(small, dtype=np.float64)
     rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in pieces_of_rim(a)])
     away = np.sqrt(((a[:, :, None] - rim) ** 2).mean(-1)).min(-1)  # (h, w)
@@ -80,7 +91,7 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
     filled = thing | (holes[outside] & ~thing & ~_touches_edge(outside))
     near = np.asarray(Image.fromarray(filled).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
     grey = np.where(filled & ~thing, 1.0, soft * near)
-    return Image.fromarray((grey * 255).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
+    return Image.fromarray((grey * 255).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
 
 
 def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = True) -> Image.Image:
@@ -116,10 +127,10 @@ def _middle(profile: np.ndarray) -> tuple[int, int]:
     return int(np.searchsorted(up_to, 0.04)), int(np.searchsorted(up_to, 0.96)) + 1
 
 
-def fitted(picture: Image.Image, longer: int) -> tuple[int, int]:
-    """The size of a copy whose longer side has `longer` px, and no side under 8."""
+def fitted(picture: Image.Image, longer: int, *, least: int = 8) -> tuple[int, int]:
+    """The size of a copy whose longer side has `longer` px, and no side under `least`."""
     scale = longer / max(picture.size)
-    return max(8, round(picture.width * scale)), max(8, round(picture.height * scale))
+    return max(least, round(picture.width * scale)), max(least, round(picture.height * scale))
 
 
 def pieces_of_rim(a: np.ndarray) -> list[np.ndarray]:

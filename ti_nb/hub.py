@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: logging in, asking again where that helps, and saying in words what went wrong.
+"""The Hugging Face Hub: logging in, names and addresses, and asking again where that helps.
 
 Tokens are the client's business; none is ever shown, stored or put into a message here.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,19 +15,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from . import platforms
-from .errors import NotAConcept
+from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
+from .checks import checked
+from .errors import HubError
+from .shown import warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
-PAGES = ("https://huggingface.co", "https://hf.co")
-TRIES = 5  # of a request that the Hub says to repeat, or does not answer
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two, doubling; the Hub may ask for longer
-
-
-class HubError(RuntimeError):
-    """The Hub said no, or did not answer; the message says what to do."""
+PAGES = ("huggingface.co", "hf.co")
+TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
+FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
+PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
+READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,36 @@ def account(api: HfApi) -> Account:
     Raises:
         HubError: it has none. What the client raises: it is not valid, no answer.
     """
-    from huggingface_hub import get_token
-
-    if api.token is None and get_token() is None:
+    if api.token is None and kept_token() is None:
         raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
     who: dict[str, Any] = api.whoami()
-    places = tuple(str(org["name"]) for org in who.get("orgs") or () if org.get("roleInOrg") != "read")
+    if not isinstance(who["name"], str):
+        raise TypeError("it does not say who you are")
+    places = [org["name"] for org in who.get("orgs") or () if org.get("roleInOrg") != "read"]
     token = (who.get("auth") or {}).get("accessToken") or {}
-    return Account(str(who["name"]), places, token.get("role") != "read")
+    return Account(who["name"], tuple(place for place in places if isinstance(place, str)), token.get("role") != "read")
 
 
+def kept_token() -> str | None:
+    """The token that the client has: of the environment, a login or Colab.
+
+    Raises:
+        HubError: there is one, and it can't be read.
+    """
+    from huggingface_hub import get_token
+
+    try:
+        token: str | None = get_token()
+        return token
+    except Exception as error:
+        where = f" in {str(error.filename)!r}" if isinstance(error, OSError) and error.filename else ""
+        raise HubError(
+            f"the token that an earlier login left{where} can't be read ({type(error).__name__}): take that file away and "
+            "log in again (ti.log_in), or set HF_TOKEN"
+        ) from None
+
+
+@checked()
 def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
     """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
 
@@ -65,15 +85,16 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
     Raises:
         HubError: the token that was given, or is in HF_TOKEN, is not valid; no answer.
     """
-    from huggingface_hub import get_token, login
+    from huggingface_hub import login
 
     api = client(token, endpoint)
     with in_words("logging in", api):
         if token is not None:
-            login(token=token)
-        elif (before := get_token()) is None or _is_stale(api):
-            _ask()
-            if get_token() in (None, before):  # not yet
+            patiently(lambda: login(token=token))
+        elif (before := kept_token()) is None or _is_stale(api):
+            with answered_within(READING, repeats=True):
+                _ask()
+            if kept_token() in (None, before):  # not yet
                 return None
         return patiently(lambda: account(api)).name
 
@@ -115,14 +136,14 @@ def address(text: str, api: HfApi) -> Address:
     Raises:
         ValueError: neither.
     """
-    found = re.fullmatch(
-        r"(?:(https?://[^/]+)/)?([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", text.strip()
-    )
+    hosts = "|".join(re.escape(page.split("://")[-1].rstrip("/")) for page in (api.endpoint, *PAGES))
+    path = re.sub(rf"^(?:https?://)?(?:www\.)?(?:{hosts})/(?=[^/]+/[^/])", "", text.strip(), flags=re.IGNORECASE)
+    if "://" in path:
+        raise ValueError(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
+    found = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
     if found is None:
         return Address(repository(text))
-    host, name, kind, revision, file = found.groups()
-    if host is not None and host not in (api.endpoint, *PAGES):
-        raise ValueError(f"{text!r} is a page of {host}, not of the Hub ({api.endpoint})")
+    name, kind, revision, file = found.groups()
     return Address(repository(name), revision, unquote(file.split("?")[0]) if file and kind != "tree" else None)
 
 
@@ -142,136 +163,102 @@ def repository(name: str) -> str:
 
 def client(token: str | None, endpoint: str | None) -> HfApi:
     """The Hub's own client; without a token it takes the one of the login, without an endpoint HF_ENDPOINT's."""
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
     from . import __version__
 
-    used = token or get_token()
+    used = token or kept_token()
     if used is not None and not re.fullmatch(r"[!-~]+", used):  # the client would repeat it in its error
         raise HubError("your token has a space, a line break or another odd character in it: copy it again")
     return HfApi(endpoint=endpoint, token=token, library_name="ti_nb", library_version=__version__)
 
 
-def patiently(call: Callable[[], T], landed: Callable[[], T | None] = lambda: None) -> T:
+def patiently(
+    call: Callable[[], T],
+    landed: Callable[[], T | None] = lambda: None,
+    *,
+    patience: float | None = None,
+    within: float | None = None,
+) -> T:
     """What `call` returns; while the Hub says to try again, or does not answer, it is called again.
 
-    After a failure `landed` may tell that the call did its work all the same.
+    Args:
+        landed: after a failure it may tell that the call did its work all the same.
+        patience: at most this many seconds are waited in all; `PATIENCE`. within: seconds in which the Hub has to answer;
+            `READING`.
     """
-    from huggingface_hub.errors import HTTPError
-
+    left, unanswered = PATIENCE if patience is None else patience, 0
     for tried in range(TRIES):
         try:
-            return call()
-        except (HTTPError, OSError, RuntimeError) as error:
-            wait = _wait(_root(error), tried)
-            if wait is None or tried == TRIES - 1:
+            with answered_within(READING if within is None else within):
+                return call()
+        except Exception as error:
+            root = root_of(error)
+            unanswered += silent(root)
+            wait = _wait(root, tried)
+            if wait is None or wait > left or tried == TRIES - 1 or unanswered == SILENT_TRIES:
                 raise
-            answer = getattr(_root(error), "response", None)
+            answer = getattr(root, "response", None)
         said = f"answered {answer.status_code}" if answer is not None else "did not answer"
-        warnings.warn(f"the Hub {said}: trying again in {wait:.0f} s", stacklevel=4)
+        warn(f"the Hub {said}: trying again in {in_minutes(wait)}")
         time.sleep(wait)
+        left -= wait
         if (done := landed()) is not None:
             return done
     raise AssertionError("unreachable")
 
 
-def _root(error: Any) -> Any:
-    """The answer behind an error: the client wraps some, as that of a file it has no copy of, or of a large upload."""
-    cause = error.__cause__
-    return cause if cause is not None and getattr(cause, "response", None) is not None else error
-
-
-def unreachable(error: Any) -> bool:
-    """Whether there was no answer at all, or none may be asked for."""
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
-
-    no_answer = isinstance(error, HTTPError | ConnectionError) and getattr(error, "response", None) is None
-    return no_answer or isinstance(error, OfflineModeIsEnabled)
-
-
-def _wait(error: Any, tried: int) -> float | None:
+def _wait(root: Any, tried: int) -> float | None:
     """Seconds until it makes sense to try again; None if it makes none."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    if isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError):
-        return None
-    response = getattr(error, "response", None)
-    if response is None:  # no answer at all
-        return FIRST_WAIT * 2**tried if unreachable(error) else None
-    if response.status_code not in (429, 500, 502, 503, 504):
-        return None
-    said = str(response.headers.get("retry-after", ""))
-    return min(float(said), LONGEST_WAIT) if said.isdigit() else FIRST_WAIT * 2**tried
+    response, backing_off = getattr(root, "response", None), FIRST_WAIT * 2.0**tried
+    if response is None:
+        return backing_off if unreachable(root) else None
+    return max(backing_off, wait_asked(response) or 0.0) if busy(response) else None
 
 
 @contextmanager
-def in_words(doing: str, api: HfApi) -> Iterator[None]:
-    """Whatever the client raises, said in words that help; without the token, which some of its messages repeat."""
-    from huggingface_hub import errors
+def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
+    """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so.
 
+    With `repeats` it may ask on, as while somebody is logging in.
+    """
+    from huggingface_hub import get_session
+
+    hooks, watch = get_session().event_hooks, _Watch(seconds, repeats)
+    hooks["request"].append(watch.asked)
+    hooks["response"].append(watch.answered)
     try:
         yield
-    except (HubError, NotAConcept):
-        raise
-    except errors.GatedRepoError:
-        message = "you have to accept its terms first: open its page on the Hub, log in and agree, then log in here"
-    except errors.RepositoryNotFoundError:
-        message = (
-            "no such repository, or a private one that you may not see: check the name, capitals count, and log in"
-        )
-    except errors.RevisionNotFoundError:
-        message = "it has no such revision"
-    except errors.OfflineModeIsEnabled:
-        message = "the client is told to stay offline (HF_HUB_OFFLINE)"
-    except errors.LocalEntryNotFoundError as error:
-        message = "the Hub can't be reached, and nothing was fetched before: check the connection, then call this again"
-        if (answer := _root(error)) is not error:
-            message = _status(answer)
-    except errors.EntryNotFoundError as error:
-        message = f"a file is not there: {_first_line(error)}"
-    except errors.HTTPError as error:
-        message = _status(error)
-    except ValueError as error:
-        message = f"the Hub does not take it: {' '.join(str(error).split())[:250]}"
-    except (OSError, RuntimeError) as error:
-        message = (
-            f"the Hub could not be reached or did not answer as it should ({_first_line(error)}): call this again later"
-        )
-    else:
-        return
-    raise HubError(f"{doing} did not work: {_without_token(message, api)}") from None
+    finally:
+        hooks["request"].remove(watch.asked)
+        hooks["response"].remove(watch.answered)
 
 
-def _status(error: Any) -> str:
-    response = getattr(error, "response", None)
-    if response is None:
-        return f"the Hub can't be reached ({_first_line(error)}): check the connection, then call this again"
-    status = response.status_code
-    if status == 401:
-        return "the Hub does not accept your token: log in again (ti.log_in) with a new one"
-    if status == 403:
-        return "you may not do that there: use a token that may write, and a place of yours"
-    if status == 429:
-        return "the Hub says there were too many requests: wait some minutes, then call this again"
-    if status >= 500:
-        return f"the Hub has a problem of its own ({status}): call this again later"
-    if status in (409, 412):
-        return "somebody changed it at the same moment: call this again"
-    return _first_line(error)
+class _Watch:
+    """Sees the client's requests go out: sets them a limit where it has none, and stops it repeating a silent one."""
+
+    def __init__(self, seconds: float, repeats: bool = False) -> None:
+        self.seconds, self.repeats, self.since = seconds, repeats, 0.0
+        self.last: tuple[str | None, ...] = ()
+
+    def asked(self, request: Any) -> None:
+        limits = request.extensions.get("timeout") or dict.fromkeys(("connect", "read", "write", "pool"))
+        if not any(limits.values()):
+            request.extensions["timeout"] = dict.fromkeys(limits, self.seconds)
+        this = (request.method, str(request.url), request.headers.get("range"))
+        if not self.repeats and this == self.last and time.monotonic() - self.since >= self.seconds:
+            raise TimeoutError(f"no answer within {self.seconds:.0f} s")
+        self.last, self.since = this, time.monotonic()
+
+    def answered(self, _: Any) -> None:
+        self.last = ()
 
 
-def _without_token(message: str, api: HfApi) -> str:
-    from huggingface_hub import get_token
-
-    for secret in (api.token, get_token()):
-        if isinstance(secret, str) and secret.strip():
-            message = message.replace(secret.strip(), "[token]")
-    return re.sub(r"hf_[A-Za-z0-9_]{6,}", "[token]", message)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+def head_of(info: Any) -> str:
+    """The commit that the Hub says a repository is at."""
+    if not isinstance(info.sha, str) or not info.sha:
+        raise TypeError(f"it does not say at which commit {info.id!r} is")
+    return info.sha
 
 
 def size(count: int) -> str:
@@ -281,6 +268,6 @@ def size(count: int) -> str:
 
 def some(names: Iterable[str]) -> str:
     """A few of a repository's files, in words."""
-    shown = [name for name in names if name != ".gitattributes"]
+    shown = [plain(name, 80) for name in names if name != ".gitattributes"]
     more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
     return ", ".join(shown[:4]) + more if shown else "no files"

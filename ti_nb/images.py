@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps, ImageStat
 
-from .pictures import MASKS, Crop, Picture, caption_of, find_pictures, mask_file, on_background, open_upright, square
+from .checks import checked
+from .colours import on_background
+from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
+from .pictures import Crop, Photo, Picture, bare, read_mask, read_photo, square
+from .shown import place, warn
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +23,7 @@ EXAMPLES = Path(__file__).parent / "tiny" / "pictures"
 
 @dataclass(frozen=True)
 class ConceptImages:
-    """Square RGB pictures of one concept, at their own resolution, and what was left out.
+    """Square RGB pictures of one concept, at their own resolution up to 1536 px, and what was left out.
 
     Attributes:
         images: square PIL pictures in RGB.
@@ -28,6 +32,7 @@ class ConceptImages:
         flip: whether training may mirror the pictures.
         captions: a prompt for each picture with "{}" where the word goes; () for none.
         masks: for each picture a grey picture of its size, white where the thing is, or None; () for none.
+        notes: what else was noticed as they were loaded, such as damage, or masks that were not found.
     """
 
     images: tuple[Image.Image, ...]
@@ -36,6 +41,7 @@ class ConceptImages:
     flip: bool = False
     captions: tuple[str, ...] = ()
     masks: tuple[Image.Image | None, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, items in (("captions", self.captions), ("masks", self.masks)):
@@ -83,14 +89,16 @@ class ConceptImages:
             also = "".join(f", {what}" for what, each in has if each and each[number])
             note = f" (smaller than the model's {size}: it will be enlarged)" if image.width < size else ""
             lines.append(f"  {name}: {image.width} x {image.height}{also}{note}")
+        lines += [f"  {note}" for note in self.notes]
         lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
         if not 3 <= len(self) <= 8:
             lines.append("  the paper found about 5 pictures best (appendix B)")
         return "\n".join(lines)
 
 
+@checked()
 def load_images(
-    source: Picture | Iterable[Picture],
+    source: Picture | Iterable[Any],
     *,
     background: str | tuple[int, int, int] = "white",
     flip: bool = False,
@@ -104,43 +112,50 @@ def load_images(
         source: a folder, one picture, or several: paths, PIL pictures or file contents (bytes).
         background: the colour put behind transparent parts, a name or (r, g, b).
         flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
-        captions: a prompt for each picture with "{}" where the word goes; or "files": text files of the pictures' names.
-        masks: for each picture one of its size, white where the thing is; "alpha": the pictures' opacity; "files": PNG files
-            of the pictures' names in a folder "masks" beside them.
+        captions: a prompt for each picture with "{}" where the word goes; or "files": .txt or
+            .caption files of the pictures' names.
+        masks: for each picture one of its size, white where the thing is (or opaque, if any of it is transparent); "alpha":
+            the pictures' opacity; "files": pictures of the pictures' names in a folder "masks" beside them.
         crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest one around
             the middle; or "subject": where `guess_crop` takes the thing to be. Masks are cropped with their pictures.
+
+    What was passed over in a folder, asked for and not found, or odd about a picture is said in a warning, and in
+    `report()`. Nothing of EXIF is kept.
 
     Raises:
         FileNotFoundError: the folder or a named file does not exist.
         ValueError: captions, masks or crops that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
     """
     found, skipped = find_pictures(source)
-    if not isinstance(crops, str) and crops and len(crops) != len(found):
-        raise ValueError(f"{len(crops)} crops for {len(found)} pictures: give one for each, None for the middle")
-    if captions == "files":
-        captions = [caption_of(item) for _, item in found]
-        with_files = {Path(name).with_suffix(".txt").name for name, _ in found}
-        skipped = [(name, reason) for name, reason in skipped if name not in with_files]
-    if masks == "files":
-        masks = [mask_file(item) for _, item in found]
-        skipped = [(name, reason) for name, reason in skipped if name != MASKS]
-    images, names, covers = [], [], []
+    _check(found, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
+    notes: list[str] = []
+    if isinstance(captions, str):
+        captions, skipped = captions_from_files(found, skipped, notes)
+    alpha = isinstance(masks, str) and masks == "alpha"
+    if isinstance(masks, str):
+        masks, skipped = ((), skipped) if alpha else masks_from_files(found, skipped, notes)
+    loaded = []
     for number, (name, item) in enumerate(found):
-        picture = open_upright(item, name)
-        crop, mask = _crop_of(picture, crops, number, name), _mask_of(picture, masks, number, name)
-        covers.append(mask and square(mask, crop))
-        images.append(square(on_background(picture, background), crop))
-        names.append(name)
-    if not images:
-        detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
-        raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
-    if not isinstance(masks, str) and masks and len(masks) != len(images):
-        raise ValueError(f"{len(masks)} masks for {len(images)} pictures: give one for each")
-    return ConceptImages(
-        tuple(images), tuple(names), tuple(skipped), flip, tuple(captions), tuple(covers) if any(covers) else ()
-    )
+        photo = read_photo(item, name)
+        notes += [f"{name}: {note}" for note in photo.notes]
+        mask = photo.opacity if alpha else _mask_of(photo, masks[number] if masks else None, notes)
+        loaded.append(squared(photo, _crop_of(photo, crops, number), mask, background))
+        notes += _odd_about(name, loaded[-1][1], alpha)
+    images, covers = zip(*loaded)
+    _say(notes, skipped)
+    names = tuple(name for name, _ in found)
+    covers = covers if any(covers) else ()
+    return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), covers, tuple(notes))
 
 
+def squared(
+    photo: Photo, crop: Crop | None, mask: Image.Image | None, background: str | tuple[int, int, int] = "white"
+) -> tuple[Image.Image, Image.Image | None]:
+    """The square of a picture, on `background`, and that of its mask."""
+    return on_background(square(photo.picture, crop), background), None if mask is None else square(mask, crop)
+
+
+@checked()
 def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
@@ -155,17 +170,19 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     folder.mkdir(parents=True, exist_ok=True)
     if there := [name for name, _ in find_pictures(folder)[0]]:
         raise FileExistsError(
-            f"'{folder}' holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
+            f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
         )
+    digits = max(2, len(str(len(images))))
     for number, image in enumerate(images.images):
-        path = folder / f"{number + 1:02}-{Path(images.names[number]).stem}.png"
-        image.save(path)
+        stem = Path(images.names[number]).stem[:60]  # disks take 255 bytes
+        path = folder / f"{number + 1:0{digits}}-{stem}.png"
+        bare(image).save(path)
         if images.captions and images.captions[number]:
             path.with_suffix(".txt").write_text(images.captions[number], encoding="utf-8")
         mask = images.masks[number] if images.masks else None
         if mask is not None:
             (folder / MASKS).mkdir(exist_ok=True)
-            mask.save(folder / MASKS / path.name)
+            bare(mask).save(folder / MASKS / path.name)
     return folder
 
 
@@ -180,38 +197,79 @@ def fresh_folder(folder: Path) -> Path:
     return folder
 
 
-def _mask_of(picture: Image.Image, masks: str | Sequence[Picture | None], number: int, name: str) -> Image.Image | None:
-    """The mask of picture `number`, of its size; None where it has none."""
-    if isinstance(masks, str):
-        if masks != "alpha":
-            raise ValueError(f"masks is {masks!r}: give 'alpha', 'files' or one mask for each picture")
-        return picture.convert("RGBA").getchannel("A") if "A" in picture.getbands() else None
-    given = masks[number] if number < len(masks) else None
-    if given is None:
+def _check(
+    found: Found,
+    skipped: Skipped,
+    source: object,
+    *,
+    background: str | tuple[int, int, int],
+    captions: str | Sequence[str],
+    masks: str | Sequence[Picture | None],
+    crops: str | Sequence[Crop | None],
+) -> None:
+    """Refuse, before anything is decoded, what can be seen to be wrong."""
+    if not found:
+        detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
+        raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
+    if isinstance(background, str):
+        ImageColor.getrgb(background)
+    each = {"captions": (captions, "'files'"), "masks": (masks, "'alpha', 'files'"), "crops": (crops, "'subject'")}
+    for what, (given, words) in each.items():
+        if isinstance(given, str) and repr(given) not in words:
+            raise ValueError(f"{what} is {given!r}: give {words} or one for each picture")
+        if not isinstance(given, str) and given and len(given) != len(found):
+            raise ValueError(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
+        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in found):
+            raise ValueError(f"{what}='files' needs pictures given as files: pass the {what} themselves")
+
+
+def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
+    """Of the picture's size."""
+    if item is None:
         return None
-    mask = open_upright(given, f"mask of {name}").convert("L")
-    if mask.size != picture.size:
-        raise ValueError(f"mask of {name} is {mask.size} px, the picture {picture.size}: make them the same size")
+    mask, more = read_mask(item, f"mask of {photo.name}")
+    notes += [f"mask of {photo.name}: {note}" for note in more]
+    if mask.size != photo.picture.size:
+        raise ValueError(
+            f"mask of {photo.name} is {mask.size} px, the picture {photo.picture.size}: make them the same size"
+        )
     return mask
 
 
-def _crop_of(picture: Image.Image, crops: str | Sequence[Crop | None], number: int, name: str) -> Crop | None:
+def _odd_about(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
+    """What to say of a mask as it is used."""
+    if cover is None:
+        return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
+    kept = ImageStat.Stat(cover).mean[0] / 255
+    return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
+
+
+def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
     """The square of picture `number`, checked; None for the middle."""
     if isinstance(crops, str):
-        if crops != "subject":
-            raise ValueError(f"crops is {crops!r}: give 'subject' or one square for each picture")
         from .guesses import guess_crop
 
-        return guess_crop(picture)
-    crop = crops[number] if crops else None
+        return guess_crop(photo.picture)
+    crop, (width, height) = crops[number] if crops else None, photo.picture.size
     if crop is not None:
         left, top, side = crop
-        if min(left, top, side - 1, picture.width - left - side, picture.height - top - side) < 0:
-            size = f"{picture.width} x {picture.height}"
-            raise ValueError(f"crop {crop} of {name} is no square (left, top, side) within its {size} px")
+        if min(left, top, side - 1, width - left - side, height - top - side) < 0:
+            raise ValueError(
+                f"crop {crop} of {photo.name} is no square (left, top, side) within its {width} x {height} px"
+            )
     return crop
 
 
+def _say(notes: Sequence[str], skipped: Skipped) -> None:
+    """In one warning, where the caller of `load_images` stands."""
+    lines = [*notes, *(f"passed over {name}: {why}" for name, why in skipped if why != "hidden")]
+    if len(lines) > 12:
+        lines = [*lines[:12], f"and {len(lines) - 12} others, which report() lists"]
+    if lines:
+        warn("\n".join(lines))
+
+
+@checked()
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
     """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import busy
+from .checks import checked
 from .concept import Concept, Vectors, check_fits
 from .prompts import split_on_words, tokenise
 
@@ -45,9 +46,7 @@ class ExtendedEmbedding(torch.nn.Module):
 @contextmanager
 def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
     """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
-    table = text_encoder.get_input_embeddings()
-    if isinstance(table, ExtendedEmbedding):  # left there by an interrupt
-        table = table.table
+    table = plain(text_encoder).get_input_embeddings()
     text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
     try:
         yield table.num_embeddings
@@ -55,7 +54,15 @@ def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
         text_encoder.set_input_embeddings(table)
 
 
-@dataclass(frozen=True)
+def plain(text_encoder: Any) -> Any:
+    """The encoder, without the rows that an interrupt may have left in it."""
+    table = text_encoder.get_input_embeddings()
+    if isinstance(table, ExtendedEmbedding):
+        text_encoder.set_input_embeddings(table.table)
+    return text_encoder
+
+
+@dataclass(frozen=True, eq=False)
 class Conditioning:
     """What the UNet is told: `states` (b, 77, width), and with SDXL the pooled text `pooled` (b, width)."""
 
@@ -64,6 +71,14 @@ class Conditioning:
 
     def __getitem__(self, rows: Any) -> Conditioning:
         return Conditioning(self.states[rows], None if self.pooled is None else self.pooled[rows])
+
+    def emptied(self, row: int) -> Conditioning:
+        """With zeros in one row: what SDXL's pipeline takes for no prompt at all."""
+        states, pooled = self.states.clone(), None if self.pooled is None else self.pooled.clone()
+        for rows in (states, pooled):
+            if rows is not None:
+                rows[row] = 0
+        return Conditioning(states, pooled)
 
 
 def condition(model: Model, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Conditioning:
@@ -103,6 +118,7 @@ def check_prompt(prompt: str, words: Sequence[str]) -> None:
         raise ValueError(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
 
 
+@checked("prompts")
 @torch.no_grad()
 def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = ()) -> Conditioning:
     """The conditioning for `prompts`, with each concept's word known.

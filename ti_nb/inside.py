@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from . import busy
+from . import busy, memory
 from .batches import Batch, cache_latents
+from .checks import SEEDS, checked
 from .concept import check_fits
-from .inject import encode, token_ids
-from .losses import predict, word_loss
+from .inject import check_prompt, encode, token_ids
+from .losses import add_noise, predict, word_loss
 from .prompts import fill
+from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from .concept import Concept
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from .models import Model
 
 
+AT_ONCE = 8  # pictures of `loss_by_timestep`, where memory allows
+
+
+@checked("concepts", bands=(1, 1000), draws=(1, None), seed=SEEDS)
 @torch.no_grad()
 def loss_by_timestep(
     model: Model,
@@ -43,35 +49,43 @@ def loss_by_timestep(
 
     Returns:
         The bands' middle timesteps (bands,), and losses (concepts, bands).
+
+    Raises:
+        ValueError: a template without the word, a concept of another model, none at all, a number out of range.
     """
+    for concept in concepts:
+        check_fits(concept, model)
+        check_prompt(fill(template, concept.word), [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents.repeat(draws, 1, 1, 1)
     draw = torch.Generator().manual_seed(seed)
     total = len(model.scheduler.alphas_cumprod)
     middles = ((torch.arange(bands) + 0.5) / bands * total).long()
     losses = torch.zeros(len(concepts), bands)
+    at_once = memory.plan_memory(model, TrainSettings(batch=AT_ONCE)).micro
     for band, middle in enumerate(tqdm(middles.tolist(), desc="timesteps")):
         noise = torch.randn(latents.shape, generator=draw)
         for i, concept in enumerate(concepts):
-            losses[i, band] = _loss(model, concept, fill(template, concept.word), latents, noise, middle)
+            losses[i, band] = _loss(model, concept, fill(template, concept.word), latents, noise, middle, at_once)
     return middles, losses
 
 
 def _loss(
-    model: Model, concept: Concept, prompt: str, latents: torch.Tensor, noise: torch.Tensor, timestep: int
+    model: Model, concept: Concept, prompt: str, latents: torch.Tensor, noise: torch.Tensor, timestep: int, at_once: int
 ) -> float:
-    check_fits(concept, model)
-    ids = token_ids(model, [prompt], {concept.word: len(concept)})
-    on, each = model.device, []
-    for one, its_noise in zip(torch.split(latents, 8), torch.split(noise, 8)):
+    ids, on = token_ids(model, [prompt], {concept.word: len(concept)}), model.device
+    rows = {key: v.to(on) for key, v in concept.vectors.items()}
+
+    def losses(part: slice) -> torch.Tensor:
+        one, its_noise = latents[part].to(on), noise[part].to(on)
         steps = torch.full((len(one),), timestep, device=on)
         said = {key: v.expand(len(one), -1) for key, v in ids.items()}
-        batch = Batch(one.to(on), its_noise.to(on), steps, said, torch.ones(len(one), 1, 1, 1, device=on))
-        each.append(word_loss(model, {key: v.to(on) for key, v in concept.vectors.items()}, batch))
-    return float(torch.cat(each).mean())
+        return word_loss(model, rows, Batch(one, its_noise, steps, said, torch.ones(len(one), 1, 1, 1, device=on)))
+
+    return float(torch.cat(memory.in_parts(losses, len(latents), at_once, on)).mean())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attention:
     """Where the UNet attends to which token of a prompt.
 
@@ -85,6 +99,7 @@ class Attention:
     maps: torch.Tensor
 
 
+@checked(seed=SEEDS)
 @torch.no_grad()
 def attention(
     model: Model,
@@ -108,25 +123,33 @@ def attention(
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}: give a share of the schedule, 0 to 1")
-    prompt = fill(prompt, concept.word) if concept else prompt
+    if concept is not None:
+        prompt = fill(prompt, concept.word)
+        check_prompt(prompt, [concept.word])
     latents, _ = cache_latents(model, images.pixels(model.resolution))
     latents = latents[: len(images)].to(model.device)
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
     total = len(model.scheduler.alphas_cumprod)
-    step = torch.tensor([min(int(noise * total), total - 1)], device=model.device).repeat(len(latents))
+    step = torch.tensor([min(int(noise * total), total - 1)], device=model.device)
     told = encode(model, [prompt], [concept] if concept else [])
-    noisy, maps = model.scheduler.add_noise(latents, added, step), []
-    for number in range(len(latents)):  # one by one: plain attention keeps every share of it
+    noisy = add_noise(model, latents, added, step.repeat(len(latents)))
+
+    def maps(part: slice) -> torch.Tensor:
         with busy.turn, _recording(model.unet) as layers:
-            predict(model, noisy[number : number + 1], step[:1], told)
-        maps.append(_joined(layers, 1))
+            predict(model, noisy[part], step, told)
+        return _joined(layers, 1)
+
+    found = memory.in_parts(maps, len(latents), 1, model.device)  # one by one: plain attention keeps every share of it
     tokens = _spelled(model, prompt, concept)
-    return Attention(tokens, torch.cat(maps)[:, 1 : 1 + len(tokens)])
+    return Attention(tokens, torch.cat(found)[:, 1 : 1 + len(tokens)])
 
 
 @contextmanager
 def _recording(unet: Any) -> Iterator[list[torch.Tensor]]:
-    """Within the block each cross-attention layer's shares (b x heads, h x w, 77) are kept, in diffusers' plain arithmetic."""
+    """Within the block each cross-attention layer's shares (b x heads, h x w, 77) are kept, in diffusers' plain arithmetic.
+
+    Layers between pictures' own places stay as they are: theirs would be h x w squared.
+    """
     from diffusers.models.attention_processor import AttnProcessor
 
     before, kept = unet.attn_processors, []
@@ -140,7 +163,7 @@ def _recording(unet: Any) -> Iterator[list[torch.Tensor]]:
 
         return call
 
-    unet.set_attn_processor(AttnProcessor())
+    unet.set_attn_processor({name: AttnProcessor() if ".attn2." in name else own for name, own in before.items()})
     for layer in layers:
         layer.get_attention_scores = recorded(layer.get_attention_scores)
     try:

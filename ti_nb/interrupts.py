@@ -1,4 +1,4 @@
-"""What a thread beside the notebook needs of the main one: interrupts, which an idle kernel ignores, and its cores."""
+"""Interrupts where they must not be lost and where they must wait; and what a thread needs of the notebook's main one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within the block an interrupt waits for its end: who presses twice would else cut short what the first press begins."""
+    came: list[bool] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # none comes, or not through Python
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

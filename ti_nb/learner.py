@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,10 @@ if TYPE_CHECKING:
     from .models import Model
     from .settings import TrainSettings
 
+GROW_AFTER = (
+    50  # good steps, as many as a run may well do before it ends: at most one in 50 is lost to finding the limit
+)
+
 
 class Learner:
     """The trained rows of each encoder, float32, with AdamW on them; a bad gradient is skipped, and the rate lowered.
@@ -19,7 +24,9 @@ class Learner:
         rows: each encoder's (n, width) parameter.
         bad: steps skipped one after the other.
         factor: what the settings' rate is multiplied by, for whoever turns it while the run goes on.
-        loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise.
+        notes: what is to be said of the step being done.
+        loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise. It is
+            halved where they overflow, and doubled after each `GROW_AFTER` good steps (as torch's `GradScaler`).
     """
 
     def __init__(self, model: Model, first: Vectors, settings: TrainSettings) -> None:
@@ -33,22 +40,22 @@ class Learner:
         self._mean = {key: rows.clone() for key, rows in self._start.items()} if settings.ema else None
         self._is_half = model.dtype == torch.float16
         self.loss_scale = 2.0**14 if self._is_half else 1.0
-        self.bad = 0
+        self.bad, self._good = 0, 0  # one after the other; good ones since the loss scale changed
         self.factor = 1.0
         self._slower = 1.0
-        self._notes: list[str] = []
+        self.notes: list[str] = []
 
     def vectors(self) -> dict[str, torch.Tensor]:
         """What is learned, on the CPU: the rows, or their running mean."""
         return {key: v.detach().cpu().clone() for key, v in (self._mean or self.rows).items()}
 
     def rate(self, step: int, key: str | None = None) -> float:
-        """Learning rate of step `step` for an encoder, by default the first."""
+        """Learning rate of step `step` for an encoder, by default the first; with fixed norm the angle, in radians."""
         return self.factor * self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
 
     def note(self, text: str) -> None:
         """Say something about the step being done."""
-        self._notes.append(text)
+        self.notes.append(text)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -56,27 +63,32 @@ class Learner:
 
     def reduce(self) -> None:
         """Add up the gradients of all processes (a process may have had no part)."""
-        from accelerate.utils import reduce
+        from .gradients import add_up
 
         for rows in self.rows.values():
-            rows.grad = reduce(torch.zeros_like(rows) if rows.grad is None else rows.grad, "sum")
+            rows.grad = add_up(torch.zeros_like(rows) if rows.grad is None else rows.grad)
 
     @torch.no_grad()
     def step(self, step: int, loss: float) -> str:
         """Apply the gradients; returns a note on what was out of the ordinary, "" if nothing was."""
-        finite = loss == loss and abs(loss) != float("inf") and self._unscale()
-        if finite:
+        if math.isfinite(loss) and self._unscale():
             self.bad = 0
             self._apply(step)
-        elif self._is_half and self.loss_scale > 1 and loss == loss:
-            self.loss_scale /= 2
+            self._grow()
+        elif self._is_half and self.loss_scale > 1 and math.isfinite(loss):
+            self.loss_scale, self._good = self.loss_scale / 2, 0
             self.note(f"float16 gradients overflowed: step skipped, loss scale now {self.loss_scale:g}")
         else:
             self.bad += 1
             self._slower /= 2
             self.note(f"loss or gradient not finite: step skipped, rate now {self.rate(step):.3g}")
-        notes, self._notes = "; ".join(self._notes), []
+        notes, self.notes = "; ".join(self.notes), []
         return notes
+
+    def _grow(self) -> None:
+        self._good += 1
+        if self._is_half and self._good == GROW_AFTER:
+            self.loss_scale, self._good = self.loss_scale * 2, 0
 
     def _unscale(self) -> bool:
         for rows in self.rows.values():
@@ -93,7 +105,7 @@ class Learner:
                 assert rows.grad is not None
                 rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
         if self.settings.norm == "fixed":
-            self._turn(self.factor * self._slower * self.settings.rate_at(step))
+            self._turn(self.rate(step))
         else:
             self.optimizer.step()
         for key, rows in self.rows.items():
@@ -104,7 +116,7 @@ class Learner:
                 self._mean[key].lerp_(rows, 1 - min(self.settings.ema, (1 + step) / (10 + step)))
 
     def _turn(self, angle: float) -> None:
-        """Turn each vector by about `angle` radians against its gradient, whose size does not matter.
+        """Turn each vector by `angle` radians against its gradient, whose size does not matter.
 
         Riemannian gradient descent on the sphere, as in Directional Textual Inversion (arXiv 2512.13672); with `pull`
         its von Mises-Fisher prior, as (vectors - start) has the start's direction along the sphere.
@@ -113,13 +125,13 @@ class Learner:
             assert rows.grad is not None
             unit = torch.nn.functional.normalize(rows, dim=-1)
             along = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
-            turned = unit - angle * torch.nn.functional.normalize(along, dim=-1)
+            turned = math.cos(angle) * unit - math.sin(angle) * torch.nn.functional.normalize(along, dim=-1)
             rows.copy_(self._lengths[key] * torch.nn.functional.normalize(turned, dim=-1))
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as clones."""
         out: dict[str, Any] = {"loss_scale": self.loss_scale, "slower": self._slower, "bad": self.bad}
-        out["factor"] = self.factor
+        out |= {"factor": self.factor, "good": self._good}
         for key, rows in self.rows.items():
             out[f"rows.{key}"] = rows.detach().cpu().clone()
             for name, value in self.optimizer.state.get(rows, {}).items():
@@ -133,6 +145,7 @@ class Learner:
         """Set what `state` returned."""
         self.loss_scale, self._slower = float(state["loss_scale"]), float(state["slower"])
         self.bad, self.factor = int(state["bad"]), float(state.get("factor", 1.0))
+        self._good = int(state.get("good", 0))
         self.clear()
         for key, rows in self.rows.items():
             rows.copy_(state[f"rows.{key}"])

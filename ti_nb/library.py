@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import io
 import re
 from base64 import b64encode
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .fetching import candidates, of_page
+from .answers import in_words, unreachable
+from .checks import checked
+from .fetching import candidates, of_page, sizes_of
 from .formats import generic
-from .hub import client, in_words, patiently
+from .hub import READING, answered_within, client, patiently
+from .shown import NO_MATH, in_page, warn
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -33,8 +35,9 @@ class Listing:
     Attributes:
         repo: "owner/name". word: if its page says it. base: the model it was learned on, by its living name, if known.
         likes, downloads: as the Hub counts them. gated: whether its terms have to be accepted first.
-        picture: the first of its pictures, small; None if it has none, or none was asked for.
         holds: whether it has a file that can be a word's.
+        picture: the first of its pictures, small; None if it has none, or none was asked for.
+        shows: the path of that picture in the repository, "" if it has none.
     """
 
     repo: str
@@ -45,6 +48,7 @@ class Listing:
     gated: bool = False
     holds: bool = True
     picture: Image.Image | None = field(default=None, repr=False)
+    shows: str = field(default="", repr=False)
 
 
 class Listings(list[Listing]):
@@ -54,9 +58,10 @@ class Listings(list[Listing]):
         if not self:
             return "<p>Nothing was found.</p>"
         style = "display:flex;flex-wrap:wrap;gap:12px"
-        return f'<div style="{style}">{"".join(map(_tile, self))}</div>'
+        return f'<div {NO_MATH} style="{style}">{"".join(map(_tile, self))}</div>'
 
 
+@checked()
 def browse(
     search: str | None = None,
     *,
@@ -77,16 +82,31 @@ def browse(
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}: at least 1 can be shown")
-    from tqdm.auto import tqdm
-
     api = client(token, endpoint)
     with in_words("looking through the library", api):
         ask: dict[str, Any] = {"author": author} if author else {"filter": "textual_inversion"}
         found = patiently(
             lambda: list(api.list_models(search=search, sort="likes", limit=limit, full=True, cardData=True, **ask))
         )
-        shown = tqdm(found, desc="pictures", disable=not pictures)
-        return Listings(_listing(api, info, pictures) for info in shown)
+        listings = Listings(_listing(info) for info in found)
+        return Listings(_pictured(api, listings)) if pictures else listings
+
+
+def _pictured(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
+    """Each with its picture; none any more once the Hub does not answer, so that the rest is not waited for."""
+    from tqdm.auto import tqdm
+
+    answers = True
+    for one in tqdm(found, desc="pictures"):
+        picture = None
+        if answers and one.shows and not one.gated:
+            try:
+                picture = _thumbnail(api, one.repo, one.shows)
+            except Exception as error:  # one that can't be fetched or read is no reason to show nothing of the others
+                answers = not unreachable(error)
+        yield replace(one, picture=picture)
+    if not answers:
+        warn("the Hub stopped answering: some pictures are not shown")
 
 
 def picture_paths(files: Iterable[str]) -> list[str]:
@@ -101,39 +121,38 @@ def picture_paths(files: Iterable[str]) -> list[str]:
     return sorted(found, key=place)
 
 
-def _listing(api: HfApi, info: Any, with_picture: bool) -> Listing:
-    files = {s.rfilename: s.size or 0 for s in info.siblings or ()}
-    card = info.card_data
-    word = card.get("instance_prompt") if card is not None else None
-    paths = picture_paths(files)
+def _listing(info: Any) -> Listing:
+    """What a page says; a stranger's page may say anything."""
+    files, card = sizes_of(info), info.card_data
+    word = getattr(card, "instance_prompt", None)
     return Listing(
-        repo=info.id,
+        repo=str(info.id),
         word=word if isinstance(word, str) else "",
         base=of_page(card).get("base", ""),
-        likes=info.likes or 0,
-        downloads=info.downloads or 0,
+        likes=info.likes if isinstance(info.likes, int) else 0,
+        downloads=info.downloads if isinstance(info.downloads, int) else 0,
         gated=bool(info.gated),
         holds=any(not generic(Path(f).stem) or f.startswith("learned") for f in candidates(files)),
-        picture=_thumbnail(api, info.id, paths[0]) if with_picture and paths and not info.gated else None,
+        shows=next(iter(picture_paths(files)), ""),
     )
 
 
 def _thumbnail(api: HfApi, repo: str, path: str) -> Image.Image | None:
-    """A small picture; None for one that can't be fetched or read, which is no reason to show nothing of the others."""
+    """A small picture; None for one that is too large."""
+    from huggingface_hub import hf_hub_url
     from PIL import Image, ImageOps
 
-    try:
-        size = next((one.size for one in api.get_paths_info(repo, path)), 0)
-        if size > HEAVIEST:
+    with answered_within(READING):
+        about = api.get_hf_file_metadata(url=hf_hub_url(repo, path, endpoint=api.endpoint), timeout=READING)
+        if (about.size or 0) > HEAVIEST:
             return None
-        with Image.open(Path(api.hf_hub_download(repo, path)), formats=["JPEG", "PNG", "WEBP"]) as image:
-            if image.width * image.height > MOST_PIXELS:
-                return None
-            image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # a JPEG is read at a fraction of its size
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception:
-        return None
+        file = Path(api.hf_hub_download(repo, path, etag_timeout=READING))
+    with Image.open(file, formats=["JPEG", "PNG", "WEBP"]) as image:
+        if image.width * image.height > MOST_PIXELS:
+            return None
+        image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # a JPEG is read at a fraction of its size
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _tile(one: Listing) -> str:
@@ -148,12 +167,12 @@ def _tile(one: Listing) -> str:
         one.picture.save(file, format="JPEG", quality=85)
         data = b64encode(file.getvalue()).decode()
         shown = (
-            f'<img alt="{html.escape(one.repo)}" style="width:{side};height:{side};object-fit:cover" '
+            f'<img alt="{in_page(one.repo)}" style="width:{side};height:{side};object-fit:cover" '
             f'src="data:image/jpeg;base64,{data}">'
         )
     marks = [one.word, one.base, f"{one.likes} likes"]
     marks += ["terms to accept first"] if one.gated else []
     marks += [] if one.holds else ["holds no word"]
-    lines = "<br>".join(html.escape(mark) for mark in marks if mark)
-    words = f'<b style="overflow-wrap:anywhere">{html.escape(one.repo)}</b><br><small>{lines}</small>'
+    lines = "<br>".join(in_page(mark) for mark in marks if mark)
+    words = f'<b style="overflow-wrap:anywhere">{in_page(one.repo)}</b><br><small>{lines}</small>'
     return f'<div style="width:{side};line-height:1.3">{shown}{words}</div>'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,8 +22,7 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
     With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
     (DreamArtist, Dong et al. 2022).
     """
-    scheduler = model.scheduler
-    noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+    noisy = add_noise(model, batch.latents, batch.noise, batch.timesteps)
     predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
     if batch.negative_ids is not None:
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
@@ -30,11 +30,21 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
     return mean_square(predicted, target_of(model, batch), batch.weights)
 
 
+def add_noise(model: Model, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """The latents with as much of the noise as the model's schedule has at the timesteps.
+
+    diffusers' schedulers keep their tables on the device they were last used on; a copy does it, so that the model's own
+    stay where others look for them.
+    """
+    noisy: torch.Tensor = copy(model.scheduler).add_noise(latents, noise, timesteps)
+    return noisy
+
+
 def target_of(model: Model, batch: Batch) -> torch.Tensor:
     """What the UNet was trained to predict: the noise, or the velocity."""
     if model.prediction_type == "epsilon":
         return batch.noise
-    velocity: torch.Tensor = model.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+    velocity: torch.Tensor = copy(model.scheduler).get_velocity(batch.latents, batch.noise, batch.timesteps)
     return velocity
 
 

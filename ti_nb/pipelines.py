@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from .checks import checked
 from .concept import Concept
 from .formats import file_word
 
 PARTS = ("", "_2", "_3")
 
 
+@checked()
 def load_into(pipeline: Any, concept: Concept) -> str:
     """Load `concept` into a diffusers pipeline, each encoder's vectors into the text encoder of their width.
 
@@ -22,6 +24,7 @@ def load_into(pipeline: Any, concept: Concept) -> str:
     Raises:
         ValueError: the pipeline has no text encoder of that width, or knows the word already.
     """
+    _check_takes_words(pipeline)
     word = file_word(concept.word)
     places = _places(pipeline, concept)
     for tokenizer, _, _ in places:
@@ -36,12 +39,14 @@ def load_into(pipeline: Any, concept: Concept) -> str:
     return word
 
 
+@checked()
 def unload(pipeline: Any, word: str | Concept) -> None:
     """Take a word out of a pipeline again: all its vectors, from every encoder, as if it had never been there.
 
     Raises:
         ValueError: the pipeline does not know it.
     """
+    _check_takes_words(pipeline)
     name = file_word(word.word if isinstance(word, Concept) else word)
     known = False
     for part in PARTS:
@@ -57,6 +62,14 @@ def unload(pipeline: Any, word: str | Concept) -> None:
         network.config.vocab_size = network.get_input_embeddings().num_embeddings
     if not known:
         raise ValueError(f"the pipeline does not know {name!r}: it was not loaded into it")
+
+
+def _check_takes_words(pipeline: Any) -> None:
+    if not hasattr(pipeline, "load_textual_inversion"):
+        kind = type(pipeline).__name__
+        raise ValueError(
+            f"pipeline is a {kind}, which takes no words: give a diffusers pipeline, or model.fresh_pipeline()"
+        )
 
 
 @contextmanager

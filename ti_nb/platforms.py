@@ -12,6 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .checks import checked
+from .shown import place, plain, warn
+
 DRIVE = Path("/content/drive")
 
 
@@ -83,10 +86,11 @@ def _clicks_can_be_let_through() -> bool:
     return tuple(int(part) for part in version("ipykernel").split(".")[:2]) < (7, 4)
 
 
+@checked()
 def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     """Let the user of Colab choose pictures on their computer; they arrive in `folder`, or a new one beside it.
 
-    Returns the paths of what arrived, which `load_images` checks.
+    Returns the paths of the pictures that arrived, which `load_images` checks; what else did is said in a warning.
 
     Raises:
         RuntimeError: not in Colab, no answer from the page (VS Code's does not, colab-vscode #276), nothing chosen.
@@ -96,6 +100,7 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         raise RuntimeError(f"pictures can be chosen this way in Colab only: {instead}")
     from google.colab import files  # type: ignore[import-not-found]
 
+    from .folders import find_pictures
     from .images import fresh_folder
 
     folder = fresh_folder(Path(folder).expanduser())
@@ -103,12 +108,16 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         files.upload(target_dir=str(folder))
     except (Exception, KeyboardInterrupt) as error:
         raise RuntimeError(f"the page did not hand over the pictures ({_said(error)}): {instead}") from error
-    arrived = sorted(path for path in folder.iterdir() if path.is_file())
-    if not arrived:
-        raise RuntimeError(f"no picture was chosen: run the cell again, or {instead}")
-    return arrived
+    found, others = find_pictures(folder)
+    passed = "; ".join(f"{name}: {why}" for name, why in others)
+    if not found:
+        raise RuntimeError(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
+    if passed:
+        warn(f"passed over {passed}")
+    return [path for _, path in found if isinstance(path, Path)]
 
 
+@checked()
 def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
     """Pictures for `load_images`: of "example", "upload" (Colab), "drive" (Colab, in its `folder`), or a folder's path.
 
@@ -128,7 +137,7 @@ def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
         else Path(where)
     )
     if not path.expanduser().exists():
-        raise FileNotFoundError(f"no such folder: '{path}'")
+        raise FileNotFoundError(f"no such folder: {place(path)}")
     return path
 
 
@@ -157,10 +166,11 @@ def mount_drive() -> Path:
 
 @dataclass(frozen=True)
 class _Needs:
-    """About how many GB a model fetches in full and in half precision, what GPU memory training takes, and how long."""
+    """About how many GB a model fetches in full and, if its repository has such files, in half precision; what GPU memory
+    training takes, and how long."""
 
     full: float
-    half: float
+    half: float | None
     memory: int
     time: str
 
@@ -168,21 +178,23 @@ class _Needs:
 # Sizes are of the published files, rounded; memory and times are estimates, not measured by us.
 _NEEDS = {
     "sd15": _Needs(4, 2, 6, "minutes on a T4"),
-    "sd21": _Needs(5, 2.5, 8, "minutes on a T4"),
-    "sd21-base": _Needs(5, 2.5, 7, "minutes on a T4"),
+    "sd21": _Needs(5, None, 8, "minutes on a T4"),
+    "sd21-base": _Needs(5, None, 7, "minutes on a T4"),
     "sdxl": _Needs(14, 7, 12, "tens of minutes on a T4"),
 }
 
 
+@checked("name")
 def needs(name: str) -> str:
     """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing."""
     if name == "tiny":
         return "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute."
     if name not in _NEEDS:
-        return f"{name}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
+        return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = _NEEDS[name], _device()
+    half = f" ({need.half:g} GB in half precision)" if need.half else ""
     text = (
-        f"{name}: downloads about {need.full:g} GB once ({need.half:g} GB in half precision); wants a GPU of about "
+        f"{name}: downloads about {need.full:g} GB once{half}; wants a GPU of about "
         f"{need.memory} GB or more, where a word takes about {need.time}."
     )
     if not memory:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from .checks import checked
+from .shown import plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from PIL import Image
 
     from .evaluate import Scores
@@ -23,7 +30,13 @@ INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
 
 
 class Picture(Figure):
-    """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`."""
+    """A figure that notebooks show by itself, without pyplot or `%matplotlib inline`; its texts are drawn as written."""
+
+    def draw(self, renderer: Any) -> None:
+        """As a figure is drawn; what stands between two $ is no formula."""
+        for text in self.findobj(Text):
+            text.set(parse_math=False, usetex=False, text=plain(text.get_text(), lines=True))
+        super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return self._drawn("png")
@@ -43,6 +56,7 @@ class Pictures(Picture):
         return self._drawn("jpeg", pil_kwargs={"quality": 88})
 
 
+@checked(window=(1, None))
 def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     """Three views of a run: the loss, which says little; the gain, which says whether it learns; the vector itself.
 
@@ -78,7 +92,8 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
     return figure
 
 
-def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
+@checked()
+def plot_timesteps(timesteps: Vector, losses: Sequence[Vector], names: Sequence[str]) -> Figure:
     """What `loss_by_timestep` found: the losses, and each later concept's gain over the first, in parts of its loss."""
     figure = Picture(figsize=(9, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -99,10 +114,19 @@ def plot_timesteps(timesteps: Sequence[int], losses: Sequence[Sequence[float]], 
     right.set(title="gain, % of the loss", xlabel="timestep (right: more noise)")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        _name_lines(axes)
     return figure
 
 
+def _name_lines(axes: Axes) -> None:
+    """A legend of all lines that were given a name: matplotlib leaves out names that begin with _, its own too."""
+    lines = [line for line in axes.get_lines() if not re.fullmatch(r"_child\d+", str(line.get_label()))]
+    legend = axes.legend(lines, [""] * len(lines), frameon=False, fontsize=8)
+    for text, line in zip(legend.get_texts(), lines):
+        text.set_text(str(line.get_label()))
+
+
+@checked()
 def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
     """A row a picture, a column a token: bright where the UNet attends to the token, each column on its own scale."""
     from PIL import Image
@@ -126,6 +150,7 @@ def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
     )
 
 
+@checked()
 def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vector]) -> Figure:
     """The way of a vector through the plane of its start and its end, with some words' vectors for orientation.
 
@@ -160,6 +185,7 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
     return figure
 
 
+@checked("images", columns=(1, None), size=(0.1, 100))
 def show_images(
     images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5
 ) -> Figure:
@@ -168,6 +194,7 @@ def show_images(
     return show_grid(rows, [], titles=titles, size=size)
 
 
+@checked(size=(0.1, 100))
 def show_grid(
     rows: Sequence[Sequence[Image.Image]],
     labels: Sequence[str] = (),
@@ -180,6 +207,7 @@ def show_grid(
     if not rows or not rows[0]:
         raise ValueError("no pictures to show")
     columns = max(len(r) for r in rows)
+    labels, titles = [plain(label) for label in labels], [plain(title) for title in titles]
     margin = 0.075 * max((len(label) for label in labels), default=0)
     titles = [
         textwrap.fill(title, round(13 * size), break_on_hyphens=False) for title in titles
@@ -206,6 +234,7 @@ def show_grid(
     return figure
 
 
+@checked("before", "after")
 def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> Figure:
     """One row a prompt: samples drawn with the initializer, then with the word. Both lists in `sample`'s order."""
     prompts = list(dict.fromkeys(s.prompt for s in after))
@@ -219,6 +248,7 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str,
     return show_grid(rows, labels, heads=heads)
 
 
+@checked()
 def plot_scores(scores: Scores) -> Figure:
     """Subject and prompt fidelity of the word beside their references, as bars with their values."""
     figure = Picture(figsize=(8, 1.9), layout="constrained")
@@ -227,9 +257,10 @@ def plot_scores(scores: Scores) -> Figure:
     for one, title, values in zip(
         axes, ("subject fidelity", "prompt fidelity"), (scores.subject_fidelity, scores.prompt_fidelity)
     ):
-        names = list(values)[::-1]
-        bars = one.barh(names, [values[n] for n in names], color=[colours[n] for n in names])
+        names = [name for name in reversed(values) if isfinite(values[name])]  # of a single picture none is "real"
+        shown = [values[name] for name in names]
+        bars = one.barh(names, shown, color=[colours[n] for n in names])
         one.bar_label(bars, fmt="%.3f", padding=3)
-        one.set(title=title, xlim=(min(0, *values.values()), max(1e-6, *values.values()) * 1.2))
+        one.set(title=title, xlim=(min(0, *shown), max(1e-6, *shown) * 1.2))
         one.spines[["top", "right"]].set_visible(False)
     return figure

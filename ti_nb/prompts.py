@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .checks import checked
+
 if TYPE_CHECKING:
     import torch
 
@@ -79,8 +81,11 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+@checked()
 def check_word(word: str, tokenizer: Any) -> str:
     """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do."""
+    if not hasattr(tokenizer, "get_vocab"):
+        raise ValueError(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
     if not word or word != word.strip() or re.search(r"\s", word):
         raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
     if word != word.lower():
@@ -118,8 +123,22 @@ def init_ids(init: str, tokenizer: Any) -> list[int]:
 
 
 def fill(template: str, word: str) -> str:
-    """`template` with `word` in its place, "{}" or "{word}"; a prompt that already says the word stays as it is."""
-    return template.replace("{word}", word).replace("{}", word)
+    """`template` with `word` in its place, "{}" or "{word}"; a prompt that already says the word stays as it is.
+
+    A plain word is set off by a space from a letter it would run into ("two {}s", or writing without spaces), so that it
+    is found again; CLIP's tokenizers ignore the space. "<my-cat>" needs none.
+    """
+
+    def placed(place: re.Match[str]) -> str:
+        before, after = template[: place.start()], template[place.end() :]
+        return f"{_gap(before, word)}{word}{_gap(word, after)}"
+
+    return re.sub(r"\{(?:word)?\}", placed, template)
+
+
+def _gap(left: str, right: str) -> str:
+    """A space where two texts would become one word."""
+    return " " if re.search(r"\w$", left) and re.match(r"\w|\{(word)?\}", right) else ""
 
 
 def vary_caption(caption: str, shuffle: bool, dropout: float, word: str, draw: torch.Generator) -> str:
@@ -129,7 +148,7 @@ def vary_caption(caption: str, shuffle: bool, dropout: float, word: str, draw: t
     if not (shuffle or dropout) or "," not in caption:
         return caption
     parts = [part.strip() for part in caption.split(",")]
-    kept = [p for p in parts if word in p or float(torch.rand((), generator=draw)) >= dropout]
+    kept = [p for p in parts if word in split_on_words(p, [word]) or float(torch.rand((), generator=draw)) >= dropout]
     if shuffle:
         kept = [kept[i] for i in torch.randperm(len(kept), generator=draw)]
     return ", ".join(kept)
@@ -163,15 +182,34 @@ def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | N
 
 
 def split_on_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """`prompt` cut before and after every whole occurrence of one of `words`; longer words win."""
-    if not words:
-        return [prompt]
-    longest_first = sorted(words, key=len, reverse=True)
-    pattern = "|".join(rf"(?<!\w){re.escape(w)}(?!\w)" for w in longest_first)
-    return [piece for piece in re.split(f"({pattern})", prompt) if piece.strip()]
+    """`prompt` cut before and after every occurrence of one of `words`; longer words win.
+
+    A word that begins or ends with a letter is not looked for within other words; "<my-cat>" is found anywhere, as in
+    diffusers, also in "two <my-cat>s".
+    """
+    return [piece for piece in _cut(prompt, words) if piece.strip()]
 
 
+def replace_word(prompt: str, word: str, other: str) -> str:
+    """`prompt` with `other` wherever it says `word`."""
+    return "".join(other if piece == word else piece for piece in _cut(prompt, [word]))
+
+
+@checked()
 def without_word(prompt: str, word: str) -> str:
     """`prompt` with the word deleted, as the paper's prompt fidelity compares with (section 4.3)."""
     kept = [piece.strip() for piece in split_on_words(prompt, [word]) if piece != word]
     return " ".join(kept)
+
+
+def _cut(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    longest_first = sorted(filter(None, words), key=len, reverse=True)
+    if not longest_first:
+        return [prompt]
+    return re.split(f"({'|'.join(map(_pattern, longest_first))})", prompt)
+
+
+def _pattern(word: str) -> str:
+    before = r"(?<!\w)" if re.match(r"\w", word) else ""
+    after = r"(?!\w)" if re.search(r"\w$", word) else ""
+    return before + re.escape(word) + after

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .concept import Concept
 from .hub import size
+from .shown import plain
 from .writing import save
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Publication:
         lines = [f"{verb} to {self.url or self.repo} ({made}{who})"]
         lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
         lines += [f"  {name:40} is taken away" for name in self.deleted]
-        return "\n".join(lines + ([self.note] if self.note else []))
+        return "\n".join(map(plain, lines + ([self.note] if self.note else [])))
 
     def _repr_html_(self) -> str:
         return f'<pre style="line-height:1.4;font-family:monospace">{html.escape(str(self))}</pre>'

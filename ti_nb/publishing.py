@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .answers import busy, in_words
+from .checks import checked
 from .committing import commit, find
 from .concept import Concept
+from .errors import HubError
 from .formats import file_word
-from .hub import HubError, account, address, client, in_words, patiently, repository
+from .hub import account, address, client, patiently, repository
 from .model_card import USUAL, Terms, base_of, license_of, living, model_card
 from .publication import CARD, Publication, files_of
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 KINDS = ("object", "style")
 
 
+@checked()
 def publish(
     concept: Concept,
     repo: str,
@@ -124,8 +128,10 @@ def _terms(api: HfApi, base: str | None) -> Terms | None:
 
     try:
         card = patiently(lambda: api.model_info(base)).card_data
-    except HfHubHTTPError:  # it is on no hub, or hidden
-        return None
+    except HfHubHTTPError as error:
+        if busy(error.response):
+            raise
+        return None  # it is on no hub, or hidden
     said = {key: getattr(card, key, None) for key in ("license", "license_name", "license_link")}
     return Terms(**{k: v for k, v in said.items() if isinstance(v, str) and _is_plain(v)})
 
@@ -149,7 +155,7 @@ def _check(concept: Concept, samples: Sequence[Sample], pictures: ConceptImages 
 def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
     """The owner that `repo` says, "" if it says none, and the repository's own name."""
     if "/" not in repo.strip("/"):
-        return "", repository(f"owner/{repo}").split("/")[1]
+        return "", repository(f"owner/{repo.strip()}").split("/")[1]
     where = address(repo, api)
     if where.revision is not None:
         raise ValueError(f"{repo!r} is a page within a repository: write '{where.repo}'")
@@ -196,10 +202,13 @@ def _owner(api: HfApi, said: str) -> tuple[str, str]:
         HubError: not logged in, or no right to write there.
     """
     who = patiently(lambda: account(api))
-    owner = said or who.name
-    if owner.lower() not in (place.lower() for place in (who.name, *who.organisations)):
+    places = {place.lower(): place for place in (*who.organisations, who.name)}
+    owner = places.get(
+        (said or who.name).lower()
+    )  # as it is spelled there: the Hub makes nothing for "Me" that is "me"
+    if owner is None:
         raise HubError(
-            f"you are {who.name!r}, and {owner!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
+            f"you are {who.name!r}, and {said!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
         )
     if not who.may_write:
         raise HubError("your token may only read: make one that may write at https://huggingface.co/settings/tokens")

@@ -15,15 +15,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from . import cards, pickles
+from .checks import checked
 from .concept import Concept
 from .errors import NotAConcept
 from .formats import concepts_in
+from .shown import place, quoted
 
 HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
 LARGEST = 1 << 28  # bytes of a safetensors file
+PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
 LARGEST_HEADER = 100_000_000  # that the format allows
 
 
+@checked()
 def load(path: str | Path, *, word: str | None = None) -> Concept:
     """Read the word in a file of any program: see `load_words`. `word` gives it another name, or picks one of several.
 
@@ -34,12 +38,13 @@ def load(path: str | Path, *, word: str | None = None) -> Concept:
     if len(words) > 1:
         chosen = [one for one in words if one.word == word]
         if not chosen:
-            names = ", ".join(repr(one.word) for one in words[:8])
-            raise NotAConcept(f"'{path}' holds {len(words)} words: name one with word=, of {names}")
+            names = ", ".join(quoted(one.word) for one in words[:8])
+            raise NotAConcept(f"{place(path)} holds {len(words)} words: name one with word=, of {names}")
         return chosen[0]
     return replace(words[0], word=word) if word else words[0]
 
 
+@checked()
 def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept]:
     """Read all words in a file, whatever program wrote it.
 
@@ -56,11 +61,11 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
     """
     path = expanded(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: '{path}'")
+        raise FileNotFoundError(f"no such file: {place(path)}")
     try:
         return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
     except NotAConcept as error:
-        raise NotAConcept(f"'{path}' can't be read as a word: {error}") from error
+        raise NotAConcept(f"{place(path)} can't be read as a word: {error}") from error
 
 
 def _contents(path: Path) -> Any:
@@ -118,8 +123,8 @@ def _safetensors(path: Path, header: int) -> Any:
             names = list(file.keys())
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, UnicodeDecodeError) as error:
-        raise NotAConcept(f"it is not a whole safetensors file ({error}): fetch it again") from error
+    except (SafetensorError, UnicodeDecodeError):  # whose text may be the file's own
+        raise NotAConcept("it is not a whole safetensors file: fetch it again") from None
     found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
     return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
 
@@ -136,18 +141,18 @@ class _Mapped:
             with safe_open(str(self.path), framework="pt") as file:
                 return file.get_tensor(self.name).to(torch.float32, copy=True)  # type: ignore[no-any-return]
         except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
-            raise NotAConcept(f"its tensor {self.name[:60]!r} can't be read ({error})") from error
+            raise NotAConcept(f"its tensor {quoted(self.name)} can't be read ({type(error).__name__})") from None
 
 
 def _numbered_parts(path: Path) -> list[Path]:
     """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
-    found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})", path.stem)
+    found = re.fullmatch(PART, path.stem)
     if found is None or not 1 <= int(found[4]) <= 64:
         return [path]
     parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
-        raise NotAConcept(f"it is in {len(parts)} parts, of which {', '.join(missing)} is missing")
+        raise NotAConcept(f"it is in {len(parts)} parts, of which {place(', '.join(missing))} is missing")
     return parts
 
 
@@ -166,27 +171,40 @@ def _stem(path: Path) -> str:
 
 
 def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
-    """The words; one that is half of SDXL's is put together with its other half, x with x_2, which names the same word."""
-    if len(words) != 1 or tuple(words[0].vectors) not in (("clip_l",), ("clip_g",)):
+    """The words; half of an SDXL one is put together with its other half, of x in x_2, which names the same word.
+
+    Raises:
+        NotAConcept: a second half without its first.
+    """
+    lone = any(tuple(one.vectors) == ("clip_g",) for one in words)
+    if not lone and all(tuple(one.vectors) != ("clip_l",) for one in words):
         return words
-    is_second = tuple(words[0].vectors) == ("clip_g",)
-    other = path.with_stem(path.stem.removesuffix("_2")) if is_second else path.with_stem(f"{path.stem}_2")
-    if other != path and other.is_file():
+    others = {one.word: one for one in _beside(path, lone, nameless)}
+    return [_joined(one, others.get(one.word)) for one in words]
+
+
+def _beside(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
+    """The words in the file that may hold the other halves; `lone` if this one holds second halves."""
+    other = path.with_stem(path.stem.removesuffix("_2")) if lone else path.with_stem(f"{path.stem}_2")
+    if other == path or not other.is_file():
+        return []
+    try:
+        return concepts_in(_contents(other), _stem(other), nameless)
+    except NotAConcept as error:
+        if lone:
+            raise NotAConcept(f"it is the second half of an SDXL word, and the first can't be read: {error}") from error
+        return []  # a file that happens to be named so
+
+
+def _joined(one: Concept, other: Concept | None) -> Concept:
+    """Both halves of an SDXL word; the one itself if it is none, or the first half alone."""
+    halves = {tuple(half.vectors): half for half in (one, other) if half is not None}
+    if len(halves) == 2 and halves.keys() == {("clip_l",), ("clip_g",)}:
+        first, second = halves["clip_l",], halves["clip_g",]
         try:
-            halves = concepts_in(_contents(other), _stem(other), nameless)
-        except NotAConcept as error:
-            if is_second:
-                raise NotAConcept(
-                    f"it is the second half of an SDXL word, and the first can't be read: {error}"
-                ) from error
-            return words  # a file that happens to be named so
-        fits = len(halves) == 1 and tuple(halves[0].vectors) == (("clip_l",) if is_second else ("clip_g",))
-        if fits and halves[0].word == words[0].word:
-            first, second = (halves[0], words[0]) if is_second else (words[0], halves[0])
-            try:
-                return [Concept(first.word, {**first.vectors, **second.vectors}, first.facts)]
-            except ValueError as error:
-                raise NotAConcept(f"its two halves don't fit together: {error}") from error
-    if is_second:
+            return Concept(first.word, {**first.vectors, **second.vectors}, first.facts)
+        except ValueError as error:
+            raise NotAConcept(f"its two halves don't fit together: {error}") from error
+    if tuple(one.vectors) == ("clip_g",):
         raise NotAConcept("it holds only the vectors of SDXL's second encoder: put the first one's file beside it")
-    return words
+    return one

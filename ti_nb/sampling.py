@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from tqdm.auto import tqdm
 
 from . import busy, memory
 from .atomic import replacing
+from .checks import SEEDS, checked
 from .concept import Concept
 from .devices import use_free_cores
 from .inject import Conditioning, check_prompt, encode
 from .prompts import fill
+from .shown import place
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,6 +64,7 @@ class Sample:
             "words": words,
         }
 
+    @checked()
     def save(self, path: str | Path) -> Path:
         """Write a PNG whose text says how it was drawn, for `read_settings` and, as "parameters", for other programs.
 
@@ -73,7 +77,7 @@ class Sample:
 
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
-            raise ValueError(f"'{path}' must end in .png, the format whose text holds the settings")
+            raise ValueError(f"{place(path)} must end in .png, the format whose text holds the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         said, text = self.settings(), PngInfo()
         text.add_text("parameters", _as_parameters(said))
@@ -81,7 +85,7 @@ class Sample:
         with replacing(path) as temporary:
             self.image.save(temporary, format="PNG", pnginfo=text)
             if read_settings(temporary) != said:
-                raise OSError(f"'{path}' did not read back as it was written: is the disk full?")
+                raise OSError(f"{place(path)} did not read back as it was written: is the disk full?")
         return path
 
 
@@ -89,6 +93,7 @@ AT_ONCE = {128: 16, 512: 4}  # pictures of up to so many px, drawn at once
 SAMPLER = "DDIM"  # what `Model.pipeline` samples with
 
 
+@checked("prompts", seeds=SEEDS, steps=(1, 1000), guidance=(0, None))
 def sample(
     model: Model,
     prompts: str | Sequence[str],
@@ -117,6 +122,8 @@ def sample(
         ValueError: with concepts, a prompt that says none of their words; a prompt beyond 77 tokens; a concept of
             another width; no picture at once.
     """
+    if not seeds:
+        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
     if batch is not None and batch < 1:
         raise ValueError(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
@@ -128,6 +135,8 @@ def sample(
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
     told = encode(model, [*texts, negative], concepts)
+    if model.zeroes_empty and not negative:
+        told = told.emptied(-1)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     pipeline = model.pipeline()
     out: list[Sample] = []
@@ -136,18 +145,22 @@ def sample(
     with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
         while some := jobs[len(out) : len(out) + batch]:
             given = {"num_inference_steps": steps, "guidance_scale": guidance}
-            try:
-                with busy.turn:
-                    images = _draw(pipeline, model, told[[i for i, _ in some]], told[[-1] * len(some)], some, given)
-            except (RuntimeError, MemoryError) as error:
-                if len(some) == 1 or not memory.is_out_of_memory(error):
-                    raise
+            said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
+            least = "one picture at once" if len(some) == 1 else ""
+            work = partial(_in_turn, pipeline, model, said, against, some, given)
+            images = memory.attempt(work, model.device, least=least)
+            if images is None:
                 batch = len(some) // 2
-                memory.release(model.device)
                 continue
             out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
             bar.update(len(some))
     return out
+
+
+def _in_turn(pipeline: Any, model: Model, *drawing: Any) -> list[Image.Image]:
+    with busy.turn:
+        model.vae.to(model.device)  # a run that began in between set it aside
+        return _draw(pipeline, model, *drawing)
 
 
 def _draw(
@@ -177,6 +190,7 @@ def _draw(
     return images
 
 
+@checked()
 def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
     """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered on from what is there.
 
@@ -196,6 +210,7 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
     return paths
 
 
+@checked()
 def read_settings(path: str | Path) -> dict[str, Any]:
     """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
 
@@ -206,15 +221,15 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: '{path}'")
+        raise FileNotFoundError(f"no such file: {place(path)}")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()  # text may follow the pixels
             said = image.info.get("ti_nb")
     except UnidentifiedImageError as error:
-        raise ValueError(f"'{path}' is not a PNG file") from error
+        raise ValueError(f"{place(path)} is not a PNG file") from error
     if said is None:
-        raise ValueError(f"'{path}' does not say how it was drawn: it needs the text `Sample.save` writes")
+        raise ValueError(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
     settings: dict[str, Any] = json.loads(said)
     return settings
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .batches import prompts_of_pictures
+from .batches import prompts_of_pictures, rows_of_step
+from .checks import checked
 from .inject import token_ids
 from .prompts import init_ids, vary_caption
 from .settings import TrainSettings, as_settings
@@ -28,6 +29,7 @@ class Drawn:
     tokens: tuple[str, ...]
 
 
+@checked(step=(1, 1_000_000))
 def drawn_samples(
     model: Model,
     images: ConceptImages,
@@ -48,24 +50,29 @@ def drawn_samples(
     size = model.resolution // model.vae_factor
     shape = (chosen.batch, int(model.vae.config.latent_channels), size, size)
     draw = torch.Generator().manual_seed(chosen.seed)
-    for _ in range(step):
-        rows, prompts = _one_step(said, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
+    for number in range(step):
+        rows = rows_of_step(len(said), chosen.batch, number, chosen.seed).tolist()
+        prompts = _said(rows, said, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
     vectors = chosen.vectors or (max(len(init_ids(init, e.tokenizer)) for e in model.encoders) if init else 1)
     return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, prompts)]
 
 
-def _one_step(
-    said: list[list[str]], settings: TrainSettings, word: str, shape: tuple[int, ...], total: int, draw: torch.Generator
-) -> tuple[list[int], list[str]]:
-    """The same random numbers in the same order as `batches.Draws.draw`, for which a test stands."""
-    rounds = [torch.randperm(len(said), generator=draw) for _ in range(-(-settings.batch // len(said)))]
-    rows = torch.cat(rounds)[: settings.batch].tolist()
+def _said(
+    rows: list[int],
+    said: list[list[str]],
+    settings: TrainSettings,
+    word: str,
+    shape: tuple[int, ...],
+    total: int,
+    draw: torch.Generator,
+) -> list[str]:
+    """The prompts of a step: the same random numbers in the same order as `batches.Draws.draw`, for which a test stands."""
     for _ in ("latents", "noise"):
         torch.randn(shape, generator=draw)
     settings.draw_timesteps(settings.batch, total, draw)
     picks = [int(torch.randint(len(said[row]), (), generator=draw)) for row in rows]
     prompts = [said[row][pick] for row, pick in zip(rows, picks)]
-    return rows, [vary_caption(p, settings.shuffle, settings.dropout, word, draw) for p in prompts]
+    return [vary_caption(p, settings.shuffle, settings.dropout, word, draw) for p in prompts]
 
 
 def _drawn(model: Model, row: int, prompt: str, word: str, vectors: int, count: int) -> Drawn:

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from . import prompts
+from .checks import SEEDS, SHARE, Limits, fitted
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,25 @@ CHOICES = {
     "norm": ("free", "clamp", "fixed"),
     "init_source": ("table", "output"),
     "stop": ("never", "flat"),
+}
+
+USUAL_RATE, USUAL_ANGLE = 0.45, 0.2  # Adam's, in the vocabulary's spread; of a turn, in radians: as good on `tiny`
+FEWEST = 4  # measurements by which a gain can be called flat
+
+
+LIMITS: dict[str, Limits] = {
+    "steps": (1, 10**7),
+    "batch": (1, 10**4),
+    "warmup": (0, 10**7),
+    "weight_decay": (0, 10),
+    "pull": (0, 1000),
+    "negative": (0, 75),
+    "negative_guidance": (0, 100),
+    "watch": (0, None),
+    "dropout": SHARE,
+    "ema": SHARE,
+    "unmasked": SHARE,
+    "seed": SEEDS,
 }
 
 
@@ -30,7 +50,8 @@ class TrainSettings:
         batch: pictures a step.
         rate: Adam's learning rate in units of the vocabulary's spread (the standard deviation of a coordinate, for each
             text encoder its own: 0.014 in SD 1.5, 0.022 in tiny), so that one number fits every model. A string is a
-            schedule as AUTOMATIC1111 writes it, in plain units: "0.005:100, 1e-3:1000, 1e-5".
+            schedule as AUTOMATIC1111 writes it, in plain units: "0.005:100, 1e-3:1000, 1e-5". With `norm="fixed"` it is the
+            angle of a step in radians. None for 0.45; for 0.2, which is 11 degrees, with `norm="fixed"`.
         relative: False to have `rate` in plain units as other tools do.
         scale_rate: multiply the rate by `batch`, as the paper's code and diffusers' README do.
         decay: "constant"; "cosine" or "linear" to let the rate fall to a tenth. warmup: steps of rise from zero.
@@ -38,8 +59,7 @@ class TrainSettings:
         vectors: how many vectors the word has; None for as many as the initializer has tokens.
         init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
         norm: "clamp" to give each vector the length it started with again after a step that made it longer; "fixed" to
-            hold it there and only turn it (Riemannian descent, as Directional Textual Inversion): then `rate` is the angle of
-            a step in radians, 0.1 to 0.2 is usual; "free".
+            hold it there and only turn it, by the rate (Riemannian descent, as Directional Textual Inversion); "free".
         pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
         ema: share of the old value in a running mean of the vectors that is what is learned; 0 for none.
         templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
@@ -52,13 +72,14 @@ class TrainSettings:
         negative: vectors of a second word for the negative prompt, learned along (DreamArtist); 0 for none.
         negative_guidance: guidance scale between the two while training.
         watch: every how many steps to measure the gain on a fixed batch; 0 for never.
-        stop: "flat" to stop when the gain no longer changes (DVAR, Voronov et al. 2023); "never".
+        stop: "flat" to stop when the gain no longer changes, by 4 measurements of it or more (after DVAR, Voronov et al.
+            2023); "never".
         seed: of everything random.
     """
 
     steps: int = 150
     batch: int = 4
-    rate: float | str = 0.45
+    rate: float | str | None = None
     relative: bool = True
     scale_rate: bool = False
     decay: str = "cosine"
@@ -83,23 +104,32 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("warmup", 0), ("negative", 0), ("watch", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        hints = get_type_hints(TrainSettings)
+        for name in hints:
+            value = fitted(name, getattr(self, name), hints[name], limits=LIMITS.get(name))
+            object.__setattr__(self, name, value)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
-        for name in ("dropout", "ema", "unmasked"):
-            if not 0 <= getattr(self, name) <= 1 or (name == "ema" and self.ema == 1):
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be between 0 and 1")
+        if self.ema == 1:
+            raise ValueError("ema is 1: the mean would stay where it began; give less")
         if self.vectors is not None and not 1 <= self.vectors <= 75:
             raise ValueError(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
-        object.__setattr__(self, "timesteps", tuple(self.timesteps))
-        if len(self.timesteps) != 2 or not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
             raise ValueError(f"timesteps is {self.timesteps}: give two shares of the schedule, such as (0.5, 1)")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
         self._check_rate()
+        if self.stop == "flat" and not 0 < FEWEST * self.watch < self.steps:
+            raise ValueError(
+                f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
+                f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
+            )
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        if not self.template_list():
+            raise ValueError("templates is empty: give at least one, such as ('a photo of a {}',)")
         for template in self.template_list():
             if "{}" not in template and "{word}" not in template:
                 raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
@@ -107,24 +137,32 @@ class TrainSettings:
     def _check_rate(self) -> None:
         if isinstance(self.rate, str):
             rate_pieces(self.rate)
-        elif not 0 < self.rate < 10:
+        elif self.rate is not None and not 0 < self.rate < 10:
             usual = "0.05 to 0.5 is usual" if self.relative else "0.0005 to 0.01 is usual"
+            usual = "an angle in radians, 0.1 to 0.2 is usual" if self.norm == "fixed" else usual
             raise ValueError(f"rate is {self.rate}: {usual}")
 
     def template_list(self) -> tuple[str, ...]:
         """The templates themselves."""
         if isinstance(self.templates, str):
             if self.templates not in prompts.TEMPLATES:
-                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}")
+                own = f", or write ({self.templates!r},) for your own" if "{" in self.templates else ""
+                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}{own}")
             return prompts.TEMPLATES[self.templates]
         return tuple(self.templates)
 
+    @property
+    def chosen_rate(self) -> float | str:
+        """`rate`, or what it is where none was chosen."""
+        return self.rate if self.rate is not None else USUAL_ANGLE if self.norm == "fixed" else USUAL_RATE
+
     def rate_at(self, step: int, spread: float = 1.0) -> float:
-        """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread."""
+        """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread; or the angle of the step."""
         scale = self.batch if self.scale_rate else 1
-        if isinstance(self.rate, str):
-            return scale * next(rate for rate, last in rate_pieces(self.rate) if last is None or step < last)
-        rate = self.rate * scale * (spread if self.relative else 1.0)
+        chosen = self.chosen_rate
+        if isinstance(chosen, str):
+            return scale * next(rate for rate, last in rate_pieces(chosen) if last is None or step < last)
+        rate = chosen * scale * (spread if self.relative and self.norm != "fixed" else 1.0)
         if step < self.warmup:
             return rate * (step + 1) / (self.warmup + 1)
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
@@ -164,10 +202,17 @@ def rate_pieces(text: str) -> list[tuple[float, int | None]]:
     for piece in text.split(","):
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(?::\s*(\d+)\s*)?", piece)
         last = pieces[-1][1] if pieces else 0
-        if not match or not 0 < float(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
+        if not match or not 0 < _number(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
             raise ValueError(f"rate {text!r}: can't read {piece.strip()!r}; write '0.005:100, 1e-3:1000, 1e-5'")
         pieces.append((float(match[1]), int(match[2]) if match[2] else None))
     return [*pieces[:-1], (pieces[-1][0], None)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # such as 1..5
+        return math.nan
 
 
 FAST = TrainSettings()
@@ -213,6 +258,7 @@ def as_settings(given: TrainSettings | str | None, changes: Mapping[str, Any]) -
     """
     from dataclasses import replace
 
+    given = fitted("settings", given, TrainSettings | str | None)
     known = [f.name for f in fields(TrainSettings)]
     for name in changes:
         if name not in known:

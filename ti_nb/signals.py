@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from . import memory
+from .gradients import add_up, own_share
 from .inject import token_ids
 from .losses import word_loss
+from .settings import FEWEST
 
 if TYPE_CHECKING:
     from .batches import Batch, Draws
     from .concept import Concept, Vectors
+    from .memory import Plan
     from .models import Model
     from .records import StepRecord
     from .settings import TrainSettings
@@ -22,12 +26,16 @@ COUNT = 8  # pictures in the fixed batch
 
 
 class Watch:
-    """Measures a word on a fixed batch, against its initializer and an empty prompt, both measured once."""
+    """Measures a word on a fixed batch, against its initializer and an empty prompt, both measured once.
+
+    Attributes:
+        plan: how many pictures go through the UNet at once.
+    """
 
     def __init__(
-        self, model: Model, draws: Draws, start: Concept, negative: Concept | None, settings: TrainSettings
+        self, model: Model, draws: Draws, start: Concept, negative: Concept | None, settings: TrainSettings, plan: Plan
     ) -> None:
-        self.model, self.settings, self.start = model, settings, start
+        self.model, self.settings, self.start, self.plan = model, settings, start, plan
         self.batch = draws.fixed(COUNT)
         first = dict(start.vectors)
         if negative:
@@ -51,12 +59,15 @@ class Watch:
         return replace(filled, warning=self._warning(filled))
 
     @staticmethod
-    def is_flat(gains: Sequence[float], *, window: int = 6, share: float = 0.15) -> bool:
-        """Whether the gain no longer changes: variance of the last `window` under `share` of that of all (DVAR)."""
-        if len(gains) < 2 * window:
-            return False
-        every, last = torch.tensor(gains), torch.tensor(gains[-window:])
-        return bool(last.var(correction=0) < share * every.var(correction=0))
+    def is_flat(gains: Sequence[float], *, share: float = 0.05) -> bool:
+        """Whether the gain no longer changes: the variance of its later half under `share` of that of all (after DVAR).
+
+        `gains` are those measured so far. Half of them, so that it fits a run of any length: of a gain that still rises
+        evenly the later half has a quarter of the variance.
+        """
+        every = torch.tensor([0.0, *gains])  # the initializer's own
+        last = every[len(every) // 2 :]
+        return len(gains) >= FEWEST and bool(last.var(correction=0) < share * every.var(correction=0))
 
     def _warning(self, record: StepRecord) -> str:
         assert record.gain is not None
@@ -75,7 +86,13 @@ class Watch:
 
     @torch.no_grad()
     def _loss(self, batch: Batch, rows: Vectors) -> float:
+        """Over the whole batch, of which each process computes its share, as many pictures at once as the plan has."""
         on = {key: v.to(self.model.device) for key, v in rows.items()}
-        parts = [batch[at : at + self.settings.batch] for at in range(0, len(batch), self.settings.batch)]
-        guidance = self.settings.negative_guidance
-        return float(torch.cat([word_loss(self.model, on, part, guidance=guidance) for part in parts]).mean())
+        share = own_share(len(batch))
+        mine, guidance = batch[share.start : share.stop], self.settings.negative_guidance
+
+        def losses(part: slice) -> torch.Tensor:
+            return word_loss(self.model, on, mine[part], guidance=guidance)
+
+        found = memory.in_parts(losses, len(mine), self.plan.micro, self.model.device)
+        return float(add_up(torch.cat([*found, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)

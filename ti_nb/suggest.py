@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .checks import checked
 from .models import TINY
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def tiny_words() -> list[str]:
     return (TINY / "words.txt").read_text().split()
 
 
+@checked(most=(1, None))
 def known_words(model: Model, *, most: int = 6000) -> list[str]:
     """Words that are one token of the model: of "tiny" those it was trained on, else the first `most` of three letters on."""
     if model.name == "tiny":
@@ -36,6 +38,7 @@ def embed_words(judge: Judge, words: Sequence[str]) -> torch.Tensor:
     return torch.cat([judge.embed_texts(said[i : i + 256]) for i in range(0, len(said), 256)])
 
 
+@checked("pictures", "words", count=(1, None))
 def suggest_words(
     judge: Judge,
     pictures: Sequence[Image.Image],

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import memory, prompts
+from . import busy, memory, prompts
 from .batches import Batch, Draws
 from .checkpoints import RunFolder
+from .checks import SEEDS, checked, fitted
 from .concept import Concept, Vectors, check_fits, initial_concept
 from .devices import use_free_cores
-from .gradients import gradients
 from .learner import Learner
 from .records import StepRecord
+from .saved import damaged
 from .settings import TrainSettings, as_settings
 from .signals import Watch
 
@@ -51,7 +52,21 @@ class Run:
         folder: RunFolder | None = None,
     ) -> None:
         self.model, self.settings, self.start, self.folder = model, settings, start, folder
-        self.records: list[StepRecord] = []
+        found = folder.open(settings, start, images) if folder is not None else None
+        self.records: list[StepRecord] = found[1] if found else []
+        try:
+            if folder is not None and not self.finished:
+                folder.claim()  # where it can't be written that is said before any work
+            self._prepare(images)
+            if folder is not None and found:
+                self._resume(folder, found[0], found[2])
+        except BaseException:
+            if folder is not None:
+                folder.release()  # its traceback may be kept for long
+            raise
+
+    def _prepare(self, images: ConceptImages) -> None:
+        model, settings, start = self.model, self.settings, self.start
         self._negative = None
         if settings.negative:
             word = prompts.negative_word(start.word)
@@ -61,15 +76,15 @@ class Run:
             first = {key: torch.cat([rows, self._negative.vectors[key]]) for key, rows in first.items()}
         words = {c.word: len(c) for c in (start, self._negative) if c}
         self._draws = Draws(model, images, settings, words, settings.seed)
-        self._learner = Learner(model, first, settings)
+        self._first, self._learner = first, Learner(model, first, settings)
         self.plan = memory.plan_memory(model, settings)
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
         self._watch: Watch | None = None
         self._panel: TrainPanel | None = None
         self._options: dict[str, Any] = {}
-        self._stopped = False
-        if folder is not None:
-            self._resume(folder, images)
+        self._before: tuple[int, dict[str, Any], list[str]] | None = (
+            None  # the step being done: steps, state and notes before
+        )
 
     def __iter__(self) -> Iterator[StepRecord]:
         return self
@@ -78,12 +93,14 @@ class Run:
         return self.settings.steps
 
     def __next__(self) -> StepRecord:
+        from .steps import together
+
         return next(together([self]))[0]
 
     @property
     def finished(self) -> bool:
         """Whether all steps are done, or the gain went flat and `stop` is "flat"."""
-        return self._stopped or len(self.records) >= self.settings.steps
+        return len(self.records) >= self.settings.steps or self._is_flat()
 
     def concept(self, step: int | None = None) -> Concept:
         """The word as learned so far, or as it was after `step` steps (0: the start).
@@ -91,12 +108,11 @@ class Run:
         Raises:
             ValueError: a step that was not done.
         """
-        done = len(self.records)
+        done, step = len(self.records), fitted("step", step, int | None)
         if step is not None and not 0 <= step <= done:
             raise ValueError(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
-        rows = self._learner.vectors() if step == done else {k: h[step - 1] for k, h in self.history.items()}
-        rows = dict(self.start.vectors) if step == 0 else {k: v[: len(self.start)].clone() for k, v in rows.items()}
+        rows = {key: v[: len(self.start)].clone() for key, v in self._after(step).items()}
         facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
         return Concept(self.start.word, rows, facts)
 
@@ -113,8 +129,12 @@ class Run:
         """
         if self._negative is None:
             raise ValueError("this run learns no negative word: train with negative=1 or more")
-        rows = {key: v[len(self.start) :].clone() for key, v in self._learner.vectors().items()}
+        rows = {key: v[len(self.start) :].clone() for key, v in self._after(len(self.records)).items()}
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
+
+    def _after(self, step: int) -> Vectors:
+        """All that is learned, after that step: of what was recorded, as another thread may be within a step."""
+        return self._first if step == 0 else {key: rows[step - 1] for key, rows in self.history.items()}
 
     @property
     def rate_factor(self) -> float:
@@ -123,6 +143,7 @@ class Run:
 
     @rate_factor.setter
     def rate_factor(self, factor: float) -> None:
+        factor = fitted("rate_factor", factor, float)
         if not 0 < factor <= 100:
             raise ValueError(f"rate_factor is {factor}: give a number above 0, such as 0.5")
         if factor != self._learner.factor:
@@ -146,31 +167,46 @@ class Run:
         return self._panel
 
     def save(self) -> None:
-        """Write the run's state to its folder, if it has one."""
-        if self.folder is not None:
+        """Write the run's state to its folder, if any; a ValueError where another run wrote there meanwhile."""
+        if self.folder is None:
+            return
+        with busy.turn:
             self.folder.save(self.state(), self.records, self.history, self.concept())
+            if self.finished:
+                self.folder.release()
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: small tensors and numbers."""
-        return {**self._learner.state(), "generator": self._draws.generator.get_state()}
+        with busy.turn:
+            self._put_back()
+            return {**self._learner.state(), "generator": self._draws.generator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set what `state` returned."""
         self._learner.restore(state)
         self._draws.generator.set_state(state["generator"])
 
-    def _resume(self, folder: RunFolder, images: ConceptImages) -> None:
-        found = folder.open(self.settings, self.start, images)
-        if found is not None:
-            state, self.records, self.history = found
+    def _resume(self, folder: RunFolder, state: dict[str, Any], history: dict[str, list[torch.Tensor]]) -> None:
+        try:
             self.restore(state)
-            self._stopped = self._is_flat()
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(damaged(folder.path, error)) from error
+        self.history = history
+        folder.mend_word(self.concept())
+        if self.finished:
+            folder.release()
 
-    # What `together` asks of a run, in the order it asks.
+    # What a step asks of a run, in the order it asks.
+    def claim(self) -> None:
+        """See that its folder, if any, is its own, and this thread at work there: a ValueError where it is another run's."""
+        if self.folder is not None:
+            self.folder.use()
 
     def _begin(self) -> Batch:
+        self._before = len(self.records), self.state(), [*self._learner.notes]
         if self._watch is None and self.settings.watch:
-            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings)
+            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings, self.plan)
+        self._draws.step = len(self.records)
         return self._draws.draw()
 
     def _end(self, loss: float, began: float) -> StepRecord:
@@ -187,58 +223,30 @@ class Run:
             self.history[key].append(rows)
         record = StepRecord.of(step, self.settings.steps, loss, rate, before, note, self.start, vectors)
         if self._watch is not None and (step % self.settings.watch == 0 or step == self.settings.steps):
+            self._watch.plan = self.plan
             record = self._watch.measure(record, vectors)
         record = replace(record, seconds=before + time.monotonic() - began)
         self.records.append(record)
-        self._stopped = self._is_flat()
         if self.folder is not None and (self.finished or self.folder.is_due(step)):
             self.save()
         return record
+
+    def _put_back(self) -> None:
+        """Undo a step that was cut short. Cut short itself, it is done anew by whatever needs the state next."""
+        if self._before is not None:
+            done, state, notes = self._before
+            if len(self.records) == done:
+                self.restore(state)
+                self._learner.notes[:] = notes
+                for rows in self.history.values():
+                    del rows[done:]
+            self._before = None
 
     def _is_flat(self) -> bool:
         return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
 
 
-def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
-    """Advance several runs of one model side by side, all their batches through the UNet at once.
-
-    Several seeds, or several concepts, share the model and fill the device better than one after the other; each
-    run's result is that of the run alone, to rounding. Yields a record for each run that is not finished.
-
-    Raises:
-        ValueError: runs of different models, or with negative words.
-        KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
-    """
-    if len({id(run.model) for run in runs}) > 1:
-        raise ValueError("runs that go together need the same loaded model")
-    if len(runs) > 1 and any(run.settings.negative for run in runs):
-        raise ValueError("runs with negative words can't go together: iterate over them one after the other")
-    if len(runs) > 1:
-        plan = memory.plan_memory(runs[0].model, runs[0].settings, together=len(runs))
-        for run in runs:
-            run.plan = plan
-    while going := [run for run in runs if not run.finished]:
-        before = [run.state() for run in going]
-        marks = [len(run.records) for run in going]
-        try:
-            began = time.monotonic()
-            losses = gradients(going, [run._begin() for run in going])
-            records = [run._end(loss, began) for run, loss in zip(going, losses)]
-        except BaseException:
-            for run, state, mark in zip(going, before, marks):
-                if len(run.records) == mark:
-                    run.restore(state)
-                    for rows in run.history.values():
-                        del rows[mark:]
-            for run in going:
-                run.save()
-            raise
-        yield records
-    for run in runs:
-        if run.folder is not None and run.folder.saved < len(run.records):  # the last save failed
-            run.save()
-
-
+@checked(save_every=(1, None))
 def train(
     model: Model,
     images: ConceptImages,
@@ -260,16 +268,17 @@ def train(
         init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
             for random vectors.
         settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
-        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing.
-        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder; "beside" to
-            leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
+        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing. It is
+            the run's own until it is finished, gone, or given over to another run of this program while it rests.
+        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder or one in use;
+            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
         save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
         **changes: single settings to change, such as `steps=500`.
 
     Raises:
         ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
-            word, a prompt that doesn't fit, a folder that holds another run.
-        FileExistsError: `out` holds a run, and `resume` is "never".
+            word, a prompt that doesn't fit, a folder that holds another run, is in use, or is damaged.
+        FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
     """
     settings = as_settings(settings, changes)
     prompts.check_word(word, model.tokenizer)
@@ -283,8 +292,11 @@ def train(
     return Run(model, images, start, settings, folder=folder)
 
 
+@checked(seeds=SEEDS)
 def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
     """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
+    if not seeds:
+        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
     which = range(seeds) if isinstance(seeds, int) else seeds
     out = arguments.pop("out", None)
     return [

@@ -16,9 +16,12 @@ from typing import Any
 import torch
 
 from .errors import NotAConcept
+from .shown import quoted
 
 NUMBERS = 1 << 25  # bytes at most that a tensor may span in the file
-
+STEPS = 1 << 18  # instructions at most: a whole model's has under 100,000
+COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
+NAME = 1000  # letters at most of a key
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -89,7 +92,9 @@ def run(program: bytes, fetch: Callable[[Storage, int, int], bytes], seen: dict[
     """What the pickle at the start of `program` builds, and how many bytes of it there were."""
     machine = _Machine(fetch, seen if seen is not None else {})
     stream = io.BytesIO(program)
-    for op, argument, _ in pickletools.genops(stream):
+    for step, (op, argument, _) in enumerate(pickletools.genops(stream)):
+        if step == STEPS:
+            raise NotAConcept(f"it has over {STEPS} instructions, and a word's file a hundred: it is made to mislead")
         machine.do(op.name, argument)
     return machine.stack[-1], stream.tell()
 
@@ -114,6 +119,7 @@ class _Machine:
         self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
         self.fetch, self.seen = fetch, seen
+        self.copied = 0
 
     def do(self, op: str, argument: Any) -> None:
         """One instruction."""
@@ -139,8 +145,8 @@ class _Machine:
     def _name(self, path: str) -> None:
         if path not in KNOWN:
             raise NotAConcept(
-                f"it names {path[:80]}, which no word needs: refused, not run. Get the word as .safetensors, from somebody "
-                "you trust"
+                f"it names {quoted(path, 80)}, which no word needs: refused, not run. Get the word as .safetensors, from "
+                "somebody you trust"
             )
         self.stack.append(Name(path))
 
@@ -211,10 +217,10 @@ class _Machine:
 
     def _binpersid(self) -> None:
         """A storage: ("storage", class, key, device, count), before torch 1.6 also what it is a view of, which is None."""
-        kind, cls, key, _, *sizes = self.stack.pop()
+        kind, cls, key, _, *sizes = self._given(self.stack.pop())
         if kind == "module":  # a class and its source, before torch 1.6
             return self.stack.append(cls)
-        if kind != "storage" or not isinstance(key, str) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
+        if kind != "storage" or not _is_key(key) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
             raise NotAConcept("it refers to something outside of it that is no storage of numbers")
         self.seen[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
         self.stack.append(self.seen[key])
@@ -223,7 +229,16 @@ class _Machine:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, Name) or called.path not in CALLS or not isinstance(arguments, tuple):
             raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
+        for one in self._given(arguments):
+            self._given(one)
         self.stack.append(CALLS[called.path](*arguments))
+
+    def _given(self, values: Any) -> Any:
+        """The same values, counted: a call copies what it is given, however often the memo gives it."""
+        self.copied += 1 + (len(values) if hasattr(values, "__len__") else 0)
+        if self.copied > COPIED:
+            raise NotAConcept("it copies more than a word needs: it is made to mislead")
+        return values
 
     def _newobj(self) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
@@ -246,9 +261,13 @@ class _Machine:
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
     """Key, value, key, value ... as a dictionary; keys are text or numbers, whose hashes are quickly made."""
-    if len(values) % 2 or not all(isinstance(key, str | None) or _is_size(key) for key in values[::2]):
-        raise NotAConcept("it is damaged, or made to mislead: its keys are neither text nor numbers")
+    if len(values) % 2 or not all(key is None or _is_key(key) or _is_size(key) for key in values[::2]):
+        raise NotAConcept("it is damaged, or made to mislead: its keys are neither short text nor numbers")
     return dict(zip(values[::2], values[1::2]))
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= NAME
 
 
 def _is_size(value: Any) -> bool:
@@ -264,12 +283,15 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tens
 
 
 def _ordered(items: Any = ()) -> dict[Any, Any]:
+    if not isinstance(items, tuple | list):
+        raise NotAConcept("it is damaged, or made to mislead: it fills a dictionary with what is no list")
     return _pairs([value for pair in items for value in _two(pair)])
 
 
 def _two(pair: Any) -> Iterator[Any]:
-    key, value = pair
-    return iter((key, value))
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise NotAConcept("it is damaged, or made to mislead: an item of a dictionary is no pair")
+    return iter(pair)
 
 
 # The functions a word's file may name; each is ours, and takes what torch's would.
@@ -279,7 +301,7 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "collections.OrderedDict": _ordered,
-    "torch.Size": lambda sizes: tuple(sizes),
+    "torch.Size": lambda sizes: tuple(sizes) if isinstance(sizes, tuple | list) else (),
     "__builtin__.set": lambda *_: [],  # within a ParameterDict, and always empty
     "builtins.set": lambda *_: [],
 }

@@ -6,7 +6,11 @@ name.
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import zipfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,10 +22,12 @@ from safetensors.torch import save as to_bytes
 
 from . import cards, pickles
 from .atomic import replacing
+from .checks import checked
 from .concept import Concept
 from .errors import NotAConcept
-from .formats import concepts_in, contents, file_word, format_of, shared_facts
-from .reading import contents_of, expanded, whole
+from .formats import card_name, concepts_in, contents, file_word, format_of, shared_facts
+from .reading import PART, contents_of, expanded, whole
+from .shown import place, warn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,6 +39,7 @@ ARCHITECTURES = {
 }
 
 
+@checked()
 def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
     """Write `concept` so that other programs load it; returns the path.
 
@@ -56,27 +63,45 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
         raise ValueError(
             "a card is a picture of the word: give one, as in save(concept, 'my-cat.png', picture=sample.image)"
         )
+    _check_name(path)
     concept = _sayable(concept)
     path.parent.mkdir(parents=True, exist_ok=True)
     parts = contents(concept, chosen)
     paths = [path, path.with_stem(f"{path.stem}_2")][: len(parts)]
     with ExitStack() as written:
+        halves = []
         for one, holds in zip(paths, parts):
             temporary = written.enter_context(replacing(one))
             _write(temporary, one.suffix.lower(), holds, concept, picture)
-            if not _equal(holds, _read_again(temporary, one.suffix.lower())):
-                raise OSError(f"'{one}' did not read back as it was written: is the disk full?")
-            _check_loads(temporary, one)
+            if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
+                raise OSError(f"{place(one)} did not read back as it was written: is the disk full?")
+            halves += _loaded(temporary, one)
+        _check_loads(halves, path, concept)
         _check_beside(path, concept)
     return path
 
 
-def _check_loads(temporary: Path, path: Path) -> None:
-    """Refuse a word that `load` would refuse, such as one of a thousand vectors."""
+def _loaded(temporary: Path, path: Path) -> list[Concept]:
+    """What `load` finds in the file that is to be `path`."""
     try:
-        concepts_in(contents_of(temporary), path.stem)
+        return concepts_in(contents_of(temporary), path.stem)
     except NotAConcept as error:
-        raise ValueError(f"'{path}' could not be loaded again: {error}") from error
+        raise ValueError(f"{place(path)} could not be loaded again: {error}") from error
+
+
+def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
+    """Refuse a word that `load` would refuse or take for another, such as half an SDXL word."""
+    wanted = {key: rows.detach().to("cpu", torch.float32) for key, rows in concept.vectors.items()}
+    found = {key: rows for half in halves for key, rows in half.vectors.items()}
+    if {half.word for half in halves} != {concept.word} or not _equal(wanted, found):
+        names = ", ".join(f"{half.word!r} with {' and '.join(half.vectors)}" for half in halves)
+        raise ValueError(f"{place(path)} could not be loaded again: it would be read as {names}")
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name by which the file would be taken for one of several parts."""
+    if re.fullmatch(PART, path.stem):
+        raise ValueError(f"{place(path)} has the name of one of several parts: choose another name")
 
 
 def _check_beside(path: Path, concept: Concept) -> None:
@@ -84,19 +109,16 @@ def _check_beside(path: Path, concept: Concept) -> None:
     second = path.with_stem(f"{path.stem}_2")
     if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(whole(path, [concept])[0].vectors) > 1:
         raise ValueError(
-            f"'{second}' beside it would be taken for its second half: choose another name, or remove that file"
+            f"{place(second)} beside it would be taken for its second half: choose another name, or remove that file"
         )
 
 
 def _sayable(concept: Concept) -> Concept:
     word = file_word(concept.word)
     if word != concept.word:
-        import warnings
-
-        warnings.warn(
+        warn(
             f"the word {concept.word!r} is written as {word!r}: capitals, spaces and words within words go wrong in other "
-            "programs",
-            stacklevel=3,
+            "programs"
         )
     return replace(concept, word=word)
 
@@ -109,11 +131,29 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
         facts = concept.facts
         steps = f", {facts['steps']} steps" if "steps" in facts else ""
         below = f"{concept.family}: {len(concept)} vector{'s' if len(concept) > 1 else ''}{steps}"
-        card, text = cards.draw(holds, picture, concept.word, below)
+        card, text = cards.draw(holds, picture, f"<{card_name(concept.word)}>", below)
         text.add_text("ti_nb", _facts(concept))
         card.save(path, format="PNG", pnginfo=text)
     else:
-        torch.save(holds, path)
+        path.write_bytes(_archive(holds, _facts(concept)))
+
+
+def _archive(holds: dict[str, Any], facts: str) -> bytes:
+    """As `torch.save` writes it, but with those parts alone that AUTOMATIC1111 does not take for an attack.
+
+    Its list is of what torch 1.13 wrote (modules/safe.py); torch 2 says more of the archive than any reader needs. The
+    archive's name and dates are left out too, so that equal words are equal files. The facts are the archive's comment,
+    which other readers pass over.
+    """
+    saved, out = io.BytesIO(), io.BytesIO()
+    torch.save(holds, saved)
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(out, "w") as new:
+        new.comment = facts.encode()
+        for info in old.infolist():
+            part = info.filename.partition("/")[2]
+            if re.fullmatch(r"data\.pkl|data/\d+|version", part):
+                new.writestr(zipfile.ZipInfo(f"archive/{part}"), old.read(info))
+    return out.getvalue()
 
 
 def _facts(concept: Concept) -> str:
@@ -149,16 +189,14 @@ def _metadata(concept: Concept) -> dict[str, str]:
     return said
 
 
-def _read_again(path: Path, suffix: str) -> Any:
+def _read_again(path: Path, suffix: str, holds: dict[str, Any]) -> Any:
     """What was written, by a reader that shares nothing with the writer."""
     if suffix == ".safetensors":
         return _plain_safetensors(path.read_bytes())
-    if suffix == ".png":
-        text, dots = cards.read(path), cards.pixels(path)
-        if "ti_nb" not in dots:  # it stands beside the vectors
-            text.pop("ti_nb", None)
-        return text if _same(text, dots) else None
-    return pickles.read(path)
+    found = cards.read(path) if suffix == ".png" else pickles.read(path)
+    if isinstance(found, dict) and "ti_nb" not in holds:  # it stands beside the vectors
+        found.pop("ti_nb", None)
+    return found if suffix != ".png" or _same(found, cards.pixels(path)) else None
 
 
 def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:

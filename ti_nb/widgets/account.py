@@ -9,7 +9,9 @@ from typing import Any
 import ipywidgets as widgets
 
 from .. import hub
-from ..hub import HubError, account, client, in_words, log_in
+from ..answers import in_words
+from ..errors import HubError
+from ..hub import account, client, kept_token, log_in, patiently
 from . import parts
 
 MAY_ONLY_READ = "your token may only read: make one that may write at https://huggingface.co/settings/tokens"
@@ -32,14 +34,12 @@ class Account(widgets.VBox):
 
     def refresh(self) -> None:
         """Ask the Hub whose token the client has, if it has one."""
-        from huggingface_hub import get_token
-
-        if get_token() is None:
-            return self._show(None, "nobody is logged in: nothing can be published yet", "warning")
         try:
+            if kept_token() is None:
+                return self._show(None, "nobody is logged in: nothing can be published yet", "warning")
             api = client(None, self.endpoint)
             with in_words("asking who is logged in", api):
-                found = account(api)
+                found = patiently(lambda: account(api), patience=0)  # while a panel is made
         except HubError as error:
             return self._show(None, str(error), "error")
         if not found.may_write:
@@ -59,12 +59,10 @@ class Account(widgets.VBox):
         try:
             with _shown_in(self.page), in_words("logging in", client(None, self.endpoint)):
                 name = log_in(endpoint=self.endpoint)
-        except Exception as error:
+        except HubError:
             self.page.value = ""
             self._show(None, "nobody is logged in", "warning")
-            if isinstance(error, HubError):
-                raise
-            raise HubError(f"logging in did not work ({type(error).__name__}): try again, or set HF_TOKEN") from error
+            raise
         except BaseException:
             self.page.value = ""
             self._show(None, "nobody is logged in: the login was interrupted", "warning")

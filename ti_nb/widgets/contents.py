@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
 from ..hub import size
+from ..shown import in_page
 
 if TYPE_CHECKING:
     from ..publication import Publication
@@ -67,9 +67,7 @@ def table(publication: Publication) -> str:
     """Every file, its size and what it is, and what is taken away; as HTML, all of it escaped."""
     rows = [(name, size(len(data)), _what(name)) for name, data in publication.files.items()]
     rows += [(name, "", "is TAKEN AWAY: it is there from an earlier time") for name in publication.deleted]
-    body = "".join(
-        f"<tr>{''.join(f'<td style={CELL!r}>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
+    body = "".join(f"<tr>{''.join(f'<td style={CELL!r}>{in_page(cell)}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(
         f"<th scope='col' style='{CELL};font-weight:600'>{name}</th>" for name in ("File", "Size", "What it is")
     )
@@ -88,7 +86,7 @@ def page(publication: Publication) -> str:
 
 def _pre(text: str, label: str) -> str:
     style = f"{BOX};white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;font-size:0.9em;line-height:1.35;color:inherit;background:none"
-    return f"<pre style='{style}' tabindex='0' role='region' aria-label='{label}'>{html.escape(text)}</pre>"
+    return f"<pre style='{style}' tabindex='0' role='region' aria-label='{label}'>{in_page(text)}</pre>"
 
 
 def _what(name: str) -> str:

@@ -82,7 +82,7 @@ class Editor(widgets.VBox):
     def guess(self) -> None:
         """Use the square where the thing seems to be."""
         if self.entry:
-            self.crop(guesses.guess_crop(self.entry.picture, least=self.panel.size))
+            self.crop(guesses.guess_square(self.entry.small, self.entry.size, least=self.panel.size))
 
     def stroke(self, white: bool) -> None:
         """One round stroke of the brush where its sliders say; a mask that was off is painted from now on."""
@@ -107,7 +107,7 @@ class Editor(widgets.VBox):
         if entry is None:
             return
         left, top, side = entry.square()
-        width, height = entry.picture.size
+        width, height = entry.size
         self._quiet = True
         self.zoom.value = round(100 * side / min(width, height))
         self.across.value = round(100 * left / (width - side)) if width > side else 50
@@ -120,7 +120,7 @@ class Editor(widgets.VBox):
     def _moved(self) -> None:
         """The crop's sliders: size in % of the shorter side, place in % of the room there is."""
         if self.entry and not self._quiet:
-            width, height = self.entry.picture.size
+            width, height = self.entry.size
             side = max(1, round(self.zoom.value / 100 * min(width, height)))
             left, top = (round(s.value / 100 * (n - side)) for s, n in ((self.across, width), (self.down, height)))
             self.entry.crop = (left, top, side)
@@ -142,12 +142,12 @@ class Editor(widgets.VBox):
         self.shown.layout.width, self.shown.layout.height = f"{shown.width}px", f"{shown.height}px"
         self.shown.value = parts.as_png(shown)
         left, top, side = entry.square()
-        width, height = entry.picture.size
+        width, height = entry.size
         square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
         words = [f"{entry.name}: {square} {width} x {height} px"]
         if side < self.panel.size:
             words.append(f"it will be enlarged to the model's {self.panel.size} px")
-        kind, mask = "plain", entry.mask_of(entry.small)
+        kind, mask = "plain", entry.mask_of(entry.small.size)
         if mask:
             k = mask.width / width
             inside = mask.crop((round(k * left), round(k * top), round(k * (left + side)), round(k * (top + side))))
@@ -156,7 +156,7 @@ class Editor(widgets.VBox):
             if kept < 0.02:
                 kind = "warning"
                 words.append("that is next to nothing: change the tolerance, or paint the thing")
-        if entry.mask == "alpha" and "A" not in entry.picture.getbands():
+        if entry.mask == "alpha" and entry.opacity is None:
             words.append("it has no transparent part: the mask is all white")
         parts.say(self.said, "\n".join(words), kind)
         self.show_caption()

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 from PIL import Image, ImageOps
 
 from .. import findings, guesses
+from ..pictures import Photo, read_photo
+from ..shown import in_page
 from . import parts
 
 if TYPE_CHECKING:
-    from ..pictures import Crop
+    from ..pictures import Crop, Picture
     from ..seen import Drawn
 
 MASKS = (("off", "off"), ("by threshold", "threshold"), ("from transparency", "alpha"), ("painted only", "painted"))
 LARGE, SMALL = 340, 96  # px: the picture being edited, a sample
 
 
+@dataclass(frozen=True)
+class Copies:
+    """What is kept of a picture for the screen: in full it is read again from where it came.
+
+    Attributes:
+        size: of the whole picture, upright, in px. small: in RGB. opacity: None where nothing is transparent.
+    """
+
+    size: tuple[int, int]
+    small: Image.Image
+    opacity: Image.Image | None
+
+    @classmethod
+    def of(cls, photo: Photo) -> Copies:
+        """Made of a picture as it was read."""
+        opacity = reduced(photo.opacity) if photo.opacity else None
+        return cls(photo.picture.size, guesses.shrunk(photo.picture, guesses.SMALL), opacity)
+
+
 @dataclass
 class Entry:
-    """One picture and what was chosen for it; `picture` is upright, `crop` None for the middle.
+    """One picture and what was chosen for it; `source` is a path, a file's contents or a PIL picture, `crop` None for the middle.
 
     Attributes:
         mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `guesses.paint` takes them.
@@ -31,7 +50,7 @@ class Entry:
     """
 
     name: str
-    picture: Image.Image
+    source: Picture = field(repr=False)
     faults: list[findings.Finding] = field(default_factory=list)
     use: bool = True
     crop: Crop | None = None
@@ -40,47 +59,72 @@ class Entry:
     strokes: list[tuple[float, float, float, bool]] = field(default_factory=list)
     base: Image.Image | None = None
     caption: str = ""
+    copies: InitVar[Copies | None] = None
     _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # of which tolerance, and the mask
 
-    @cached_property
+    def __post_init__(self, copies: Copies | None) -> None:
+        self._copies = copies or Copies.of(self.read())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the whole picture, upright, in px."""
+        return self._copies.size
+
+    @property
     def small(self) -> Image.Image:
-        """A copy in RGB, its longer side at most 2 x `LARGE`."""
-        return guesses.shrunk(self.picture, 2 * LARGE)
+        """A copy in RGB."""
+        return self._copies.small
+
+    @property
+    def opacity(self) -> Image.Image | None:
+        """Grey, perhaps smaller; None where nothing is transparent."""
+        return self._copies.opacity
+
+    def read(self) -> Photo:
+        """The whole picture."""
+        return read_photo(self.source, self.name)
 
     def square(self) -> Crop:
         """The square to use: (left, top, side) in px."""
-        width, height = self.picture.size
+        width, height = self.size
         side = min(width, height)
         return self.crop or ((width - side) // 2, (height - side) // 2, side)
 
-    def mask_of(self, picture: Image.Image) -> Image.Image | None:
-        """The mask at the size of `picture`, which is this one's or a smaller copy; None where it is off."""
+    def mask_of(self, size: tuple[int, int]) -> Image.Image | None:
+        """The mask at a size in px, this picture's or a smaller copy's; None where it is off."""
         if self.mask == "off":
             return None
         if self.mask == "threshold":
             if self._by_threshold is None or self._by_threshold[0] != self.tolerance:
                 self._by_threshold = (self.tolerance, guesses.mask_by_threshold(self.small, self.tolerance))
-            out = self._by_threshold[1].resize(picture.size)
+            out = self._by_threshold[1].resize(size)
         elif self.mask == "alpha":
-            out = self.picture.convert("RGBA").getchannel("A").resize(picture.size)
+            out = self.opacity.resize(size) if self.opacity else Image.new("L", size, 255)
         elif self.base:
-            out = self.base.resize(picture.size)
+            out = self.base.resize(size)
         else:  # erased first: from all, painted first: from nothing
-            out = Image.new("L", picture.size, 255 if self.strokes and not self.strokes[0][3] else 0)
+            out = Image.new("L", size, 255 if self.strokes and not self.strokes[0][3] else 0)
         for stroke in self.strokes:
             out = guesses.paint(out, *stroke)
         return out
+
+
+def reduced(mask: Image.Image) -> Image.Image:
+    """A mask within 1024 px, more than training sees of it."""
+    mask = mask.copy()
+    mask.thumbnail((1024, 1024), Image.Resampling.BOX)
+    return mask
 
 
 def framed(entry: Entry, *, side: int) -> Image.Image:
     """The picture within `side` px: dark where it is cut off, in reds alone where its mask leaves it out."""
     shown = entry.small.copy()
     shown.thumbnail((side, side), Image.Resampling.LANCZOS)
-    mask = entry.mask_of(shown)
+    mask = entry.mask_of(shown.size)
     if mask:
         reds = ImageOps.colorize(shown.convert("L"), (70, 0, 20), (255, 130, 150))
         shown = Image.composite(shown, reds, mask)
-    k = shown.width / entry.picture.width
+    k = shown.width / entry.size[0]
     left, top, length = (round(k * value) for value in entry.square())
     inside = Image.new("L", shown.size, 0)
     inside.paste(255, (left, top, left + length, top + length))
@@ -98,7 +142,7 @@ def padded(picture: Image.Image, side: int) -> Image.Image:
 
 def thumb(entry: Entry) -> Image.Image:
     """The square to use, small."""
-    k = entry.small.width / entry.picture.width
+    k = entry.small.width / entry.size[0]
     left, top, side = (k * value for value in entry.square())
     right, bottom = min(left + side, entry.small.width), min(top + side, entry.small.height)  # whose sides were rounded
     return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, right, bottom))
@@ -111,7 +155,7 @@ def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
     tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))
     mirrored = " (mirrored)" if drawn.mirrored else ""
     text = widgets.HTML(
-        f'<div style="line-height:1.3">{html.escape(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
+        f'<div style="line-height:1.3">{in_page(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
     )
     return widgets.HBox([shown, text], layout=widgets.Layout(width="30em", margin="0 8px 4px 0"))
 
@@ -120,5 +164,5 @@ def _token(name: str, number: int, bold: bool) -> str:
     style = (
         "border:1px solid currentColor;border-radius:3px;padding:0 3px;font-size:0.8em;white-space:nowrap;opacity:0.85"
     )
-    shown = f"<b>{html.escape(name)}</b>" if bold else html.escape(name)
+    shown = f"<b>{in_page(name)}</b>" if bold else in_page(name)
     return f'<span style="{style}">{shown} {number}</span>'

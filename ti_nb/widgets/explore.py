@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from .. import busy, platforms
+from ..checks import checked
 from ..concept import Concept
 from ..sampling import Sample, sample, save_samples
 from . import parts
@@ -40,6 +41,7 @@ class ExplorePanel(parts.Panel):
         ValueError: no concept, two of one word, one of another model.
     """
 
+    @checked()
     def __init__(
         self,
         model: Model,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 from PIL import Image
+
+from ..shown import in_page
 
 LABEL = "10em"  # of all controls, so that they stand in line
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
@@ -56,9 +57,9 @@ def say(where: widgets.HTML, text: str, kind: str = "plain", *, link: tuple[str,
 
     `link` is put behind it: its words, and the address, which opens in a page of its own.
     """
-    body = html.escape(text).replace("\n", "<br>")
+    body = in_page(text).replace("\n", "<br>")
     if link is not None:
-        body += f' <a href="{html.escape(link[1])}" {LINK}>{html.escape(link[0])}</a>'
+        body += f' <a href="{in_page(link[1])}" {LINK}>{in_page(link[0])}</a>'
     style = f"line-height:1.4;padding:1px 8px;overflow-wrap:anywhere;border-left:3px solid {BORDERS[kind]}"
     value = f'<div style="{style}">{MARKS[kind] if text else ""}{body}</div>'
     if where.value != value:
@@ -120,15 +121,15 @@ def close(widget: widgets.Widget) -> None:
 
 def heading(text: str) -> widgets.HTML:
     """A heading within a panel."""
-    return widgets.HTML(f'<div style="font-weight:600;font-size:1.05em;margin:6px 0 2px">{html.escape(text)}</div>')
+    return widgets.HTML(f'<div style="font-weight:600;font-size:1.05em;margin:6px 0 2px">{in_page(text)}</div>')
 
 
 def captioned(content: Image.Image, caption: str, *, width: int, label: str = "") -> widgets.VBox:
     """A picture with words under it, which also say to a screen reader what it shows; `label` says it more fully."""
     height = round(width * content.height / content.width)
-    spoken = f'role="img" aria-label="{html.escape(label)}" ' if label else ""
+    spoken = f'role="img" aria-label="{in_page(label)}" ' if label else ""
     style = "font-size:0.85em;line-height:1.25;padding:0 4px"
-    words = widgets.HTML(f'<div {spoken}style="{style}">{html.escape(caption)}</div>')
+    words = widgets.HTML(f'<div {spoken}style="{style}">{in_page(caption)}</div>')
     words.layout = widgets.Layout(width=f"{width}px")
     return widgets.VBox([picture(content, width=width, height=height), words])
 

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-from PIL import ImageOps
 
 from .. import findings, guesses
-from ..images import EXAMPLES, ConceptImages, example_names, load_images
-from ..pictures import MASKS, caption_of, decode, find_pictures, mask_file
+from ..checks import checked
+from ..folders import MASKS, beside, find_pictures, read_caption, shown
+from ..images import EXAMPLES, ConceptImages, example_names, squared
+from ..pictures import read_mask, read_photo
 from ..prompts import check_word
 from ..seen import drawn_samples
 from ..settings import TrainSettings
 from . import parts
 from .editor import Editor
-from .entry import Entry, sample_card, thumb
+from .entry import Copies, Entry, reduced, sample_card, thumb
 from .naming import Naming
 from .tile import Tile, show_findings
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..evaluate import Judge
     from ..models import Model
     from ..pictures import Picture
@@ -43,6 +41,7 @@ class PreparePanel(parts.Panel):
         step: the training step whose samples are shown.
     """
 
+    @checked()
     def __init__(
         self,
         model: Model | None = None,
@@ -79,14 +78,16 @@ class PreparePanel(parts.Panel):
         chosen = [e for e in self.entries if e.use]
         if not chosen:
             raise ValueError("no picture is chosen: load some, and tick 'Use this picture'")
-        loaded = load_images(
-            [e.picture for e in chosen],
-            flip=self.flip.value,
-            captions=[e.caption for e in chosen] if any(e.caption for e in chosen) else (),
-            masks=[e.mask_of(e.picture) for e in chosen],
-            crops=[e.crop for e in chosen],
+        loaded = [squared(e.read(), e.crop, e.mask_of(e.size)) for e in chosen]
+        images, masks = zip(*loaded)
+        return ConceptImages(
+            images,
+            tuple(e.name for e in chosen),
+            tuple(self.skipped),
+            self.flip.value,
+            tuple(e.caption for e in chosen) if any(e.caption for e in chosen) else (),
+            masks if any(masks) else (),
         )
-        return replace(loaded, names=tuple(e.name for e in chosen), skipped=tuple(self.skipped))
 
     def settings(self) -> dict[str, Any]:
         """The word, its initializer (None for random vectors) and the kind of templates, as `train` takes them."""
@@ -107,33 +108,37 @@ class PreparePanel(parts.Panel):
                 self._add(name, picture, caption=caption, base=mask, mask="painted" if mask else "off")
             return self._show_pictures()
         found, skipped = find_pictures(source)
-        said = [caption_of(item) if isinstance(item, (str, Path)) else "" for _, item in found]
-        covers = [mask_file(item) if isinstance(item, (str, Path)) else None for _, item in found]
-        beside = {Path(name).with_suffix(".txt").name for name, _ in found} | ({MASKS} if any(covers) else set())
-        self.add(found, said, [(n, why) for n, why in skipped if n not in beside], covers)
+        files = beside(found)
+        used = {shown(text) for text, _ in files if text} | ({MASKS} if any(mask for _, mask in files) else set())
+        self.add(found, [(name, why) for name, why in skipped if name not in used], files)
 
     def add(
         self,
         pictures: Iterable[tuple[str, Picture]],
-        captions: Sequence[str] = (),
         skipped: Iterable[tuple[str, str]] = (),
-        masks: Sequence[Path | None] = (),
+        files: Sequence[tuple[Path | None, Path | None]] = (),
     ) -> None:
-        """Add (name, picture) pairs, such as an upload's; what can't be read is named and left out."""
-        left_out, before = list(skipped), len(self.entries)
+        """Add (name, picture) pairs, such as an upload's, with their files of captions and masks.
+
+        What can't be read is named and left out.
+        """
+        left_out, noted, before = list(skipped), [], len(self.entries)
         for number, (name, item) in enumerate(pictures):
+            text, mask = files[number] if files else (None, None)
             try:
-                mask = masks[number] if masks else None
-                base = decode(mask, f"mask of {name}").convert("L") if mask else None
-                caption = captions[number] if captions else ""
-                self._add(name, decode(item, name), caption=caption, base=base, mask="painted" if base else "off")
-            except (ValueError, OSError) as error:
+                self._add(name, item)
+            except Exception as error:  # one bad file spoils no upload
                 left_out.append((name, str(error)))
+                continue
+            noted += self._take_beside(self.entries[-1], text, mask)
         self.skipped += left_out
         added = len(self.entries) - before
-        lines = [f"{added} picture{'s' if added != 1 else ''} added"]
-        lines += [f"skipped {name}: {reason.removeprefix(name).strip()}" for name, reason in left_out]
-        parts.say(self.loaded, "\n".join(lines), "plain" if added and not left_out else "warning" if added else "error")
+        lines = [f"{added} picture{'s' if added != 1 else ''} added", *noted]
+        lines += [
+            f"skipped {name}: {reason.removeprefix(name).strip()}" for name, reason in left_out if reason != "hidden"
+        ]
+        kind = "error" if not added else "warning" if len(lines) > 1 else "plain"
+        parts.say(self.loaded, "\n".join(lines), kind)
         self._show_pictures()
 
     def clear(self) -> None:
@@ -145,17 +150,38 @@ class PreparePanel(parts.Panel):
     def guess_all(self) -> None:
         """Guess each picture's crop."""
         for entry in self.entries:
-            entry.crop = guesses.guess_crop(entry.picture, least=self.size)
+            entry.crop = guesses.guess_square(entry.small, entry.size, least=self.size)
         self._show_pictures()
 
-    def _add(self, name: str, picture: Image.Image, **chosen: Any) -> None:
+    def _add(self, name: str, item: Picture, **chosen: Any) -> None:
         taken = {e.name for e in self.entries}
         name = next(n for n in (name, *(f"{name} ({i})" for i in range(2, 9999))) if n not in taken)
-        faults = findings.faults_of(picture, name, size=self.size)
-        self.entries.append(Entry(name, ImageOps.exif_transpose(picture), faults, **chosen))
+        photo = read_photo(item, name)
+        faults = findings.faults_of(photo, size=self.size)
+        self.entries.append(Entry(name, item, faults, copies=Copies.of(photo), **chosen))
+
+    @staticmethod
+    def _take_beside(entry: Entry, text: Path | None, mask: Path | None) -> list[str]:
+        """Give a picture its caption and mask; what is wrong with these, in words."""
+        noted: list[str] = []
+        try:
+            entry.caption = read_caption(text, noted.append) if text else ""
+            if mask:
+                whole, more = read_mask(mask, f"mask of {entry.name}")
+                noted += [f"mask of {entry.name}: {note}" for note in more]
+                if whole.size != entry.size:
+                    raise ValueError(
+                        f"mask of {entry.name} is {whole.size} px, the picture {entry.size}: it is not used"
+                    )
+                entry.base, entry.mask = reduced(whole), "painted"
+        except (ValueError, OSError) as error:
+            noted.append(str(error))
+        return noted
 
     def _loading(self) -> list[widgets.Widget]:
-        self.upload = widgets.FileUpload(accept="image/*", multiple=True, description="Upload pictures")
+        self.upload = widgets.FileUpload(
+            accept="image/*,.heic,.heif,.avif", multiple=True, description="Upload pictures"
+        )
         self.upload.layout = widgets.Layout(width="auto", min_width="11em")
         self.upload.observe(lambda change: self._take_in(change["new"]), "value")
         self.example = parts.control(widgets.Dropdown, "Example", options=example_names(), value="penguin")

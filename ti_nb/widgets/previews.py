@@ -44,11 +44,11 @@ class Previews(widgets.VBox):
             self._offer(self.kept[-1].step)
         super().__init__([parts.row(self.slider, self.newest), self._strip, self._words])
 
-    def keep(self, step: int, images: Sequence[Image.Image], columns: int, text: str) -> None:
+    def keep(self, step: int, images: Sequence[Image.Image], columns: int, text: str, *, on_disk: bool = True) -> None:
         """Add what was drawn after `step` steps, rows of `columns` pictures, in place of what was drawn there before."""
         new = Preview(step, parts.as_png(strip(images, columns)), text)
         self.kept = sorted([*(p for p in self.kept if p.step != step), new], key=lambda p: p.step)
-        if self.folder is not None:
+        if self.folder is not None and on_disk:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(self.folder / f"step-{step:05d}.png") as temporary:
                 temporary.write_bytes(new.png)
@@ -85,7 +85,7 @@ def _read(folder: Path | None, done: int) -> list[Preview]:
         match = re.fullmatch(r"step-(\d+)", path.stem)
         if match and int(match[1]) <= done:
             try:
-                Image.open(path).verify()
+                Image.open(path, formats=["PNG"]).verify()
                 found.append(Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier."))
             except (OSError, SyntaxError):
                 continue

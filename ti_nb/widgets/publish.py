@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ..checks import checked
 from ..concept import Concept
-from ..hub import HubError
+from ..errors import HubError
 from ..publication import Publication
 from ..publishing import publish
 from . import contents, parts
@@ -49,6 +50,7 @@ class PublishPanel(parts.Panel):
         publication: the last that was published here.
     """
 
+    @checked()
     def __init__(
         self,
         concept: Concept,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import replacing
 from ..plots import plot_loss
+from ..shown import NO_MATH, in_page, plain
 from .parts import as_png
 
 if TYPE_CHECKING:
@@ -44,26 +44,24 @@ class Summary:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><th style='text-align:left;padding:2px 12px 2px 0'>{html.escape(name)}</th>"
-            f"<td style='text-align:left;padding:2px 0'>{html.escape(value)}</td></tr>"
+            f"<tr><th style='text-align:left;padding:2px 12px 2px 0'>{in_page(name)}</th>"
+            f"<td style='text-align:left;padding:2px 0'>{in_page(value)}</td></tr>"
             for name, value in self.facts
         )
         alt = f"Curves of loss, gain and vector: {self}"
-        shown = [f"<b>{html.escape(self.title)}</b><table>{cells}</table>", _img(self.curves, alt)]
+        shown = [f"<b>{in_page(self.title)}</b><table>{cells}</table>", _img(self.curves, alt)]
         if self.strip is not None:
-            shown += [_img(self.strip, self.caption), f"<div>{html.escape(self.caption)}</div>"]
-        return "".join(shown)
+            shown += [_img(self.strip, self.caption), f"<div>{in_page(self.caption)}</div>"]
+        return f"<div {NO_MATH}>{''.join(shown)}</div>"
 
     def __str__(self) -> str:
-        return f"{self.title}: " + ", ".join(f"{name} {value}" for name, value in self.facts)
+        return plain(f"{self.title}: " + ", ".join(f"{name} {value}" for name, value in self.facts))
 
     __repr__ = __str__
 
     def save(self, path: str | Path) -> Path:
         """Write it as a page of HTML with its pictures inside."""
-        page = (
-            f"<!doctype html><meta charset='utf-8'><title>{html.escape(self.title)}</title><body>{self._repr_html_()}"
-        )
+        page = f"<!doctype html><meta charset='utf-8'><title>{in_page(self.title)}</title><body>{self._repr_html_()}"
         with replacing(Path(path)) as temporary:
             temporary.write_text(page, encoding="utf-8")
         return Path(path)
@@ -87,4 +85,4 @@ def _figures(run: Run) -> list[tuple[str, str]]:
 
 def _img(png: bytes, alt: str) -> str:
     data = base64.b64encode(png).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="max-width:100%"><br>'
+    return f'<img src="data:image/png;base64,{data}" alt="{in_page(alt)}" style="max-width:100%"><br>'

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ..shown import in_page
 from . import parts
 from .entry import Entry, framed, padded
 
@@ -41,9 +41,9 @@ class Tile(widgets.VBox):
         """Show the picture as it is cropped and masked now; what a chosen crop has settled is not remarked on."""
         entry = self.entry
         self.shown.value = parts.as_png(padded(framed(entry, side=SIDE), SIDE))
-        size = f"{entry.picture.width} x {entry.picture.height} px"
+        size = "{} x {} px".format(*entry.size)
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
-        self.name.value = f'<div style="{style}">{html.escape(entry.name)}<br>{size}</div>'
+        self.name.value = f'<div style="{style}">{in_page(entry.name)}<br>{size}</div>'
         found = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
         show_findings(self.faults, found, "nothing to remark")
 

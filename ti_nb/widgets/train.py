@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 
 from .. import platforms
+from ..checks import SEEDS, checked
 from ..driver import Driver
 from ..memory import used_memory
 from ..plots import plot_loss
@@ -50,6 +51,7 @@ class TrainPanel(parts.Panel):
         ValueError: a number of steps below 0.
     """
 
+    @checked(every=(0, None), seeds=SEEDS)
     def __init__(
         self,
         run: Run,
@@ -120,7 +122,7 @@ class TrainPanel(parts.Panel):
         """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped.
 
         Raises:
-            RuntimeError: another run is being trained, or pictures drawn.
+            RuntimeError: another run is being trained, or pictures drawn. ValueError: its folder is another run's now.
         """
         if self.every and not self.previews.kept and self.state != "running":
             self.driver.ask_sample_first()
@@ -174,7 +176,7 @@ class TrainPanel(parts.Panel):
         """A click: what can't be done now is said in the panel, not as a traceback nobody sees."""
         try:
             work()
-        except RuntimeError as error:
+        except (OSError, RuntimeError, ValueError) as error:
             parts.say(self._status, str(error), "error")
 
     # What the driver tells, from the thread that trains.
@@ -196,7 +198,8 @@ class TrainPanel(parts.Panel):
         drawn = sample(self.run.model, self.prompts, self.run.concept(), seeds=self.seeds, progress=False, **self.draw)
         said = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
         text = f"After step {step}: {said}. Seeds {', '.join(map(str, self.seeds))}."
-        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text)
+        own = self.run.folder is None or self.run.folder.is_own()
+        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text, on_disk=own)
         if self.live:  # drawing took far longer than this does
             self._show_figures()
         self._preview_cost = time.monotonic() - began
