@@ -34,10 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from tqdm.auto import tqdm
 
 import ti_nb as ti
-from ti_nb import memory
-from ti_nb.devices import default_dtype
-from ti_nb.images import EXAMPLES
-from ti_nb.models import TINY
+from ti_nb.host import devices
+from ti_nb.host.devices import default_dtype
+from ti_nb.models.model import TINY
+from ti_nb.pictures.concept_images import EXAMPLES
+from ti_nb.training import plan
 
 ROOT = Path(__file__).parents[1]
 RESULTS, TABLES = ROOT / "outputs/step_time.json", ROOT / "benchmarks/step_time.md"
@@ -450,11 +451,11 @@ def _fits(network: str, pipeline: Any, flags: Flags) -> int:
     tables = sum(e.get_input_embeddings().weight.numel() * 4 * 4 for e in encoders)  # gradient, two moments, originals
     keys = [ti.TextEncoder(str(i), None, e) for i, e in enumerate(encoders)]
     model = ti.Model(network, tuple(keys), pipeline.unet, pipeline.vae, pipeline.scheduler)
-    free = memory.free_memory(model.device)
-    one = memory.activation_bytes(model, False)
+    free = devices.free_memory(model.device)
+    one = plan.activation_bytes(model, False)
     if free is None:
         return flags.batch
-    count = int((free * memory.ROOM - tables) // one)
+    count = int((free * plan.ROOM - tables) // one)
     if count < 1:
         raise MemoryError(f"one picture needs {(one + tables) / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
     return max(n for n in range(1, flags.batch + 1) if flags.batch % n == 0 and n <= count)

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import ti_nb as ti
-from ti_nb import signals
+from ti_nb.training import losses
 
 from .killed import difference, in_a_child, smallest, train, without_seconds
 
@@ -200,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    signals.COUNT = 2  # fewer pictures to measure the gain on
+    losses.COUNT = 2  # fewer pictures to measure the gain on
     wrong = False
     with tempfile.TemporaryDirectory() as folder:
         ways = {"two": two, "interrupts": interrupts, "kernels": kernels}

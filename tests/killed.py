@@ -26,8 +26,9 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import ti_nb as ti
-from ti_nb import checkpoints, signals, writing
-from ti_nb.checkpoints import RunFolder
+from ti_nb.files import writing
+from ti_nb.training import checkpoints, losses
+from ti_nb.training.checkpoints import RunFolder
 
 from .families import tokenizer
 
@@ -294,7 +295,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    signals.COUNT = 2  # fewer pictures to measure the gain on
+    losses.COUNT = 2  # fewer pictures to measure the gain on
     model = smallest()
     if options.how == "kill":
         for line in kill(model, options.folder, times=options.times, steps=options.steps, seed=options.seed):

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 import ti_nb as ti
 from tests.families import pipeline, text_config
 from tests.readers import PROGRAMS, Refused, Vectors, Widths
-from ti_nb.formats import FORMATS
+from ti_nb.files.formats import FORMATS
 
 PAGE = Path(__file__).parents[1] / "docs/sharing.md"
 BEGIN, END = "<!-- the readers' table: python -m tests.reader_table -->\n", "<!-- end of the table -->\n"

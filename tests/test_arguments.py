@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb.checks import fitted
+from ti_nb.host.arguments import fitted
 
 NAN, INF = float("nan"), float("inf")
 OWN = {"load_model", "from_pipeline", "mount_drive", "example_names"}  # which check by themselves, or take nothing

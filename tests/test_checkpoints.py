@@ -28,9 +28,12 @@ import torch
 from safetensors.torch import save_file
 
 import ti_nb as ti
-from ti_nb import batches, busy, checkpoints, claims, learner, losses, saved, signals, training
-from ti_nb.checkpoints import RunFolder
-from ti_nb.saved import RECORDS, STATE, VECTORS, WORD
+from ti_nb.host import claims, turns
+from ti_nb.models import denoise
+from ti_nb.training import batches, checkpoints, losses, optimiser, records
+from ti_nb.training import run as training
+from ti_nb.training.checkpoints import RunFolder
+from ti_nb.training.records import RECORDS, STATE, VECTORS, WORD
 
 from .families import pipeline
 from .killed import difference, in_a_child, smallest, train, without_seconds
@@ -43,7 +46,7 @@ def one_thread_and_little_to_do() -> Iterator[None]:
     threads, interrupt = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signals, "COUNT", 2)
+        patch.setattr(losses, "COUNT", 2)
         yield
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, interrupt)
@@ -363,7 +366,7 @@ def raised() -> None:
 
 @pytest.mark.parametrize("first", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize(
-    "second", [(learner.Learner, "restore"), (RunFolder, "_save"), (os, "replace")], ids=lambda place: place[1]
+    "second", [(optimiser.Learner, "restore"), (RunFolder, "_save"), (os, "replace")], ids=lambda place: place[1]
 )
 @pytest.mark.parametrize("how", [ctrl_c, raised])
 def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
@@ -382,7 +385,7 @@ def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
     with pytest.raises(KeyboardInterrupt):
         next(run)
     monkeypatch.undo()
-    monkeypatch.setattr(signals, "COUNT", 2)
+    monkeypatch.setattr(losses, "COUNT", 2)
     assert len(run.records) == 1
     assert torch.equal(run.concept().vectors["clip_l"], whole.concept(1).vectors["clip_l"])
     list(run)
@@ -439,7 +442,7 @@ def test_an_interrupt_at_any_line_of_a_step_or_its_save_spoils_nothing(
 ) -> None:
     """Every seventh line; one run takes all the interrupts."""
     # A tracer also raises where Python lets no interrupt in: on the way out of a `with`, before the lock is released.
-    monkeypatch.setattr(busy, "turn", threading.RLock())
+    monkeypatch.setattr(turns, "turn", threading.RLock())
     run = train(small, tmp_path, steps=4)
     next(run)
     interrupts = []
@@ -491,7 +494,7 @@ def others_may_go_on() -> bool:
     came = threading.Event()
 
     def take() -> None:
-        with busy.turn:
+        with turns.turn:
             came.set()
 
     threading.Thread(target=take, daemon=True).start()
@@ -569,7 +572,7 @@ def test_another_run_is_left_alone_and_this_one_kept_beside_it(small: ti.Model, 
 def test_latents_that_another_device_rounds_otherwise_are_the_same_run(
     small: ti.Model, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = batches.cache_latents
+    real = denoise.cache_latents
     monkeypatch.setattr(batches, "cache_latents", lambda *a: tuple(part * (1 + 2**-22) for part in real(*a)))
     assert train(small, kept, steps=4).finished
 
@@ -678,9 +681,9 @@ def test_a_damaged_run_is_said_to_be_and_left_alone(
 
 def rewritten(path: Path, **changes: Any) -> None:
     """The state with other contents, sealed as ours are."""
-    tensors, facts = saved._read_state(path.read_bytes())
+    tensors, facts = records._read_state(path.read_bytes())
     parts = {key: value for key, value in {**facts["numbers"], **tensors, **changes}.items() if value is not None}
-    path.write_bytes(saved.as_state(facts, parts))
+    path.write_bytes(records.as_state(facts, parts))
 
 
 @pytest.mark.parametrize(
@@ -692,14 +695,14 @@ def test_a_state_that_lacks_a_part_is_said_to_be_damaged(small: ti.Model, kept: 
         train(small, kept, steps=4)
 
 
-@pytest.mark.parametrize("version", [None, 1, saved.FORMAT + 1, "two"])
+@pytest.mark.parametrize("version", [None, 1, records.FORMAT + 1, "two"])
 def test_a_folder_of_another_version_is_refused_or_left_beside(
     small: ti.Model, kept: Path, monkeypatch: pytest.MonkeyPatch, version: object
 ) -> None:
     with monkeypatch.context() as other:
-        tensors, facts = saved._read_state((kept / STATE).read_bytes())
-        other.setattr(saved, "FORMAT", version)
-        (kept / STATE).write_bytes(saved.as_state(facts, tensors | facts["numbers"]))
+        tensors, facts = records._read_state((kept / STATE).read_bytes())
+        other.setattr(records, "FORMAT", version)
+        (kept / STATE).write_bytes(records.as_state(facts, tensors | facts["numbers"]))
     before = contents(kept)
     for read in (lambda: ti.read_run(kept), lambda: train(small, kept, steps=4)):
         with pytest.raises(ValueError, match=rf"another version of ti_nb, its format is {version}"):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import ti_nb as ti
-from ti_nb.edit import adjust, initializer, mix, slerp
+from ti_nb.words.edit import adjust, initializer, mix, slerp
 
 
 def plane(degrees: float, length: float = 1.0) -> list[float]:

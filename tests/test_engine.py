@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb import devices, memory
-from ti_nb.batches import Draws, mask_weights, rows_of_step
-from ti_nb.learner import GROW_AFTER
-from ti_nb.losses import word_loss
-from ti_nb.signals import Watch
+from ti_nb.host import devices
+from ti_nb.training import plan
+from ti_nb.training.batches import Draws, mask_weights, rows_of_step
+from ti_nb.training.losses import Watch, word_loss
+from ti_nb.training.optimiser import GROW_AFTER
 
 from .families import pipeline
 
@@ -92,11 +92,11 @@ def test_a_device_too_small_for_one_picture_says_so(
 
 def test_the_plan_fits_what_is_free(small: ti.Model) -> None:
     settings = ti.TrainSettings(batch=8)
-    one = memory.activation_bytes(small, checkpointing=False)
-    plans = [memory.plan_memory(small, settings, free=int(n * one / memory.ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
-    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // memory.activation_bytes(small, True) - 1)]
+    one = plan.activation_bytes(small, checkpointing=False)
+    plans = [plan.plan_memory(small, settings, free=int(n * one / plan.ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
+    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // plan.activation_bytes(small, True) - 1)]
     assert [p.checkpointing for p in plans] == [False, False, False, False, True]
-    assert all(p.activations <= p.free * memory.ROOM for p in plans[:4])
+    assert all(p.activations <= p.free * plan.ROOM for p in plans[:4])
     assert "8 pictures at once" in str(plans[0]) and "MiB" in str(plans[0])
 
 
@@ -118,7 +118,7 @@ def test_the_plans_activations_are_what_autograd_keeps(small: ti.Model, checkpoi
         small.unet(torch.zeros(1, 4, 8, 8), torch.tensor([5]), states)
     small.unet.disable_gradient_checkpointing()
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert memory.activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
+    assert plan.activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
 
 
 # Numbers that are not finite
@@ -131,13 +131,13 @@ def test_a_step_that_is_not_finite_is_skipped_and_the_rate_lowered(
     run = start(small, photos, steps=6)
     next(run), next(run)
     before, rate = vectors(run), run.settings.rate_at(2, small.encoders[0].spread)
-    real = ti.gradients.word_loss
+    real = ti.training.optimiser.word_loss
 
     def bad(*args: Any, **more: Any) -> torch.Tensor:
         loss = real(*args, **more)
         return loss * float("nan") if where == "loss" else loss + 0 * torch.sqrt(0 * loss)  # 0 forwards, nan backwards
 
-    monkeypatch.setattr(ti.gradients, "word_loss", bad)
+    monkeypatch.setattr(ti.training.optimiser, "word_loss", bad)
     record = next(run)
     assert torch.equal(vectors(run), before)
     assert "not finite: step skipped, rate now" in record.note
@@ -151,8 +151,8 @@ def test_a_run_that_never_becomes_finite_gives_up_and_keeps_the_word(
 ) -> None:
     run = start(small, photos, steps=50)
     next(run)
-    before, real = vectors(run), ti.gradients.word_loss
-    monkeypatch.setattr(ti.gradients, "word_loss", lambda *a, **k: real(*a, **k) * float("nan"))
+    before, real = vectors(run), ti.training.optimiser.word_loss
+    monkeypatch.setattr(ti.training.optimiser, "word_loss", lambda *a, **k: real(*a, **k) * float("nan"))
     with pytest.raises(FloatingPointError, match=r"9 steps in a row .* lower the rate"):
         list(run)
     assert torch.equal(vectors(run), before) and len(run.records) == 9
@@ -295,8 +295,8 @@ def test_the_loss_with_a_mask_is_the_loss_inside_it(small: ti.Model, photos: ti.
     with torch.no_grad():
         ours = word_loss(small, rows, batch)
         noisy = small.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
-        from ti_nb.inject import condition
-        from ti_nb.losses import predict, target_of
+        from ti_nb.models.conditioning import condition
+        from ti_nb.models.denoise import predict, target_of
 
         error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target_of(small, batch)
     torch.testing.assert_close(ours, error[..., :4].square().mean(dim=(1, 2, 3)))
@@ -356,7 +356,7 @@ def test_captions_are_said_instead_of_templates(small: ti.Model, photos: ti.Conc
 
 
 def test_parts_of_captions_are_shuffled_and_left_out_but_never_the_word() -> None:
-    from ti_nb.prompts import vary_caption
+    from ti_nb.words.prompts import vary_caption
 
     draw = torch.Generator().manual_seed(0)
     many = [vary_caption("a <w>, red, night, snow", True, 0.5, "<w>", draw) for _ in range(400)]

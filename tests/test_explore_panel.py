@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 import ti_nb as ti
-from ti_nb import busy
-from ti_nb.edit import adjust
-from ti_nb.sampling import read_settings
-from ti_nb.widgets import explore
-from ti_nb.widgets.controls import COMPARISONS
-from ti_nb.widgets.explore import KEPT, ExplorePanel
-from ti_nb.widgets.grid import enlarged
-from ti_nb.widgets.reading import count_tokens, read_numbers, read_seeds, unknown_words
+from ti_nb.host import turns
+from ti_nb.results.sampling import read_settings
+from ti_nb.widgets.explore import panel as explore
+from ti_nb.widgets.explore.controls import COMPARISONS
+from ti_nb.widgets.explore.panel import KEPT, ExplorePanel
+from ti_nb.widgets.explore.typed import count_tokens, read_numbers, read_seeds, unknown_words
+from ti_nb.widgets.parts import enlarged
+from ti_nb.words.edit import adjust
 
 pytestmark = pytest.mark.filterwarnings(
     "error::DeprecationWarning",
@@ -214,12 +214,12 @@ def test_an_error_while_drawing_is_said_and_lets_the_next_draw(
 
 
 def test_one_draws_at_a_time(panel: ExplorePanel) -> None:
-    busy.claim("a training run")
+    turns.claim("a training run")
     panel.draw_button.click()
     assert "a training run is at work" in panel.message.value
     with pytest.raises(RuntimeError, match="a training run is at work"):
         panel.draw()
-    busy.release()
+    turns.release()
     assert len(panel.draw()) == 2
 
 
@@ -417,7 +417,7 @@ def test_seeds_and_numbers_are_read() -> None:
 def test_tokens_are_counted_as_they_are_encoded(model: ti.Model) -> None:
     counts = {"<new>": 3}
     for text in ("", "a <new> in the snow", "<new><new>", "xylophone, <new>!"):
-        ids = ti.prompts.tokenise(text, model.tokenizer, {"<new>": [9000, 9001, 9002]})
+        ids = ti.models.tokens.tokenise(text, model.tokenizer, {"<new>": [9000, 9001, 9002]})
         end = ids.index(model.tokenizer.eos_token_id)
         assert count_tokens(text, model, counts) == end - 1
     assert unknown_words("a <new> & <old>, teapot", model, counts) == ["<old>"]

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 import ti_nb as ti
-from ti_nb.inject import condition, token_ids
-from ti_nb.losses import predict, word_loss
+from ti_nb.models.conditioning import condition, token_ids
+from ti_nb.models.denoise import predict
+from ti_nb.training.losses import word_loss
 
 from .families import pipeline
 
@@ -125,7 +126,7 @@ def test_a_vae_that_overflows_in_half_encodes_in_float32(
     photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SDXL's: weights stay float16 afterwards, latents are those of float32 weights of the same values."""
-    from ti_nb.batches import cache_latents
+    from ti_nb.models.denoise import cache_latents
 
     model = ti.from_pipeline(pipeline("sdxl"))
     model.vae.half()
@@ -165,7 +166,7 @@ def test_saved_folders_load_as_what_they_are(tmp_path: Path, kind: str) -> None:
 def test_the_vae_waits_off_the_device_while_a_word_is_learned(
     photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ti_nb.batches import cache_latents
+    from ti_nb.models.denoise import cache_latents
 
     model, moves = ti.from_pipeline(pipeline("sd1")), []
     move = model.vae.to

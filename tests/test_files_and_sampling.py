@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.sampling import fingerprint, read_settings, save_samples
+from ti_nb.results.sampling import fingerprint, read_settings, save_samples
 
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:
@@ -97,7 +97,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device with room for three pictures; what it draws is what one with more room draws."""
-    from ti_nb import sampling
+    from ti_nb.results import sampling
 
     draw, sizes = sampling._draw, []
 
@@ -125,7 +125,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
 def test_large_pictures_are_drawn_few_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
 ) -> None:
-    from ti_nb import sampling
+    from ti_nb.results import sampling
 
     sizes = []
     monkeypatch.setattr(ti.Model, "resolution", side)

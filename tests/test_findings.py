@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 import ti_nb as ti
-from ti_nb import findings, guesses
-from ti_nb.findings import find_faults
-from ti_nb.images import EXAMPLES
+from ti_nb.pictures import faults, subject
+from ti_nb.pictures.concept_images import EXAMPLES
+from ti_nb.pictures.faults import find_faults
 
 THING = (640, 200, 840, 400)  # of `scene`
 
@@ -62,7 +62,7 @@ def test_blur_is_judged_at_the_models_size() -> None:
 
 
 def test_sharpness_falls_with_the_radius() -> None:
-    values = [findings.sharpness(middle(scene()).filter(ImageFilter.GaussianBlur(r))) for r in (0, 1, 2, 4)]
+    values = [faults.sharpness(middle(scene()).filter(ImageFilter.GaussianBlur(r))) for r in (0, 1, 2, 4)]
     assert values == sorted(values, reverse=True)
 
 
@@ -152,14 +152,14 @@ def test_what_a_middle_square_cuts_off_is_said() -> None:
 
 def test_one_background_for_all_and_numbers_are_remarks_on_the_set() -> None:
     room = [scene(i) for i in range(4)]
-    assert {f.kind for f in findings.faults_of_set(room, "abcd")} == set()
+    assert {f.kind for f in faults.faults_of_set(room, "abcd")} == set()
     wall = []
     for left in (50, 300, 550, 700):
         wall.append(Image.new("RGB", (1000, 700), (70, 90, 160)))
         wall[-1].paste(scene().crop(THING), (left, 200))
-    assert {f.kind for f in findings.faults_of_set(wall, "abcd")} == {"background"}
+    assert {f.kind for f in faults.faults_of_set(wall, "abcd")} == {"background"}
     for count in (1, 2, 9):
-        found = findings.faults_of_set([scene(i) for i in range(count)], list("abcdefghi")[:count])
+        found = faults.faults_of_set([scene(i) for i in range(count)], list("abcdefghi")[:count])
         assert [f.name for f in found if f.kind == "count"] == [""]
 
 
@@ -168,7 +168,7 @@ def test_a_guessed_crop_holds_a_bright_thing_off_the_middle(x: int) -> None:
     for size, box in (((1600, 800), (x, 250, x + 300, 550)), ((800, 1600), (250, x, 550, x + 300))):
         picture = Image.new("RGB", size, (90, 120, 90))
         picture.paste(scene().crop(THING).resize((300, 300)), box[:2])
-        left, top, side = guesses.guess_crop(picture)
+        left, top, side = subject.guess_crop(picture)
         assert left <= box[0] and top <= box[1] and box[2] <= left + side and box[3] <= top + side
         assert 0 <= left <= size[0] - side and 0 <= top <= size[1] - side
 
@@ -176,9 +176,9 @@ def test_a_guessed_crop_holds_a_bright_thing_off_the_middle(x: int) -> None:
 def test_a_guessed_crop_is_not_smaller_than_the_model_needs() -> None:
     picture = Image.new("RGB", (900, 700), (90, 120, 90))
     picture.paste(RED, (400, 300, 500, 400))
-    assert guesses.guess_crop(picture, least=600)[2] == 600
-    assert guesses.guess_crop(picture, least=2000)[2] == 700
-    assert guesses.guess_crop(Image.new("RGB", (40, 30), "white"), least=10)[2] == 30
+    assert subject.guess_crop(picture, least=600)[2] == 600
+    assert subject.guess_crop(picture, least=2000)[2] == 700
+    assert subject.guess_crop(Image.new("RGB", (40, 30), "white"), least=10)[2] == 30
 
 
 RED = (255, 0, 0)
@@ -191,21 +191,21 @@ def test_threshold_mask_is_the_thing_without_holes_and_specks() -> None:
     truth = np.asarray(picture)[..., 0] < 100
     pen.ellipse((180, 180, 200, 200), fill=(240, 240, 235))  # a hole
     pen.rectangle((350, 350, 356, 356), fill=(0, 0, 0))  # a speck
-    mask = np.asarray(guesses.mask_by_threshold(picture, 40)) > 127
+    mask = np.asarray(subject.mask_by_threshold(picture, 40)) > 127
     assert mask.shape == truth.shape
     assert (mask & truth).sum() / (mask | truth).sum() > 0.97
     assert not mask[340:].any()
 
 
 def test_a_higher_tolerance_keeps_less_and_nothing_gives_nothing() -> None:
-    shares = [np.asarray(guesses.mask_by_threshold(scene(), t)).mean() for t in (10, 40, 100)]
+    shares = [np.asarray(subject.mask_by_threshold(scene(), t)).mean() for t in (10, 40, 100)]
     assert shares == sorted(shares, reverse=True)
-    assert not np.asarray(guesses.mask_by_threshold(Image.new("RGB", (50, 50), "blue"))).any()
+    assert not np.asarray(subject.mask_by_threshold(Image.new("RGB", (50, 50), "blue"))).any()
 
 
 def test_blobs_are_the_connected_pieces() -> None:
     where = np.array([[1, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
-    labels = guesses._blobs(where)
+    labels = subject._blobs(where)
     assert (labels > 0).tolist() == where.tolist()
     assert labels[0, 0] == labels[0, 1] == labels[1, 1]
     assert labels[0, 3] == labels[1, 3]
@@ -215,11 +215,11 @@ def test_blobs_are_the_connected_pieces() -> None:
 
 def test_paint_is_a_disc_of_the_right_size_and_leaves_the_given_mask() -> None:
     mask = Image.new("L", (400, 200), 0)
-    painted = guesses.paint(mask, 0.75, 0.5, 0.25)
+    painted = subject.paint(mask, 0.75, 0.5, 0.25)
     assert painted.getpixel((300, 100)) == 255 and painted.getpixel((300 - 53, 100)) == 0
     assert abs((np.asarray(painted) > 0).sum() / (np.pi * 50**2) - 1) < 0.05
     assert not np.asarray(mask).any()
-    assert not np.asarray(guesses.paint(painted, 0.75, 0.5, 0.3, white=False)).any()
+    assert not np.asarray(subject.paint(painted, 0.75, 0.5, 0.3, white=False)).any()
 
 
 def test_unreadable_pictures_are_named() -> None:

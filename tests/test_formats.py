@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 import ti_nb as ti
 from tests import readers
 from tests.reader_table import WIDTHS, of_page, pipe_of, table, word
-from ti_nb.formats import FORMATS, file_word
+from ti_nb.files.formats import FORMATS
+from ti_nb.words.prompts import file_word
 
 CASES = [
     pytest.param(name, suffix, family, count, id=f"{name}{suffix} {family} {count}")
@@ -245,7 +246,7 @@ def test_bad_requests_are_refused_before_anything_is_written(tmp_path: Path) -> 
 
 
 def test_a_file_that_does_not_read_back_equal_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ti_nb import writing
+    from ti_nb.files import writing
 
     honest: Callable[..., None] = writing._write
 
@@ -275,7 +276,7 @@ def test_rows_that_are_not_of_one_width_are_not_put_together(tmp_path: Path, mon
     """A few kilobytes can say that each of sixty rows has eight million numbers."""
     wide = torch.zeros(1).expand(8_000_000)
     torch.save({"<cat>": torch.zeros(1, 8), **{f"<cat>_{i}": wide for i in range(1, 60)}}, tmp_path / "w.bin")
-    monkeypatch.setattr("ti_nb.unpickling.Tensor.read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("ti_nb.files.safe_pickle.Tensor.read", lambda *_: pytest.fail("read"))
     with pytest.raises(ti.NotAConcept, match="8000000 numbers"):
         ti.load_words(tmp_path / "w.bin")
 

@@ -16,8 +16,8 @@ from PIL import Image
 import ti_nb as ti
 from tests import readers
 from tests.hub_server import HubServer, point_client_at
-from ti_nb.fetching import candidates
-from ti_nb.sampling import Sample
+from ti_nb.hub.fetching import candidates
+from ti_nb.results.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
 whoami = HfApi.whoami
@@ -359,7 +359,7 @@ def test_what_can_not_be_fetched_has_each_its_own_message(
 
 
 def test_a_file_too_large_for_a_word_is_not_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ti_nb.fetching.LARGEST", 1000)
+    monkeypatch.setattr("ti_nb.hub.fetching.LARGEST", 1000)
     hub.add("bob/cat", {"learned_embeds.bin": bytes(2000)})
     with pytest.raises(ti.HubError, match="2 kB: too large for a word, not fetched"):
         ti.fetch("bob/cat")

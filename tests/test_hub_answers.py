@@ -20,9 +20,9 @@ from huggingface_hub.errors import HTTPError
 
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
-from ti_nb import answers
-from ti_nb import hub as hub_module
 from ti_nb.errors import NoAnswer
+from ti_nb.hub import answers
+from ti_nb.hub import client as hub_module
 
 TOKEN = "hf_test_alice_write"
 ASKING: dict[str, Callable[[], object]] = {
@@ -378,7 +378,7 @@ def test_a_login_that_is_refused_is_said(
     how: str, hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     point_client_at(hub, monkeypatch, tmp_path / "nobody", token=None)
-    monkeypatch.setattr("ti_nb.platforms.frontend", lambda: "terminal")
+    monkeypatch.setattr("ti_nb.host.frontend.frontend", lambda: "terminal")
     code = {"device_code": "d", "user_code": "u", "verification_uri": "http://x", "interval": 0, "expires_in": 60}
     if how == "gone":
         hub.__exit__()

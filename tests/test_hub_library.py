@@ -12,7 +12,7 @@ import torch
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
 from tests.odd_files import CASES, Sparse
-from ti_nb.formats import generic
+from ti_nb.files.formats import generic
 
 SERVED = [name for name, repo in CASES.items() if not any(isinstance(f, Sparse) for f in repo.files.values())]
 

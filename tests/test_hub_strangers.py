@@ -17,11 +17,11 @@ from safetensors.torch import save as to_bytes
 
 import ti_nb as ti
 from tests.hub_server import HubServer
-from ti_nb import committing
-from ti_nb.fetching import candidates
-from ti_nb.library import picture_paths
-from ti_nb.model_card import model_card
-from ti_nb.sampling import Sample
+from ti_nb.hub import repository
+from ti_nb.hub.browsing import picture_paths
+from ti_nb.hub.fetching import candidates
+from ti_nb.hub.page import model_card
+from ti_nb.results.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
 
@@ -38,14 +38,14 @@ def file_of(concept: ti.Concept, folder: Path) -> bytes:
 
 
 def test_a_repository_that_another_filled_meanwhile_stays(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, honest = word("<my-cat>"), committing._committed
+    other, honest = word("<my-cat>"), repository._committed
 
     def meanwhile(*rest: Any) -> str:
-        monkeypatch.setattr(committing, "_committed", honest)
+        monkeypatch.setattr(repository, "_committed", honest)
         ti.publish(other, "my-cat")
         return honest(*rest)
 
-    monkeypatch.setattr(committing, "_committed", meanwhile)
+    monkeypatch.setattr(repository, "_committed", meanwhile)
     with pytest.raises(ti.HubError, match="changed it at the same moment"):
         ti.publish(word("<my-cat>"), "my-cat")
     assert torch.equal(ti.fetch("alice/my-cat").vectors["clip_l"], other.vectors["clip_l"])
@@ -124,7 +124,7 @@ def test_a_word_keeps_its_name_whatever_the_repository_is_called(text: str, repo
 
 
 def test_halves_and_parts_count_for_the_limit(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ti_nb.fetching.LARGEST", 5000)
+    monkeypatch.setattr("ti_nb.hub.fetching.LARGEST", 5000)
     hub.add("bob/xl", {"learned_embeds.safetensors": bytes(3000), "learned_embeds_2.safetensors": bytes(3000)})
     with pytest.raises(ti.HubError, match="6 kB: too large for a word, not fetched"):
         ti.fetch("bob/xl")

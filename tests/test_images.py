@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb.guesses import guess_crop
+from ti_nb.pictures.subject import guess_crop
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 
 import ti_nb as ti
-from ti_nb.batches import cache_latents
-from ti_nb.inject import encode
-from ti_nb.inside import _joined, _recording
-from ti_nb.losses import predict
+from ti_nb.models.denoise import cache_latents, predict
+from ti_nb.results.look_inside import _joined, _recording
+from ti_nb.words.prompts import encode
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from PIL import Image
 import ti_nb as ti
 from tests.families import pipeline
 from tests.hub_server import HubServer, client_environment
-from ti_nb.model_card import Terms, living, model_card
-from ti_nb.models import TINY
-from ti_nb.sampling import Sample
+from ti_nb.hub.page import Terms, model_card
+from ti_nb.models.families import living
+from ti_nb.models.model import TINY
+from ti_nb.results.sampling import Sample
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_test_alice_write"

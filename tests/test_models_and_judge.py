@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb import sampling
-from ti_nb.evaluate import real_fidelity
-from ti_nb.models import TINY
-from ti_nb.prompts import fill
+from ti_nb.models.model import TINY
+from ti_nb.results import sampling
+from ti_nb.results.judge import real_fidelity
+from ti_nb.words.prompts import fill
 
 from .families import pipeline
 
@@ -186,7 +186,7 @@ def test_half_precision_fetches_the_half_sized_files(monkeypatch: pytest.MonkeyP
         asked.update(options)
         raise Enough
 
-    monkeypatch.setattr("ti_nb.loading._find", lambda name: (name, "StableDiffusionXLPipeline", None))
+    monkeypatch.setattr("ti_nb.models.loading._find", lambda name: (name, "StableDiffusionXLPipeline", None))
     monkeypatch.setattr(diffusers.StableDiffusionXLPipeline, "from_pretrained", stop)
     for dtype, variant in ((torch.float16, "fp16"), (torch.float32, None)):
         asked.clear()

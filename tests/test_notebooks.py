@@ -134,12 +134,12 @@ def test_the_stand_in_for_colab_answers_as_told(answer: str, tmp_path: Path) -> 
 def ask_for_pictures_drive_and_token(answer: str, folder: Path) -> list[str]:
     """What ti_nb and huggingface_hub make of it, in a new interpreter."""
     program = f"""
-import pathlib, warnings, ti_nb.platforms as platforms
+import pathlib, warnings, ti_nb.pictures.sources as sources
 from huggingface_hub.utils import _auth
 _auth.is_google_colab = lambda: True  # it looks at IPython's shell, which is Colab's own there
 warnings.simplefilter("ignore")
-platforms.DRIVE = pathlib.Path({str(folder / "drive")!r})
-asks = platforms.mount_drive, lambda: f"{{len(platforms.choose_pictures('new'))}} pictures", _auth.get_token
+sources.DRIVE = pathlib.Path({str(folder / "drive")!r})
+asks = sources.mount_drive, lambda: f"{{len(sources.choose_pictures('new'))}} pictures", _auth.get_token
 for ask in asks:
     try:
         print("told", ask())
@@ -277,7 +277,7 @@ def execute(
         given = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
         notebook.cells.insert(ids.index("parameters") + 1, given)
     if answer:
-        where = f"import pathlib, ti_nb.platforms as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
+        where = f"import pathlib, ti_nb.pictures.sources as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(where))
     client = NotebookClient(
         notebook,

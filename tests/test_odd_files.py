@@ -16,7 +16,7 @@ import torch
 import ti_nb as ti
 from tests import odd_files, readers
 from tests.odd_files import CASES, OddRepo
-from ti_nb.fetching import candidates
+from ti_nb.hub.fetching import candidates
 
 FILES = [name for name, repo in CASES.items() if repo.expect.file]
 OTHERS = [(name, other) for name in FILES for other in CASES[name].expect.also]

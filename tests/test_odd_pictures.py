@@ -35,8 +35,9 @@ from tests.odd_pictures import (
     profile,
     with_chunks,
 )
-from ti_nb import folders, pictures
-from ti_nb.pictures import KEPT
+from ti_nb.pictures import folders
+from ti_nb.pictures import picture as pictures
+from ti_nb.pictures.picture import KEPT
 
 RED, CLEAR = (200, 30, 40), (0, 0, 0, 0)
 
@@ -553,7 +554,7 @@ def test_a_picture_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: py
 def test_what_does_not_fit_is_refused_before_anything_is_decoded(
     options: dict, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ti_nb.images.read_photo", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("ti_nb.pictures.picture.read_photo", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ValueError, match=said):
         ti.load_images([contents(scene())], **options)
 

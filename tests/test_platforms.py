@@ -11,7 +11,9 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from ti_nb import platforms
+from ti_nb.host import frontend
+from ti_nb.models import families
+from ti_nb.pictures import sources
 
 VSCODE = ("VSCODE_PID", "VSCODE_CWD", "JPY_SESSION_NAME")
 
@@ -51,37 +53,37 @@ def ui_poll(monkeypatch: pytest.MonkeyPatch, ipykernel: str) -> list[int]:
     module.ui_events = ui_events
     module.__spec__ = SimpleNamespace(name="jupyter_ui_poll")
     monkeypatch.setitem(sys.modules, "jupyter_ui_poll", module)
-    monkeypatch.setattr(platforms, "version", lambda _: ipykernel)
+    monkeypatch.setattr(frontend, "version", lambda _: ipykernel)
     return pumped
 
 
 def test_the_frontend_is_told_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: None))
-    assert (platforms.frontend(), platforms.in_cell()) == ("terminal", False)
+    assert (frontend.frontend(), frontend.in_cell()) == ("terminal", False)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(user_ns={})))
-    assert platforms.frontend() == "terminal"  # IPython without a kernel
+    assert frontend.frontend() == "terminal"  # IPython without a kernel
     monkeypatch.delitem(sys.modules, "IPython")
-    assert platforms.frontend() == "terminal"
+    assert frontend.frontend() == "terminal"
     kernel(monkeypatch)
-    assert (platforms.frontend(), platforms.in_cell(), platforms.prefers_foreground()) == ("jupyter", True, False)
+    assert (frontend.frontend(), frontend.in_cell(), frontend.prefers_foreground()) == ("jupyter", True, False)
     monkeypatch.setenv("VSCODE_CWD", "/x")
-    assert platforms.frontend() == "vscode"
+    assert frontend.frontend() == "vscode"
     monkeypatch.setenv("JPY_SESSION_NAME", "a.ipynb")  # JupyterLab, started in VS Code's terminal
-    assert platforms.frontend() == "jupyter"
+    assert frontend.frontend() == "jupyter"
     kernel(monkeypatch, __vsc_ipynb_file__="a.ipynb")
-    assert platforms.frontend() == "vscode"
+    assert frontend.frontend() == "vscode"
     colab(monkeypatch)
-    assert (platforms.frontend(), platforms.in_colab(), platforms.prefers_foreground()) == ("colab", True, True)
+    assert (frontend.frontend(), frontend.in_colab(), frontend.prefers_foreground()) == ("colab", True, True)
 
 
 def test_clicks_are_let_through_where_that_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel(monkeypatch)
     pumped = ui_poll(monkeypatch, "6.17.1")
-    with platforms.clicks() as let_through:
+    with frontend.clicks() as let_through:
         let_through()
         let_through()
     assert pumped == [10, 10, -1]
-    poll = platforms.poll()
+    poll = frontend.poll()
     poll()
     poll()
     assert pumped[3:] == [10, -1, 10, -1]
@@ -101,9 +103,9 @@ def test_elsewhere_they_are_not(monkeypatch: pytest.MonkeyPatch, case: str) -> N
         monkeypatch.delitem(sys.modules, "IPython")
     if case == "not installed":
         monkeypatch.delitem(sys.modules, "jupyter_ui_poll")
-        monkeypatch.setattr(platforms.importlib.util, "find_spec", lambda _: None)
-    platforms.poll()()
-    with platforms.clicks() as let_through:
+        monkeypatch.setattr(frontend.importlib.util, "find_spec", lambda _: None)
+    frontend.poll()()
+    with frontend.clicks() as let_through:
         let_through()
     assert pumped == []
 
@@ -119,12 +121,12 @@ def upload(*names: str) -> Callable[..., dict]:
 
 def test_chosen_pictures_arrive_in_a_fresh_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     colab(monkeypatch, upload=upload("b.png", "a.jpg"))
-    first = platforms.choose_pictures(tmp_path / "cats")
+    first = sources.choose_pictures(tmp_path / "cats")
     assert first == [tmp_path / "cats/a.jpg", tmp_path / "cats/b.png"]
-    again = platforms.choose_pictures(tmp_path / "cats")
+    again = sources.choose_pictures(tmp_path / "cats")
     assert again == [tmp_path / "cats-2/a.jpg", tmp_path / "cats-2/b.png"]
     assert again[0].read_bytes() == b"a.jpg"
-    assert {p.parent.name for p in platforms.choose_pictures(tmp_path / "cats")} == {"cats-3"}
+    assert {p.parent.name for p in sources.choose_pictures(tmp_path / "cats")} == {"cats-3"}
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -136,27 +138,27 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 def test_an_upload_that_fails_says_what_to_do_instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="in Colab only: give load_images the path"):
-        platforms.choose_pictures(tmp_path / "x")
+        sources.choose_pictures(tmp_path / "x")
     assert not (tmp_path / "x").exists()
     for failure, said in ((TypeError("no element\nmore"), "no element"), (KeyboardInterrupt(), "KeyboardInterrupt")):
         colab(monkeypatch, upload=raising(failure))
         with pytest.raises(RuntimeError, match=rf"\({said}\): give load_images the path of a folder"):
-            platforms.choose_pictures(tmp_path / "x")
+            sources.choose_pictures(tmp_path / "x")
     colab(monkeypatch, upload=upload())
     with pytest.raises(RuntimeError, match="no picture was chosen"):
-        platforms.choose_pictures(tmp_path / "x")
+        sources.choose_pictures(tmp_path / "x")
 
 
 def test_drive_is_mounted_or_says_why_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="in Colab only: give a folder"):
-        platforms.mount_drive()
-    monkeypatch.setattr(platforms, "DRIVE", tmp_path / "drive")
+        sources.mount_drive()
+    monkeypatch.setattr(sources, "DRIVE", tmp_path / "drive")
     mounted = []
     colab(monkeypatch, mount=lambda where: mounted.append(where))
     with pytest.raises(RuntimeError, match="is not there: go on without"):
-        platforms.mount_drive()
+        sources.mount_drive()
     (tmp_path / "drive/MyDrive").mkdir(parents=True)
-    assert platforms.mount_drive() == tmp_path / "drive/MyDrive"
+    assert sources.mount_drive() == tmp_path / "drive/MyDrive"
     assert mounted == [str(tmp_path / "drive")] * 2
     for failure, reason in (
         (ValueError("mount failed: timeout during initial read of root folder"), "did not answer in time"),
@@ -166,7 +168,7 @@ def test_drive_is_mounted_or_says_why_not(monkeypatch: pytest.MonkeyPatch, tmp_p
     ):
         colab(monkeypatch, mount=raising(failure))
         with pytest.raises(RuntimeError, match=f"{reason}.*: run the cell again and allow it, or go on without"):
-            platforms.mount_drive()
+            sources.mount_drive()
 
 
 def gpu(monkeypatch: pytest.MonkeyPatch, gigabytes: float | None) -> None:
@@ -177,21 +179,21 @@ def gpu(monkeypatch: pytest.MonkeyPatch, gigabytes: float | None) -> None:
 
 
 def test_what_a_model_needs_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nothing is downloaded" in platforms.needs("tiny")
-    assert "not known here" in platforms.needs("someone/else")
+    assert "nothing is downloaded" in families.needs("tiny")
+    assert "not known here" in families.needs("someone/else")
     gpu(monkeypatch, 15.8)
-    assert "about 4 GB once (2 GB in half precision)" in platforms.needs("sd15")
-    assert platforms.needs("sd15").endswith("This machine has Tesla T4 with 16 GB: enough.")
+    assert "about 4 GB once (2 GB in half precision)" in families.needs("sd15")
+    assert families.needs("sd15").endswith("This machine has Tesla T4 with 16 GB: enough.")
     gpu(monkeypatch, 8)
-    assert "too little" in platforms.needs("sdxl") and "about 14 GB once (7 GB" in platforms.needs("sdxl")
+    assert "too little" in families.needs("sdxl") and "about 14 GB once (7 GB" in families.needs("sdxl")
     gpu(monkeypatch, None)
-    assert "has no GPU: it will work, but take hours" in platforms.needs("sd21")
-    assert "Runtime >" not in platforms.needs("sd21")
+    assert "has no GPU: it will work, but take hours" in families.needs("sd21")
+    assert "Runtime >" not in families.needs("sd21")
     colab(monkeypatch)
-    assert "Runtime > Change runtime type > T4 GPU" in platforms.needs("sd21")
+    assert "Runtime > Change runtime type > T4 GPU" in families.needs("sd21")
 
 
 def test_every_short_name_has_its_needs() -> None:
-    from ti_nb.loading import REPOSITORIES
+    from ti_nb.models.families import REPOSITORIES
 
-    assert set(platforms._NEEDS) == set(REPOSITORIES)
+    assert set(families._NEEDS) == set(REPOSITORIES)

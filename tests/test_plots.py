@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb.inside import Attention
+from ti_nb.results.look_inside import Attention
 
 RECORDS = [
     ti.StepRecord(

@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb import guesses
-from ti_nb.batches import Draws
-from ti_nb.images import EXAMPLES
-from ti_nb.seen import drawn_samples
-from ti_nb.suggest import embed_words, known_words, suggest_words, tiny_words
+from ti_nb.pictures import subject
+from ti_nb.pictures.concept_images import EXAMPLES
+from ti_nb.results.suggest import embed_words, known_words, suggest_words, tiny_words
+from ti_nb.training.batches import Draws, drawn_samples
 from ti_nb.widgets import parts
-from ti_nb.widgets.entry import Entry, framed, thumb
-from ti_nb.widgets.prepare import PreparePanel
+from ti_nb.widgets.prepare.entry import Entry, framed, thumb
+from ti_nb.widgets.prepare.panel import PreparePanel
 from tools.tiny_model import world
 
 PENGUIN = EXAMPLES / "penguin" / "pictures"
@@ -212,7 +211,7 @@ def test_crop_sliders_cut_the_square_they_say(model: ti.Model) -> None:
 def test_the_guess_is_guess_crops(model: ti.Model) -> None:
     panel = PreparePanel(model, [two_tone(), two_tone()])
     panel.editor.buttons["Guess the subject"].click()
-    guess = guesses.guess_crop(two_tone(), least=model.resolution)
+    guess = subject.guess_crop(two_tone(), least=model.resolution)
     assert [e.crop for e in panel.entries] == [guess, None]
     panel.buttons["Guess all crops"].click()
     assert [e.crop for e in panel.entries] == [guess, guess]
@@ -259,7 +258,7 @@ def test_the_brush_adds_and_erases_and_undoes(model: ti.Model) -> None:
     editor.x.value, editor.y.value, editor.radius.value = 30, 30, 20
     editor.buttons["Add to mask"].click()
     assert editor.mask.value == "painted"
-    truth = guesses.paint(Image.new("L", (100, 100), 0), 0.3, 0.3, 0.2)
+    truth = subject.paint(Image.new("L", (100, 100), 0), 0.3, 0.3, 0.2)
     assert np.array_equal(panel.images().masks[0], truth)
     editor.buttons["Erase from mask"].click()
     assert not np.asarray(panel.images().masks[0]).any()

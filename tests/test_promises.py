@@ -13,10 +13,10 @@ from PIL import Image
 
 import ti_nb as ti
 from tests import families
-from ti_nb.batches import prompts_of_pictures
-from ti_nb.driver import Driver
-from ti_nb.evaluate import gap_closed
-from ti_nb.inject import token_ids
+from ti_nb.models.conditioning import token_ids
+from ti_nb.results.judge import gap_closed
+from ti_nb.training.batches import prompts_of_pictures
+from ti_nb.widgets.train.driver import Driver
 
 
 @pytest.fixture(scope="module")

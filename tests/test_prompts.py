@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 import ti_nb as ti
-from ti_nb import prompts
+from ti_nb.models import tokens
+from ti_nb.words import prompts
 
 
 def test_templates_count_as_in_the_paper_and_its_code() -> None:
@@ -41,25 +42,25 @@ def test_same_ids_as_a_tokenizer_with_the_words_added(model: ti.Model, prompt: s
     tokenizer.add_tokens(["<my-cat>", "<my-cat-2>"])
     first = len(model.tokenizer)
     expected = tokenizer(prompt, padding="max_length", max_length=77).input_ids
-    assert prompts.tokenise(prompt, model.tokenizer, {"<my-cat>": [first], "<my-cat-2>": [first + 1]}) == expected
+    assert tokens.tokenise(prompt, model.tokenizer, {"<my-cat>": [first], "<my-cat-2>": [first + 1]}) == expected
 
 
 def test_several_vectors_take_several_ids(model: ti.Model) -> None:
-    ids = prompts.tokenise("a <x> b", model.tokenizer, {"<x>": [9001, 9002, 9003]})
+    ids = tokens.tokenise("a <x> b", model.tokenizer, {"<x>": [9001, 9002, 9003]})
     assert ids[2:5] == [9001, 9002, 9003]
     assert len(ids) == 77
 
 
 def test_a_word_inside_another_is_left_alone() -> None:
-    assert prompts.split_on_words("cats and cat", {"cat": [1]}) == ["cats and ", "cat"]
-    assert prompts.split_on_words("bad bad-hands", {"bad": [1], "bad-hands": [2]}) == ["bad", "bad-hands"]
+    assert tokens.split_on_words("cats and cat", {"cat": [1]}) == ["cats and ", "cat"]
+    assert tokens.split_on_words("bad bad-hands", {"bad": [1], "bad-hands": [2]}) == ["bad", "bad-hands"]
 
 
 def test_prompt_beyond_77_tokens_is_refused(model: ti.Model) -> None:
     fits = " ".join(["a"] * 75)
-    assert len(prompts.tokenise(fits, model.tokenizer)) == 77
+    assert len(tokens.tokenise(fits, model.tokenizer)) == 77
     with pytest.raises(ValueError, match="76 tokens long, 75 fit"):
-        prompts.tokenise(fits + " a", model.tokenizer)
+        tokens.tokenise(fits + " a", model.tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +76,14 @@ def test_prompt_beyond_77_tokens_is_refused(model: ti.Model) -> None:
 )
 def test_bad_words_are_refused_with_a_reason(model: ti.Model, word: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        prompts.check_word(word, model.tokenizer)
+        tokens.check_word(word, model.tokenizer)
 
 
 def test_unknown_and_empty_initializers_are_refused(model: ti.Model) -> None:
     with pytest.raises(ValueError, match="xqzvwkjh"):
-        prompts.init_ids("xqzvwkjh", model.tokenizer)
+        tokens.init_ids("xqzvwkjh", model.tokenizer)
     with pytest.raises(ValueError, match="empty"):
-        prompts.init_ids("", model.tokenizer)
+        tokens.init_ids("", model.tokenizer)
 
 
 def test_word_is_deleted_for_prompt_fidelity() -> None:
@@ -94,7 +95,7 @@ def test_word_is_deleted_for_prompt_fidelity() -> None:
     "template", ["a photo of a {}", "two {}s", "{word}s", "一张{}的照片", "x{}{}x", "non-{}_{word}"]
 )
 def test_the_word_is_found_wherever_its_place_was(model: ti.Model, template: str, word: str) -> None:
-    ids = prompts.tokenise(prompts.fill(template, word), model.tokenizer, {word: [9001]})
+    ids = tokens.tokenise(prompts.fill(template, word), model.tokenizer, {word: [9001]})
     around = [piece for piece in template.replace("{word}", "{}").split("{}")]
     expected: list[int] = []
     for number, piece in enumerate(around):

@@ -19,12 +19,12 @@ from PIL import Image
 
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
-from ti_nb import hub as hub_module
-from ti_nb import platforms
-from ti_nb.sampling import Sample
-from ti_nb.widgets import publish
-from ti_nb.widgets.parcel import name_of
-from ti_nb.widgets.publish import PUBLISH, PUBLISH_TO_ALL, PublishPanel
+from ti_nb.host import frontend
+from ti_nb.hub import client as hub_module
+from ti_nb.results.sampling import Sample
+from ti_nb.widgets.publish import panel as publish
+from ti_nb.widgets.publish.form import name_of
+from ti_nb.widgets.publish.panel import PUBLISH, PUBLISH_TO_ALL, PublishPanel
 
 TOKEN = "hf_test_alice_write"
 HOSTILE = '<img src=x onerror="window.hacked=1">'
@@ -306,7 +306,7 @@ def test_the_button_logs_in_as_log_in_does(hub: HubServer, monkeypatch: pytest.M
             log_in_as(hub, monkeypatch, tmp_path, outcome)
 
     monkeypatch.setattr(huggingface_hub, "notebook_login", login)
-    monkeypatch.setattr(platforms, "frontend", lambda: "jupyter")
+    monkeypatch.setattr(frontend, "frontend", lambda: "jupyter")
     for said in ("interrupted", "no route", "did not answer as it should", "it said no", "nobody is logged in yet"):
         panel.account.button.click()
         assert said in panel.account.who.value and panel.account.user == ""

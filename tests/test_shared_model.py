@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb import busy, memory, sampling
-from ti_nb.batches import Draws, cache_latents
-from ti_nb.inside import _recording
-from ti_nb.losses import word_loss
+from ti_nb.host import turns
+from ti_nb.models.denoise import cache_latents
+from ti_nb.results import sampling
+from ti_nb.results.look_inside import _recording
+from ti_nb.training import plan as memory
+from ti_nb.training.batches import Draws
+from ti_nb.training.losses import word_loss
 
 from .families import pipeline
 
@@ -81,7 +84,7 @@ def test_whoever_uses_or_moves_a_part_of_the_model_has_its_turn(
 
     def watched(part: str, does: Any) -> Any:
         def call(*args: Any, **more: Any) -> Any:
-            if not busy.turn._is_owned():  # type: ignore[attr-defined]
+            if not turns.turn._is_owned():  # type: ignore[attr-defined]
                 outside.append(part)
             return does(*args, **more)
 
@@ -235,7 +238,7 @@ def test_processes_compute_each_picture_once_whatever_each_plans(
 ) -> None:
     import accelerate
 
-    from ti_nb.gradients import own_share
+    from ti_nb.training.plan import own_share
 
     for pictures in range(1, 12):
         shares = []
@@ -262,4 +265,4 @@ def test_the_vaes_turn_is_given_back_where_it_fails(
     monkeypatch.setattr(small.vae, "encode", fails)
     with pytest.raises(KeyboardInterrupt):
         cache_latents(small, photos.pixels(small.resolution))
-    assert not busy.turn._is_owned()  # type: ignore[attr-defined]
+    assert not turns.turn._is_owned()  # type: ignore[attr-defined]

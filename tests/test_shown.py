@@ -15,13 +15,14 @@ from PIL import Image
 
 import ti_nb as ti
 from tests import odd_files
-from ti_nb import plots, shown
-from ti_nb.findings import Finding
-from ti_nb.hub import HubError
-from ti_nb.library import Listing, Listings
-from ti_nb.publication import Publication
+from ti_nb.errors import HubError
+from ti_nb.host import plain_text
+from ti_nb.hub.browsing import Listing, Listings
+from ti_nb.hub.publication import Publication
+from ti_nb.pictures.faults import Finding
+from ti_nb.results import plots
 from ti_nb.widgets import parts
-from ti_nb.widgets.summary import Summary
+from ti_nb.widgets.train.summary import Summary
 
 HOSTILE = "\x1b[2J\x07<img src=x onerror=alert(1)> \u202eabc\u2066 $\\frac$ \x9b31m\r$x$"
 SOURCES = sorted(Path(ti.__file__).parent.rglob("*.py"))
@@ -51,11 +52,11 @@ def words_of(page: str) -> tuple[str, set[str]]:
 
 def test_plain_text_stays_as_it_is_and_the_rest_is_spelled_out() -> None:
     for text in ("a <cat> for $5", "chien-é", "\U0001f469\u200d\U0001f469", "Gürteltier, 猫", "می\u200cخواهم"):
-        assert shown.plain(text) == text
-    assert acts(HOSTILE) and not acts(shown.plain(HOSTILE))
-    assert shown.plain("a\nb") == "a\\nb" and shown.plain("a\nb", lines=True) == "a\nb"
-    assert shown.plain("\ud83d").encode() == b"\\ud83d"
-    assert shown.quoted("x" * 100, 5) == "'xxxxx...'"
+        assert plain_text.plain(text) == text
+    assert acts(HOSTILE) and not acts(plain_text.plain(HOSTILE))
+    assert plain_text.plain("a\nb") == "a\\nb" and plain_text.plain("a\nb", lines=True) == "a\nb"
+    assert plain_text.plain("\ud83d").encode() == b"\\ud83d"
+    assert plain_text.quoted("x" * 100, 5) == "'xxxxx...'"
 
 
 def test_messages_name_things_in_plain_text(tmp_path: Path) -> None:
@@ -153,4 +154,4 @@ def test_figures_draw_text_as_it_was_written() -> None:
 def test_nothing_is_named_in_a_message_or_a_page_but_through_these() -> None:
     raw = re.compile(r"'\{(?:\w+\.)?(?:path|folder|file)\}'|html\.escape\((?!plain\(|str\(self\))")
     found = [f"{path.name}:{n}" for path in SOURCES for n, line in enumerate(path.open(), 1) if raw.search(line)]
-    assert not found, "write {place(path)} and in_page(text), of ti_nb.shown"
+    assert not found, "write {place(path)} and in_page(text), of ti_nb.host.plain_text"

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPTextModelWithProjection
 
 import ti_nb as ti
-from ti_nb import busy, inject
-from ti_nb.models import TINY
+from ti_nb.host import turns
+from ti_nb.models import conditioning
+from ti_nb.models.model import TINY
 
 from .families import pipeline, text_config
 
@@ -309,7 +310,7 @@ def test_a_fresh_pipeline_has_no_word_that_is_being_trained(model: ti.Model) -> 
     """Neither one that an interrupt left in the encoder, nor one of a thread whose turn it is."""
     network, plain = model.text_encoder, model.text_encoder.get_input_embeddings()
     rows = torch.nn.Parameter(torch.randn(1, model.encoders[0].width)) * 2  # not a leaf: it can't be copied
-    network.set_input_embeddings(inject.ExtendedEmbedding(plain, rows))
+    network.set_input_embeddings(conditioning.ExtendedEmbedding(plain, rows))
     try:
         copied = model.fresh_pipeline().text_encoder.get_input_embeddings()
     finally:
@@ -321,7 +322,7 @@ def test_a_fresh_pipeline_waits_for_its_turn(model: ti.Model) -> None:
     import threading
 
     made = threading.Event()
-    with busy.turn:
+    with turns.turn:
         thread = threading.Thread(target=lambda: (model.fresh_pipeline(), made.set()), daemon=True)
         thread.start()
         thread.join(0.2)
@@ -342,6 +343,6 @@ def test_concepts_and_models_can_be_compared_and_kept_in_sets(model: ti.Model) -
 
 
 def test_needs_promises_half_precision_only_where_it_is_fetched() -> None:
-    from ti_nb.loading import HALVES, REPOSITORIES
+    from ti_nb.models.families import HALVES, REPOSITORIES
 
     assert {name for name in REPOSITORIES if "in half precision" in ti.needs(name)} == set(HALVES)

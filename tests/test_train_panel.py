@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb import busy
-from ti_nb.driver import Driver
+from ti_nb.host import turns
 from ti_nb.widgets import parts
-from ti_nb.widgets.previews import strip
+from ti_nb.widgets.train.driver import Driver
+from ti_nb.widgets.train.previews import strip
 
 from .disturbed import BEGIN, wrong_after_the_end
 from .killed import smallest, train
@@ -161,8 +161,8 @@ def test_a_second_run_is_refused_with_words_while_one_trains(model: ti.Model, ph
     assert second.state == "running"
     second.stop()
     second.wait()
-    busy.claim("a test")  # nothing holds on to it
-    busy.release()
+    turns.claim("a test")  # nothing holds on to it
+    turns.release()
 
 
 def test_what_fails_in_the_thread_is_said_and_raised_by_wait(
@@ -293,8 +293,8 @@ def test_a_second_interrupt_while_a_run_in_the_cell_is_being_saved_changes_nothi
     press(monkeypatch, run.folder, "save", at=2)  # the driver's, after that of the step
     panel.start()
     assert panel.state == "paused" and len(ti.read_run(tmp_path).records) == 2
-    busy.claim("a test")
-    busy.release()
+    turns.claim("a test")
+    turns.release()
     monkeypatch.undo()
     panel.start()
     assert panel.state == "finished"
@@ -319,8 +319,8 @@ def test_start_says_whose_the_folder_is_by_now(tmp_path: Path) -> None:
     next(other)
     panel.buttons["start"].click()
     assert panel.state == "ready" and "another run wrote to it" in panel._status.value
-    busy.claim("a test")
-    busy.release()
+    turns.claim("a test")
+    turns.release()
 
 
 def test_a_run_whose_folder_was_taken_fails_in_words_in_its_panel(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_run_whose_folder_was_taken_fails_in_words_in_its_panel(tmp_path: Path
     panel = _panel(run, background=True)
     panel.start()
     _until(lambda: run.folder.saved >= 1)
-    with busy.turn:  # as another machine does where locks don't reach
+    with turns.turn:  # as another machine does where locks don't reach
         shutil.copy(tmp_path / "other" / "state.safetensors", tmp_path / "run" / "state.safetensors")
     with pytest.raises(ValueError, match="another run wrote to it"):
         panel.wait()

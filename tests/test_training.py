@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 
 import ti_nb as ti
-from ti_nb.batches import Batch, cache_latents
-from ti_nb.inject import token_ids
-from ti_nb.losses import word_loss
+from ti_nb.models.conditioning import token_ids
+from ti_nb.models.denoise import cache_latents
+from ti_nb.training.batches import Batch
+from ti_nb.training.losses import word_loss
 
 STEPS = dict(steps=3, batch=2)
 

@@ -6,7 +6,7 @@ import json
 import random
 from hashlib import sha256
 
-from ti_nb.models import TINY
+from ti_nb.models.model import TINY
 from tools.tiny_model import world
 
 

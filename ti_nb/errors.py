@@ -1,18 +1,22 @@
-"""The errors that say a file is refused, and that the Hub said no."""
+"""Errors of this package: each says what was wrong and what to do."""
 
 from __future__ import annotations
 
-from .shown import plain
+from .host.plain_text import plain
 
 
-class NotAConcept(ValueError):
+class TiError(Exception):
+    """Every error class of this package is one; each is also the built-in kind that it was always caught as."""
+
+
+class NotAConcept(TiError, ValueError):
     """A file that holds no word we can read, or that is not safe to read; the message says which, and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(plain(message))
 
 
-class HubError(RuntimeError):
+class HubError(TiError, RuntimeError):
     """The Hub said no, or did not answer; the message says what to do."""
 
     def __init__(self, message: str) -> None:

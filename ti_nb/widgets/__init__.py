@@ -1,1 +1,5 @@
-"""Panels of stock ipywidgets (7.7 and 8) on top of the package's functions; nothing below imports them."""
+"""Panels on top of the functions; nothing below imports them but `Run.panel`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

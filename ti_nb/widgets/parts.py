@@ -10,12 +10,15 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..shown import in_page
+from ..host.plain_text import in_page
 
 LABEL = "10em"  # of all controls, so that they stand in line
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
 LINK = 'target="_blank" rel="noopener noreferrer" style="color:inherit;text-decoration:underline"'
 BORDERS = {"plain": "transparent", "good": "#3c8d5a", "warning": "#c98a00", "error": "#c0392b"}
+
+
+SENT = 320  # px of a picture sent to the page, which shows it smaller
 
 
 class Panel(widgets.VBox):
@@ -149,3 +152,11 @@ def empty(upload: widgets.FileUpload) -> None:
         upload._counter = 0  # makes its value of the two above
     else:
         upload.value = ()
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A picture of about 320 px, each pixel of a small one a square."""
+    if image.width >= SENT:
+        return image.resize((SENT, round(SENT * image.height / image.width)), Image.Resampling.LANCZOS)
+    times = round(SENT / image.width)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)

@@ -1,0 +1,198 @@
+"""AUTOMATIC1111's picture of a word, with the word's vectors inside: what can be passed on as one PNG.
+
+The vectors are there twice, as that program has them: as text of the file, and as a pattern of pixels at both sides of
+the picture, which is still there when a website has dropped the text. Written from the format, not from its code.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..errors import NotAConcept
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+TEXT = "sd-ti-embedding"
+PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
+BYTES = 1 << 24  # at most of its file
+JSON = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
+OBJECTS, LISTS = 64, 1024  # at most in that text
+SIDE = 512
+
+
+class Card(dict[str, Any]):
+    """What a card holds. A card's own name is the word, in other files the file's is."""
+
+
+class Ready:
+    """A tensor that has been read."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values, self.shape = values, tuple(values.shape)
+
+    def read(self) -> torch.Tensor:
+        """Its numbers, float32."""
+        return self.values.float()
+
+
+def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> tuple[Image.Image, PngInfo]:
+    """The card and its text: `picture` with the word and a line about it, the vectors of `data` beside it."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    said = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
+    if len(said) > JSON:
+        raise ValueError("the word has too many vectors for a card: write a .safetensors file")
+    text = PngInfo()
+    text.add_text(TEXT, base64.b64encode(said.encode()).decode())
+    middle = _captioned(picture, title, below)
+    low, high = _blocks(zlib.compress(said.encode(), 9), middle.height, _shades(data))
+    card = Image.new("RGB", (low.width + 1 + middle.width + 1 + high.width, middle.height))
+    card.paste(low, (0, 0))
+    card.paste(middle, (low.width + 1, 0))
+    card.paste(high, (low.width + 1 + middle.width + 1, 0))
+    return card, text
+
+
+def read(path: Path) -> Any:
+    """What the card holds, its tensors as `Ready`: from its text if that is there, else from its pixels.
+
+    Raises:
+        NotAConcept: it is a picture without vectors, a damaged one, or one too large.
+    """
+    from PIL import Image
+
+    if path.stat().st_size > BYTES:
+        raise NotAConcept("it is a picture too large for a card")
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.width * image.height > PIXELS:
+                raise NotAConcept(f"it is a picture of {image.width} x {image.height} px, too large for a card")
+            image.load()
+            said = image.info.get(TEXT)
+            data = base64.b64decode(said) if isinstance(said, str) else _from_pixels(np.asarray(image.convert("RGB")))
+        if len(data) > JSON:
+            raise NotAConcept("its text is too long for a word's vectors")
+        held = _parsed(data)
+        if isinstance(held, Card) and isinstance(image.info.get("ti_nb"), str):
+            held.setdefault("ti_nb", image.info["ti_nb"])
+        return held
+    except NotAConcept:
+        raise
+    except Exception as error:  # damage shows in any way
+        raise NotAConcept(f"it is a damaged picture ({type(error).__name__})") from None
+
+
+def pixels(path: Path) -> Any:
+    """As `read`, from the pixels alone."""
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as image:
+        return _parsed(_from_pixels(np.asarray(image.convert("RGB"))))
+
+
+def _parsed(data: bytes) -> Any:
+    if data.count(b"{") > OBJECTS or data.count(b"[") > LISTS:  # each takes twenty times the room of its brackets
+        raise NotAConcept("its text holds more lists than a word's vectors are")
+    held = json.loads(data, object_hook=_tensors)
+    return Card(held) if isinstance(held, dict) else held
+
+
+def _tensors(item: dict[str, Any]) -> Any:
+    if "TORCHTENSOR" not in item:
+        return item
+    values = np.asarray(item["TORCHTENSOR"], dtype=np.float64)
+    return Ready(torch.from_numpy(values.astype(np.float32)))
+
+
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    """The low four bits of a linear congruential generator (2^32, 1664525, 1013904223) from 0, modulo 255."""
+    count = int(np.prod(shape))
+    out, seed = np.empty(count, np.uint8), 0
+    for i in range(count):
+        seed = (1664525 * seed + 1013904223) % 2**32
+        out[i] = seed % 255
+    return out.reshape(shape) & 0x0F
+
+
+def _from_pixels(rgb: np.ndarray) -> bytes:
+    """Two blocks of half bytes in the low bits, parted from the picture by columns whose low bits are all 0."""
+    lit = np.asarray((rgb > 0).all(axis=2))
+    if not lit.any():
+        raise NotAConcept("it is a picture without a word's vectors")
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    low_bits = rgb[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F
+    dark = np.flatnonzero(low_bits.sum(axis=(0, 2), dtype=np.int64) == 0)
+    if len(dark) < 2:
+        raise NotAConcept("it is a picture without a word's vectors")
+    low, high = low_bits[:, : dark[0]], low_bits[:, dark[-1] + 1 :]
+    if low.shape != high.shape or not low.size or low.size > 1 << 22:
+        raise NotAConcept("it is a picture without a word's vectors")
+    noise = _noise(low.shape)
+    packed = ((high ^ noise) << 4 | (low ^ noise)).astype(np.uint8).tobytes()
+    try:
+        return zlib.decompressobj().decompress(packed, JSON + 1)
+    except zlib.error as error:
+        raise NotAConcept("it is a picture without a word's vectors") from error
+
+
+def _blocks(packed: bytes, height: int, shades: np.ndarray) -> tuple[Image.Image, Image.Image]:
+    """The two blocks as pictures of that height; their high bits draw dots in the shades of the word's own numbers."""
+    from PIL import Image
+
+    columns = -(-len(packed) // (height * 3))
+    padded = np.resize(np.frombuffer(packed, np.uint8), height * columns * 3).reshape(height, columns, 3)
+    noise = _noise(padded.shape)
+    blocks = []
+    for half, colours in ((padded & 0x0F, shades), (padded >> 4, shades[::-1])):
+        blocks.append(Image.fromarray((half ^ noise) | (_dots(columns, height, colours) & 0xF0)))
+    return blocks[0], blocks[1]
+
+
+def _dots(width: int, height: int, shades: np.ndarray) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (width, height), (16, 16, 16))  # never quite dark: the dark columns part the blocks
+    brush = ImageDraw.Draw(image)
+    places = [(x, y) for x in range(-6, width, 8) for y in range(-6, height, 8)]
+    for i, (x, y) in enumerate(places):
+        left = x + (4 if (y + 6) // 8 % 2 == 0 else 0)
+        shade = max(16, int(shades[i % len(shades)]))
+        brush.ellipse((left, y, left + 6, y + 6), fill=(shade, shade, shade))
+    return np.asarray(image)
+
+
+def _shades(data: dict[str, Any]) -> np.ndarray:
+    params = data.get("string_to_param", data)
+    first = next(value for value in params.values() if isinstance(value, torch.Tensor))[0].abs()
+    return (first / first.max().clamp_min(1e-12) * 255).numpy().astype(np.uint8)
+
+
+def _captioned(picture: Image.Image, title: str, below: str) -> Image.Image:
+    """The picture at a size that can be looked at, with words on dark bands above and below."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    out = picture.convert("RGB").resize((SIDE, round(SIDE * picture.height / picture.width)), Image.Resampling.LANCZOS)
+    shade = Image.new("L", (1, out.height), 0)
+    for y in range(out.height):
+        edge = min(y, out.height - 1 - y) / (0.18 * out.height)
+        shade.putpixel((0, y), int(200 * max(0.0, 1 - edge)))
+    out.paste((0, 0, 0), (0, 0), shade.resize(out.size))
+    brush, margin = ImageDraw.Draw(out), 14
+    for text, at, anchor, size in (
+        (title, (margin, margin), "lt", 40),
+        (below, (margin, out.height - margin), "ls", 22),
+    ):
+        while size > 8 and brush.textlength(text, font=ImageFont.load_default(size)) > SIDE - 2 * margin:
+            size -= 1
+        brush.text(at, text, anchor=anchor, font=ImageFont.load_default(size), fill=(255, 255, 255))
+    return out

@@ -1,0 +1,210 @@
+"""Words from files of any program.
+
+Reading runs nothing of what is in the file, and reads no more of it than the word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..errors import NotAConcept
+from ..host.arguments import checked
+from ..host.plain_text import place, quoted
+from ..words.concept import Concept
+from . import png_cards, torch_files
+from .formats import concepts_in
+
+HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
+LARGEST = 1 << 28  # bytes of a safetensors file
+PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
+LARGEST_HEADER = 100_000_000  # that the format allows
+
+
+@checked()
+def load(path: str | Path, *, word: str | None = None) -> Concept:
+    """Read the word in a file of any program: see `load_words`. `word` gives it another name, or picks one of several.
+
+    Raises:
+        FileNotFoundError: there is no such file. NotAConcept (a ValueError): no word, several, or not safe to read.
+    """
+    words = load_words(path)
+    if len(words) > 1:
+        chosen = [one for one in words if one.word == word]
+        if not chosen:
+            names = ", ".join(quoted(one.word) for one in words[:8])
+            raise NotAConcept(f"{place(path)} holds {len(words)} words: name one with word=, of {names}")
+        return chosen[0]
+    return replace(words[0], word=word) if word else words[0]
+
+
+@checked()
+def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept]:
+    """Read all words in a file, whatever program wrote it.
+
+    Args:
+        nameless: the name of a word that has none in the file; by default the file's name between brackets.
+
+    diffusers' and AUTOMATIC1111's .bin, .pt and .safetensors, the paper's own .pt, SDXL's two encoders in one file or in
+    two (x and x_2), Flux's T5, cog's .pti, OneTrainer's, files in numbered parts, cards (PNG); vectors of any precision,
+    given as float32. The models a word fits are told from its shapes: `Concept.family`. Nothing in the file is run, and
+    of a row that drags a whole matrix along only the row is read.
+
+    Raises:
+        FileNotFoundError: there is no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
+    """
+    path = expanded(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {place(path)}")
+    try:
+        return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
+    except NotAConcept as error:
+        raise NotAConcept(f"{place(path)} can't be read as a word: {error}") from error
+
+
+def _contents(path: Path) -> Any:
+    """What the file holds, by its first bytes, whatever its name says."""
+    parts = _numbered_parts(path)
+    if len(parts) > 1:
+        held = [contents_of(part) for part in parts]
+        if not all(isinstance(part, Mapping) for part in held):
+            raise NotAConcept("its numbered parts hold no tensors with names")
+        return {key: value for part in held for key, value in part.items()}
+    return contents_of(path)
+
+
+def contents_of(path: Path) -> Any:
+    """What one file holds, its tensors still in it.
+
+    Raises:
+        NotAConcept: it is of no format that holds words, damaged, or not safe to read.
+    """
+    with torch_files.Careful(path) as file:
+        start = file.read(512)
+    if start.startswith(b"\x89PNG\r\n"):
+        return png_cards.read(path)
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header <= LARGEST_HEADER:
+        return _safetensors(path, header)
+    if start.startswith((b"PK", b"\x80")):
+        return torch_files.read(path)
+    raise NotAConcept(_no_format(start, path))
+
+
+def _no_format(start: bytes, path: Path) -> str:
+    """Why a file that begins so can't hold a word, and what to do."""
+    if not start:
+        return "it is empty: fetch it again"
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "it is a git-lfs pointer, the name of the file rather than the file: `git lfs pull`, or download it again"
+        )
+    if start.lstrip()[:1] == b"<":
+        return (
+            "it is a web page, not the file: download it with its download button, and log in first if it asks for that"
+        )
+    if path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
+        return "it is a picture, and only PNG cards hold vectors"
+    return "it is of no format that holds words: those are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
+
+
+def _safetensors(path: Path, header: int) -> Any:
+    """Its tensors, still in the file, and the facts in its metadata."""
+    if header > HEADER or path.stat().st_size > LARGEST:
+        raise NotAConcept("it is too large for a word: it is a whole model, or damaged")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            names = list(file.keys())
+            metadata = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (SafetensorError, UnicodeDecodeError):  # whose text may be the file's own
+        raise NotAConcept("it is not a whole safetensors file: fetch it again") from None
+    found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
+    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
+
+
+class _Mapped:
+    """A tensor in a safetensors file."""
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
+        self.path, self.name, self.shape = path, name, shape
+
+    def read(self) -> torch.Tensor:
+        """Its numbers, float32."""
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                return file.get_tensor(self.name).to(torch.float32, copy=True)  # type: ignore[no-any-return]
+        except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+            raise NotAConcept(f"its tensor {quoted(self.name)} can't be read ({type(error).__name__})") from None
+
+
+def _numbered_parts(path: Path) -> list[Path]:
+    """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
+    found = re.fullmatch(PART, path.stem)
+    if found is None or not 1 <= int(found[4]) <= 64:
+        return [path]
+    parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise NotAConcept(f"it is in {len(parts)} parts, of which {place(', '.join(missing))} is missing")
+    return parts
+
+
+def expanded(path: str | Path) -> Path:
+    """With a ~ at its start replaced by the home folder, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # a name that begins with ~, and no such user
+        return Path(path)
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its ending and its number; x_2 beside x is x."""
+    first = path.with_stem(path.stem.removesuffix("_2"))
+    return re.sub(r"-\d{5}-of-\d{5}$", "", first.stem if first.is_file() else path.stem)
+
+
+def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
+    """The words; half of an SDXL one is put together with its other half, of x in x_2, which names the same word.
+
+    Raises:
+        NotAConcept: a second half without its first.
+    """
+    lone = any(tuple(one.vectors) == ("clip_g",) for one in words)
+    if not lone and all(tuple(one.vectors) != ("clip_l",) for one in words):
+        return words
+    others = {one.word: one for one in _beside(path, lone, nameless)}
+    return [_joined(one, others.get(one.word)) for one in words]
+
+
+def _beside(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
+    """The words in the file that may hold the other halves; `lone` if this one holds second halves."""
+    other = path.with_stem(path.stem.removesuffix("_2")) if lone else path.with_stem(f"{path.stem}_2")
+    if other == path or not other.is_file():
+        return []
+    try:
+        return concepts_in(_contents(other), _stem(other), nameless)
+    except NotAConcept as error:
+        if lone:
+            raise NotAConcept(f"it is the second half of an SDXL word, and the first can't be read: {error}") from error
+        return []  # a file that happens to be named so
+
+
+def _joined(one: Concept, other: Concept | None) -> Concept:
+    """Both halves of an SDXL word; the one itself if it is none, or the first half alone."""
+    halves = {tuple(half.vectors): half for half in (one, other) if half is not None}
+    if len(halves) == 2 and halves.keys() == {("clip_l",), ("clip_g",)}:
+        first, second = halves["clip_l",], halves["clip_g",]
+        try:
+            return Concept(first.word, {**first.vectors, **second.vectors}, first.facts)
+        except ValueError as error:
+            raise NotAConcept(f"its two halves don't fit together: {error}") from error
+    if tuple(one.vectors) == ("clip_g",):
+        raise NotAConcept("it holds only the vectors of SDXL's second encoder: put the first one's file beside it")
+    return one

@@ -1,0 +1,315 @@
+"""The instructions of a pickle, walked without running any of them.
+
+A pickle is a program. Here it meets a small machine that calls nothing: names of classes and functions stay names, and
+only the few that rebuild tensors mean something. All else is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickletools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..errors import NotAConcept
+from ..host.plain_text import quoted
+
+NUMBERS = 1 << 25  # bytes at most that a tensor may span in the file
+STEPS = 1 << 18  # instructions at most: a whole model's has under 100,000
+COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
+NAME = 1000  # letters at most of a key
+
+DTYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Numbers in the file: `key` names the place, `count` says how many there are; `fetch` gives bytes, from, how many."""
+
+    dtype: torch.dtype
+    key: str
+    count: int
+    fetch: Callable[[Storage, int, int], bytes] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that is still in the file: a view of `storage`, as `torch.as_strided` has it."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self) -> torch.Tensor:
+        """Its numbers in float32, reading no others than those between its first and its last.
+
+        Raises:
+            NotAConcept: they are not in the file.
+        """
+        if 0 in self.shape:
+            return torch.zeros(self.shape)
+        size = self.storage.dtype.itemsize
+        span = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride))
+        if self.offset + span > self.storage.count or max(span * size, math.prod(self.shape) * 4) > NUMBERS:
+            raise NotAConcept(f"a tensor of shape {self.shape} reaches past its {self.storage.count} numbers")
+        data = self.storage.fetch(self.storage, self.offset * size, span * size)
+        flat = torch.frombuffer(bytearray(data), dtype=self.storage.dtype)
+        return flat.as_strided(self.shape, self.stride).to(torch.float32, copy=True)
+
+
+@dataclass
+class Name:
+    """A class or function that the pickle names; never looked up."""
+
+    path: str
+
+
+@dataclass
+class Instance:
+    """An object of a class that holds parameters, and what it was built with."""
+
+    path: str
+    state: Any = None
+
+
+def run(program: bytes, fetch: Callable[[Storage, int, int], bytes], seen: dict[str, Storage] | None = None) -> Any:
+    """What the pickle at the start of `program` builds, and how many bytes of it there were."""
+    machine = _Machine(fetch, seen if seen is not None else {})
+    stream = io.BytesIO(program)
+    for step, (op, argument, _) in enumerate(pickletools.genops(stream)):
+        if step == STEPS:
+            raise NotAConcept(f"it has over {STEPS} instructions, and a word's file a hundred: it is made to mislead")
+        machine.do(op.name, argument)
+    return machine.stack[-1], stream.tell()
+
+
+VALUES = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
+    "BINUNICODE8", "SHORT_BINUNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "BINBYTES8",
+    "SHORT_BINBYTES",
+}  # fmt: skip
+
+CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+
+NOTHING = {"PROTO", "FRAME", "STOP"}
+
+
+class _Machine:
+    """The stack, the memo and the instructions that build plain values and tensors."""
+
+    def __init__(self, fetch: Callable[[Storage, int, int], bytes], seen: dict[str, Storage]) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack
+        self.memo: dict[int, Any] = {}
+        self.fetch, self.seen = fetch, seen
+        self.copied = 0
+
+    def do(self, op: str, argument: Any) -> None:
+        """One instruction."""
+        push = self.stack.append
+        if op in VALUES:
+            push(argument)
+        elif op in CONSTANTS:
+            push(CONSTANTS[op])
+        elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif op == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif op in ("GET", "BINGET", "LONG_BINGET"):
+            push(self.memo[argument])
+        elif op == "GLOBAL":
+            self._name(argument.replace(" ", "."))
+        elif op not in NOTHING:
+            act = getattr(self, f"_{op.lower()}", None)
+            if act is None:
+                raise NotAConcept(f"it is a pickle with the instruction {op}, which no word needs: refused, not run")
+            act()
+
+    def _name(self, path: str) -> None:
+        if path not in KNOWN:
+            raise NotAConcept(
+                f"it names {quoted(path, 80)}, which no word needs: refused, not run. Get the word as .safetensors, from "
+                "somebody you trust"
+            )
+        self.stack.append(Name(path))
+
+    def _mark(self) -> None:
+        self.marks.append(len(self.stack))
+
+    def _pop(self) -> None:
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self.stack.pop()
+
+    def _to_mark(self) -> list[Any]:
+        at = self.marks.pop()
+        values = self.stack[at:]
+        del self.stack[at:]
+        return values
+
+    def _pop_mark(self) -> None:
+        self._to_mark()
+
+    def _empty_tuple(self) -> None:
+        self.stack.append(())
+
+    def _tuple(self) -> None:
+        self.stack.append(tuple(self._to_mark()))
+
+    def _tuple1(self) -> None:
+        self.stack[-1:] = [tuple(self.stack[-1:])]
+
+    def _tuple2(self) -> None:
+        self.stack[-2:] = [tuple(self.stack[-2:])]
+
+    def _tuple3(self) -> None:
+        self.stack[-3:] = [tuple(self.stack[-3:])]
+
+    def _empty_list(self) -> None:
+        self.stack.append([])
+
+    def _list(self) -> None:
+        self.stack.append(self._to_mark())
+
+    def _append(self) -> None:
+        value = self.stack.pop()
+        self._top(list).append(value)
+
+    def _appends(self) -> None:
+        values = self._to_mark()
+        self._top(list).extend(values)
+
+    def _empty_dict(self) -> None:
+        self.stack.append({})
+
+    def _dict(self) -> None:
+        self.stack.append(_pairs(self._to_mark()))
+
+    def _setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._top(dict).update(_pairs([key, value]))
+
+    def _setitems(self) -> None:
+        values = self._to_mark()
+        self._top(dict).update(_pairs(values))
+
+    def _stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self._name(f"{module:s}.{name:s}")
+
+    def _binpersid(self) -> None:
+        """A storage: ("storage", class, key, device, count), before torch 1.6 also what it is a view of, which is None."""
+        kind, cls, key, _, *sizes = self._given(self.stack.pop())
+        if kind == "module":  # a class and its source, before torch 1.6
+            return self.stack.append(cls)
+        if kind != "storage" or not _is_key(key) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
+            raise NotAConcept("it refers to something outside of it that is no storage of numbers")
+        self.seen[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
+        self.stack.append(self.seen[key])
+
+    def _reduce(self) -> None:
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if not isinstance(called, Name) or called.path not in CALLS or not isinstance(arguments, tuple):
+            raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
+        for one in self._given(arguments):
+            self._given(one)
+        self.stack.append(CALLS[called.path](*arguments))
+
+    def _given(self, values: Any) -> Any:
+        """The same values, counted: a call copies what it is given, however often the memo gives it."""
+        self.copied += 1 + (len(values) if hasattr(values, "__len__") else 0)
+        if self.copied > COPIED:
+            raise NotAConcept("it copies more than a word needs: it is made to mislead")
+        return values
+
+    def _newobj(self) -> None:
+        arguments, cls = self.stack.pop(), self.stack.pop()
+        if not isinstance(cls, Name) or cls.path not in HOLDERS or arguments != ():
+            raise NotAConcept("it wants to make an object that no word needs: refused, not run")
+        self.stack.append(Instance(cls.path))
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Instance):
+            self.stack[-1].state = state
+        elif not isinstance(self.stack[-1], dict):  # an OrderedDict's own attributes say nothing of its items
+            raise NotAConcept("it sets up an object that no word needs: refused, not run")
+
+    def _top(self, kind: type) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise NotAConcept("it is damaged, or made to mislead: it fills what is no list or dictionary")
+        return self.stack[-1]
+
+
+def _pairs(values: list[Any]) -> dict[Any, Any]:
+    """Key, value, key, value ... as a dictionary; keys are text or numbers, whose hashes are quickly made."""
+    if len(values) % 2 or not all(key is None or _is_key(key) or _is_size(key) for key in values[::2]):
+        raise NotAConcept("it is damaged, or made to mislead: its keys are neither short text nor numbers")
+    return dict(zip(values[::2], values[1::2]))
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= NAME
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
+    sizes = (*shape, *stride) if isinstance(shape, tuple) and isinstance(stride, tuple) else (-1,)
+    right = isinstance(storage, Storage) and len(shape) == len(stride) <= 4
+    if not right or not all(_is_size(value) for value in (offset, *sizes)):
+        raise NotAConcept("one of its tensors has an impossible shape")
+    return Tensor(storage, offset, shape, stride)
+
+
+def _ordered(items: Any = ()) -> dict[Any, Any]:
+    if not isinstance(items, tuple | list):
+        raise NotAConcept("it is damaged, or made to mislead: it fills a dictionary with what is no list")
+    return _pairs([value for pair in items for value in _two(pair)])
+
+
+def _two(pair: Any) -> Iterator[Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise NotAConcept("it is damaged, or made to mislead: an item of a dictionary is no pair")
+    return iter(pair)
+
+
+# The functions a word's file may name; each is ours, and takes what torch's would.
+CALLS: Mapping[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+    "collections.OrderedDict": _ordered,
+    "torch.Size": lambda sizes: tuple(sizes) if isinstance(sizes, tuple | list) else (),
+    "__builtin__.set": lambda *_: [],  # within a ParameterDict, and always empty
+    "builtins.set": lambda *_: [],
+}
+
+HOLDERS = ("torch.nn.modules.container.ParameterDict",)  # of the paper's own code
+
+
+STORAGES = {f"{module}.{name}": t for module in ("torch", "torch.cuda", "torch.storage") for name, t in DTYPES.items()}
+
+
+KNOWN = {*CALLS, *HOLDERS, *STORAGES}

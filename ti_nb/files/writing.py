@@ -1,0 +1,232 @@
+"""Words to files, in every format that other tools read.
+
+Writing is atomic and checked: the file is read again by a reader that shares nothing with the writer before it gets its
+name.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save as to_bytes
+
+from ..errors import NotAConcept
+from ..host.arguments import checked
+from ..host.atomic import replacing
+from ..host.plain_text import place, warn
+from ..models.families import ARCHITECTURES
+from ..words.concept import Concept
+from ..words.prompts import file_word
+from . import png_cards, torch_files
+from .formats import card_name, concepts_in, contents, format_of, shared_facts
+from .reading import PART, contents_of, expanded, whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@checked()
+def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
+    """Write `concept` so that other programs load it; returns the path.
+
+    The file appears under its name only when whole, and only after it was read back equal.
+
+    Args:
+        path: ends in .safetensors (diffusers, ComfyUI, AUTOMATIC1111), .bin (old diffusers), .pt (old AUTOMATIC1111) or
+            .png (a card, which needs `picture`).
+        format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default what the ending usually holds, which
+            for SDXL's .safetensors is "clip_keys". "diffusers" writes an SDXL word as two files, the second `path`_2.
+
+    Raises:
+        ValueError: another ending, a format without room for the word, a card without a picture.
+        OSError: it can't be written, or did not read back equal.
+    """
+    if not isinstance(concept, Concept):
+        raise ValueError(f"save takes one concept, not {type(concept).__name__}: write a file for each word")
+    path = expanded(path)
+    chosen = format_of(concept, path.suffix.lower(), format)
+    if chosen == "card" and picture is None:
+        raise ValueError(
+            "a card is a picture of the word: give one, as in save(concept, 'my-cat.png', picture=sample.image)"
+        )
+    _check_name(path)
+    concept = _sayable(concept)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parts = contents(concept, chosen)
+    paths = [path, path.with_stem(f"{path.stem}_2")][: len(parts)]
+    with ExitStack() as written:
+        halves = []
+        for one, holds in zip(paths, parts):
+            temporary = written.enter_context(replacing(one))
+            _write(temporary, one.suffix.lower(), holds, concept, picture)
+            if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
+                raise OSError(f"{place(one)} did not read back as it was written: is the disk full?")
+            halves += _loaded(temporary, one)
+        _check_loads(halves, path, concept)
+        _check_beside(path, concept)
+    return path
+
+
+def _loaded(temporary: Path, path: Path) -> list[Concept]:
+    """What `load` finds in the file that is to be `path`."""
+    try:
+        return concepts_in(contents_of(temporary), path.stem)
+    except NotAConcept as error:
+        raise ValueError(f"{place(path)} could not be loaded again: {error}") from error
+
+
+def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
+    """Refuse a word that `load` would refuse or take for another, such as half an SDXL word."""
+    wanted = {key: rows.detach().to("cpu", torch.float32) for key, rows in concept.vectors.items()}
+    found = {key: rows for half in halves for key, rows in half.vectors.items()}
+    if {half.word for half in halves} != {concept.word} or not _equal(wanted, found):
+        names = ", ".join(f"{half.word!r} with {' and '.join(half.vectors)}" for half in halves)
+        raise ValueError(f"{place(path)} could not be loaded again: it would be read as {names}")
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name by which the file would be taken for one of several parts."""
+    if re.fullmatch(PART, path.stem):
+        raise ValueError(f"{place(path)} has the name of one of several parts: choose another name")
+
+
+def _check_beside(path: Path, concept: Concept) -> None:
+    """Refuse to put a word where an older file would be taken for its second half."""
+    second = path.with_stem(f"{path.stem}_2")
+    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(whole(path, [concept])[0].vectors) > 1:
+        raise ValueError(
+            f"{place(second)} beside it would be taken for its second half: choose another name, or remove that file"
+        )
+
+
+def _sayable(concept: Concept) -> Concept:
+    word = file_word(concept.word)
+    if word != concept.word:
+        warn(
+            f"the word {concept.word!r} is written as {word!r}: capitals, spaces and words within words go wrong in other "
+            "programs"
+        )
+    return replace(concept, word=word)
+
+
+def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, picture: Image.Image | None) -> None:
+    if suffix == ".safetensors":
+        path.write_bytes(_steady(to_bytes(holds, _metadata(concept))))
+    elif suffix == ".png":
+        assert picture is not None
+        facts = concept.facts
+        steps = f", {facts['steps']} steps" if "steps" in facts else ""
+        below = f"{concept.family}: {len(concept)} vector{'s' if len(concept) > 1 else ''}{steps}"
+        card, text = png_cards.draw(holds, picture, f"<{card_name(concept.word)}>", below)
+        text.add_text("ti_nb", _facts(concept))
+        card.save(path, format="PNG", pnginfo=text)
+    else:
+        path.write_bytes(_archive(holds, _facts(concept)))
+
+
+def _archive(holds: dict[str, Any], facts: str) -> bytes:
+    """As `torch.save` writes it, but with those parts alone that AUTOMATIC1111 does not take for an attack.
+
+    Its list is of what torch 1.13 wrote (modules/safe.py); torch 2 says more of the archive than any reader needs. The
+    archive's name and dates are left out too, so that equal words are equal files. The facts are the archive's comment,
+    which other readers pass over.
+    """
+    saved, out = io.BytesIO(), io.BytesIO()
+    torch.save(holds, saved)
+    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(out, "w") as new:
+        new.comment = facts.encode()
+        for info in old.infolist():
+            part = info.filename.partition("/")[2]
+            if re.fullmatch(r"data\.pkl|data/\d+|version", part):
+                new.writestr(zipfile.ZipInfo(f"archive/{part}"), old.read(info))
+    return out.getvalue()
+
+
+def _facts(concept: Concept) -> str:
+    return json.dumps({**shared_facts(concept), "word": concept.word})
+
+
+def _steady(data: bytes) -> bytes:
+    """The same file with its table in alphabetical order, so that equal words are equal files."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    table = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    table += b" " * (-len(table) % 8)
+    return len(table).to_bytes(8, "little") + table + data[end:]
+
+
+def _metadata(concept: Concept) -> dict[str, str]:
+    """What the file says of itself; "modelspec" as the standard of that name has it."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
+    from .._version import __version__
+
+    said = {
+        "format": "pt",
+        "ti_nb": _facts(concept),
+        "made_with": f"ti_nb {__version__}, {libraries}",
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": concept.word.strip("<>"),
+        "modelspec.trigger_phrase": concept.word,
+    }
+    if concept.family in ARCHITECTURES:
+        said["modelspec.architecture"] = f"{ARCHITECTURES[concept.family]}/textual-inversion"
+    if "license" in concept.facts:
+        said["modelspec.license"] = str(concept.facts["license"])
+    return said
+
+
+def _read_again(path: Path, suffix: str, holds: dict[str, Any]) -> Any:
+    """What was written, by a reader that shares nothing with the writer."""
+    if suffix == ".safetensors":
+        return _plain_safetensors(path.read_bytes())
+    found = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
+    if isinstance(found, dict) and "ti_nb" not in holds:  # it stands beside the vectors
+        found.pop("ti_nb", None)
+    return found if suffix != ".png" or _same(found, png_cards.pixels(path)) else None
+
+
+def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
+    """Float32 tensors from the format's description: length, JSON, numbers."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    table = json.loads(data[8:end])
+    table.pop("__metadata__", None)
+    out = {}
+    for name, entry in table.items():
+        begin, stop = entry["data_offsets"]
+        out[name] = torch.frombuffer(bytearray(data[end + begin : end + stop]), dtype=torch.float32).reshape(
+            entry["shape"]
+        )
+    return out
+
+
+def _equal(wanted: Any, found: Any) -> bool:
+    """Whether what was read is what was written, to the bit."""
+    if isinstance(wanted, torch.Tensor):
+        values = found if isinstance(found, torch.Tensor) else found.read()
+        return values.shape == wanted.shape and torch.equal(values, wanted)
+    if isinstance(wanted, dict):
+        return (
+            isinstance(found, dict)
+            and wanted.keys() == found.keys()
+            and all(_equal(wanted[k], found[k]) for k in wanted)
+        )
+    return bool(wanted == found)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two readings of a card agree."""
+    if isinstance(a, png_cards.Ready):
+        return isinstance(b, png_cards.Ready) and torch.equal(a.values, b.values)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    return bool(a == b)

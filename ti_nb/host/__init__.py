@@ -1,0 +1,1 @@
+"""The machine and the notebook around us. Knows nothing of pictures, models and words."""

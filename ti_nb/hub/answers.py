@@ -1,0 +1,191 @@
+"""What the Hub answers, or does not: said in words that help, without the token, which some of its messages repeat."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import HubError, NoAnswer, NotAConcept
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+LONGEST = 300  # characters of what others say
+AS_IT_SHOULD = "the Hub did not answer as it should, perhaps a proxy or a login page of the network did in its place"
+REFUSALS = {
+    400: "the Hub does not take it",
+    401: "the Hub does not accept your token: log in again (ti.log_in) with a new one",
+    403: "you may not do that there: use a token that may write, and a place of yours",
+    404: "the Hub has no such thing",
+    409: "it is there already, or somebody changed it at the same moment: call this again",
+    412: "somebody changed it at the same moment: call this again",
+    413: "it is too large for the Hub",
+    429: "the Hub says there were too many requests: wait some minutes, then call this again",
+}
+
+
+@contextmanager
+def in_words(doing: str, api: HfApi) -> Iterator[None]:
+    """Whatever the client raises, said as a `HubError`; a `NoAnswer` where the Hub is busy, silent or talks nonsense."""
+    try:
+        yield
+    except (HubError, NotAConcept):
+        raise
+    except Exception as error:
+        kind, message = _said(error)
+        raise kind(f"{doing} did not work: {without_token(message, api)}") from None
+
+
+def root_of(error: Any) -> Any:
+    """The answer, or the lack of one, behind an error: the client wraps some, as that of a file it has no copy of."""
+    from huggingface_hub.errors import HTTPError
+
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, HTTPError | ConnectionError):
+        cause = cause.__cause__
+    return error if isinstance(error, HTTPError) or cause is None else cause
+
+
+def unreachable(error: Any) -> bool:
+    """Whether there was no answer at all."""
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+
+    root = root_of(error)
+    lost = isinstance(root, HTTPError | ConnectionError) and getattr(root, "response", None) is None
+    return (lost or silent(root)) and not isinstance(root, OfflineModeIsEnabled)
+
+
+def silent(error: Any) -> bool:
+    """Whether the Hub was there and said nothing for too long; the class is of httpx or httpx2, by the client's version."""
+    return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
+
+
+def busy(response: Any) -> bool:
+    """Whether an answer says to ask again later."""
+    return response.status_code in (408, 429) or response.status_code >= 500
+
+
+def wait_asked(response: Any) -> float | None:
+    """Seconds that an answer asks to wait, as the client reads it, and Retry-After's date too; None if it asks nothing."""
+    if response.status_code == 429 and (reset := _reset(response.headers)) is not None:
+        return reset + 1.0  # as the client adds: the Hub rounds
+    said = str(response.headers.get("retry-after", "")).strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", said):
+        return float(said)
+    try:
+        date = parsedate_to_datetime(said)
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _reset(headers: Any) -> int | None:
+    """Seconds until a limit that is reached is lifted."""
+    with suppress(ImportError, ValueError):  # the first 1.x clients don't read it; a number may be absurd
+        from huggingface_hub.utils import parse_ratelimit_headers
+
+        limit = parse_ratelimit_headers(headers)
+        if limit is not None and limit.remaining == 0:
+            return int(limit.reset_in_seconds)
+    return None
+
+
+def _said(error: Exception) -> tuple[type[HubError], str]:
+    """The kind of error that it is to the user, and the words."""
+    from huggingface_hub import errors
+
+    root = root_of(error)
+    if getattr(root, "response", None) is not None:
+        return (NoAnswer if busy(root.response) else HubError), _refusal(root)
+    if isinstance(root, errors.OfflineModeIsEnabled):
+        return NoAnswer, "the client is told to stay offline (HF_HUB_OFFLINE)"
+    if unreachable(root):
+        what = "does not answer" if silent(root) else "can't be reached"
+        return NoAnswer, f"the Hub {what} ({plain(root)}): check the connection, then call this again"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return NoAnswer, f"{AS_IT_SHOULD} ({plain(error)}): call this again later"
+    return _local(error)
+
+
+def _local(error: Exception) -> tuple[type[HubError], str]:
+    """What no answer of the Hub's stands behind: this machine's folders, what the client refuses, an answer it can't read."""
+    from huggingface_hub import errors
+
+    if type(error).__name__ == "DeviceCodeError":  # of clients since 1.2x
+        return HubError, f"{plain(error)} Call this again, or give a token: ti.log_in(token)"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = repr(str(error.filename)) if error.filename is not None else "the client's folder"
+        return HubError, (
+            f"{where} can't be written or read ({error.strerror}): make room for it, or name a folder of yours in the "
+            "environment variable HF_HOME, and start Python again"
+        )
+    refused = str(error).startswith(("Invalid metadata", "You must use"))  # of a page, of an organisation's token
+    if refused or isinstance(error, errors.HFValidationError):
+        return HubError, f"the Hub does not take it: {plain(error)}"
+    what = "it is not JSON" if isinstance(error, json.JSONDecodeError) else f"{type(error).__name__}: {plain(error)}"
+    return NoAnswer, f"{AS_IT_SHOULD} ({what}): call this again later"
+
+
+def _refusal(error: Any) -> str:
+    """Why the Hub said no: what that means, and the reason that it gives itself."""
+    said, given = _meaning(error), getattr(error, "server_message", None)
+    reason = plain(given) if given else ""
+    if not reason or reason in said:
+        return said
+    return f"{said}: {reason}" if error.response.status_code == 400 else f'{said} (the Hub says: "{reason}")'
+
+
+def _meaning(error: Any) -> str:
+    from huggingface_hub import errors
+
+    kinds = {
+        errors.GatedRepoError: "you have to accept its terms first: open its page on the Hub, log in and agree, then log in here",
+        errors.RepositoryNotFoundError: "no such repository, or a private one that you may not see: check the name, "
+        "capitals count, and log in",
+        errors.RevisionNotFoundError: "it has no such revision",
+        errors.DisabledRepoError: "the Hub has disabled it",
+        errors.EntryNotFoundError: f"a file is not there: {plain(error)}",
+    }
+    for kind, words in kinds.items():
+        if isinstance(error, kind):
+            return words
+    status = error.response.status_code
+    asked = wait_asked(error.response)
+    if status == 429 and asked is not None:
+        return f"the Hub says there were too many requests: call this again in {in_minutes(asked)}"
+    if status == 408 or status >= 500:
+        return f"the Hub has a problem of its own ({status}): call this again later"
+    return REFUSALS.get(status, f"the Hub does not take it ({status})")
+
+
+def in_minutes(seconds: float) -> str:
+    """A time to wait, as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else "some hours"
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """What others say, on one line and cut: no terminal, and nobody who reads it, is told to do anything by it."""
+    words = " ".join(str(text).split()) or type(text).__name__
+    words = "".join(c for c in words if c.isprintable())
+    return words if len(words) <= longest else words[:longest] + "..."
+
+
+def without_token(message: str, api: HfApi) -> str:
+    """The message, with whatever looks like a token taken out."""
+    kept: list[Any] = [api.token]
+    with suppress(Exception):  # the file that it is kept in may be what is wrong
+        from huggingface_hub import get_token
+
+        kept.append(get_token())
+    for secret in kept:
+        if isinstance(secret, str) and secret.strip():
+            message = message.replace(secret.strip(), "[token]")
+    return re.sub(r"hf_[A-Za-z0-9_]{6,}", "[token]", message)

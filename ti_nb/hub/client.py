@@ -1,0 +1,273 @@
+"""The Hugging Face Hub: logging in, names and addresses, and asking again where that helps.
+
+Tokens are the client's business; none is ever shown, stored or put into a message here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+from ..errors import HubError
+from ..host import frontend
+from ..host.arguments import checked
+from ..host.plain_text import warn
+from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+PAGES = ("huggingface.co", "hf.co")
+TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
+FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
+PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
+READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who is logged in: the user's name, the organisations one may write to, and whether the token may write at all."""
+
+    name: str
+    organisations: tuple[str, ...]
+    may_write: bool
+
+
+def account(api: HfApi) -> Account:
+    """Whose token the client has.
+
+    Raises:
+        HubError: it has none. What the client raises: it is not valid, no answer.
+    """
+    if api.token is None and kept_token() is None:
+        raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
+    who: dict[str, Any] = api.whoami()
+    if not isinstance(who["name"], str):
+        raise TypeError("it does not say who you are")
+    places = [org["name"] for org in who.get("orgs") or () if org.get("roleInOrg") != "read"]
+    token = (who.get("auth") or {}).get("accessToken") or {}
+    return Account(who["name"], tuple(place for place in places if isinstance(place, str)), token.get("role") != "read")
+
+
+def kept_token() -> str | None:
+    """The token that the client has: of the environment, a login or Colab.
+
+    Raises:
+        HubError: there is one, and it can't be read.
+    """
+    from huggingface_hub import get_token
+
+    try:
+        token: str | None = get_token()
+        return token
+    except Exception as error:
+        where = f" in {str(error.filename)!r}" if isinstance(error, OSError) and error.filename else ""
+        raise HubError(
+            f"the token that an earlier login left{where} can't be read ({type(error).__name__}): take that file away and "
+            "log in again (ti.log_in), or set HF_TOKEN"
+        ) from None
+
+
+@checked()
+def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
+    """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
+
+    A token from the environment, the client's file or Colab's secrets (HF_TOKEN) is used as it is. Without any, or with one
+    of an earlier login that is no longer valid, the client's own login is shown.
+
+    Raises:
+        HubError: the token that was given, or is in HF_TOKEN, is not valid; no answer.
+    """
+    from huggingface_hub import login
+
+    api = client(token, endpoint)
+    with in_words("logging in", api):
+        if token is not None:
+            patiently(lambda: login(token=token))
+        elif (before := kept_token()) is None or _is_stale(api):
+            with answered_within(READING, repeats=True):
+                _ask()
+            if kept_token() in (None, before):  # not yet
+                return None
+        return patiently(lambda: account(api)).name
+
+
+def _is_stale(api: HfApi) -> bool:
+    """Whether the token that the client kept is no longer valid; one in the environment is the user's to change."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        patiently(api.whoami)
+    except HfHubHTTPError as error:
+        refused = error.response is not None and error.response.status_code == 401
+        if refused and not os.environ.get("HF_TOKEN"):
+            return True
+        raise
+    return False
+
+
+def _ask() -> None:
+    """Show the client's own login."""
+    from huggingface_hub import login, notebook_login
+
+    show = login if frontend.frontend() == "terminal" else notebook_login
+    show(skip_if_logged_in=False)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A repository, and what of it a page's address says."""
+
+    repo: str
+    revision: str | None = None
+    file: str | None = None
+
+
+def address(text: str, api: HfApi) -> Address:
+    """What a name, or the address of a page of this Hub, means.
+
+    Raises:
+        ValueError: neither.
+    """
+    hosts = "|".join(re.escape(page.split("://")[-1].rstrip("/")) for page in (api.endpoint, *PAGES))
+    path = re.sub(rf"^(?:https?://)?(?:www\.)?(?:{hosts})/(?=[^/]+/[^/])", "", text.strip(), flags=re.IGNORECASE)
+    if "://" in path:
+        raise ValueError(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
+    found = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
+    if found is None:
+        return Address(repository(text))
+    name, kind, revision, file = found.groups()
+    return Address(repository(name), revision, unquote(file.split("?")[0]) if file and kind != "tree" else None)
+
+
+def repository(name: str) -> str:
+    """The name, if it is "owner/name" as the Hub takes it.
+
+    Raises:
+        ValueError: it is not.
+    """
+    part = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w])?"
+    if not re.fullmatch(rf"{part}/{part}", name) or ".." in name or "--" in name or name.endswith(".git"):
+        raise ValueError(
+            f"{name!r} is no repository's name: write 'owner/name', of letters, digits and single '-', '_' or '.'"
+        )
+    return name
+
+
+def client(token: str | None, endpoint: str | None) -> HfApi:
+    """The Hub's own client; without a token it takes the one of the login, without an endpoint HF_ENDPOINT's."""
+    from huggingface_hub import HfApi
+
+    from .._version import __version__
+
+    used = token or kept_token()
+    if used is not None and not re.fullmatch(r"[!-~]+", used):  # the client would repeat it in its error
+        raise HubError("your token has a space, a line break or another odd character in it: copy it again")
+    return HfApi(endpoint=endpoint, token=token, library_name="ti_nb", library_version=__version__)
+
+
+def patiently(
+    call: Callable[[], T],
+    landed: Callable[[], T | None] = lambda: None,
+    *,
+    patience: float | None = None,
+    within: float | None = None,
+) -> T:
+    """What `call` returns; while the Hub says to try again, or does not answer, it is called again.
+
+    Args:
+        landed: after a failure it may tell that the call did its work all the same.
+        patience: at most this many seconds are waited in all; `PATIENCE`. within: seconds in which the Hub has to answer;
+            `READING`.
+    """
+    left, unanswered = PATIENCE if patience is None else patience, 0
+    for tried in range(TRIES):
+        try:
+            with answered_within(READING if within is None else within):
+                return call()
+        except Exception as error:
+            root = root_of(error)
+            unanswered += silent(root)
+            wait = _wait(root, tried)
+            if wait is None or wait > left or tried == TRIES - 1 or unanswered == SILENT_TRIES:
+                raise
+            answer = getattr(root, "response", None)
+        said = f"answered {answer.status_code}" if answer is not None else "did not answer"
+        warn(f"the Hub {said}: trying again in {in_minutes(wait)}")
+        time.sleep(wait)
+        left -= wait
+        if (done := landed()) is not None:
+            return done
+    raise AssertionError("unreachable")
+
+
+def _wait(root: Any, tried: int) -> float | None:
+    """Seconds until it makes sense to try again; None if it makes none."""
+    response, backing_off = getattr(root, "response", None), FIRST_WAIT * 2.0**tried
+    if response is None:
+        return backing_off if unreachable(root) else None
+    return max(backing_off, wait_asked(response) or 0.0) if busy(response) else None
+
+
+@contextmanager
+def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
+    """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so.
+
+    With `repeats` it may ask on, as while somebody is logging in.
+    """
+    from huggingface_hub import get_session
+
+    hooks, watch = get_session().event_hooks, _Watch(seconds, repeats)
+    hooks["request"].append(watch.asked)
+    hooks["response"].append(watch.answered)
+    try:
+        yield
+    finally:
+        hooks["request"].remove(watch.asked)
+        hooks["response"].remove(watch.answered)
+
+
+class _Watch:
+    """Sees the client's requests go out: sets them a limit where it has none, and stops it repeating a silent one."""
+
+    def __init__(self, seconds: float, repeats: bool = False) -> None:
+        self.seconds, self.repeats, self.since = seconds, repeats, 0.0
+        self.last: tuple[str | None, ...] = ()
+
+    def asked(self, request: Any) -> None:
+        limits = request.extensions.get("timeout") or dict.fromkeys(("connect", "read", "write", "pool"))
+        if not any(limits.values()):
+            request.extensions["timeout"] = dict.fromkeys(limits, self.seconds)
+        this = (request.method, str(request.url), request.headers.get("range"))
+        if not self.repeats and this == self.last and time.monotonic() - self.since >= self.seconds:
+            raise TimeoutError(f"no answer within {self.seconds:.0f} s")
+        self.last, self.since = this, time.monotonic()
+
+    def answered(self, _: Any) -> None:
+        self.last = ()
+
+
+def head_of(info: Any) -> str:
+    """The commit that the Hub says a repository is at."""
+    if not isinstance(info.sha, str) or not info.sha:
+        raise TypeError(f"it does not say at which commit {info.id!r} is")
+    return info.sha
+
+
+def size(count: int) -> str:
+    """Bytes, as people read them."""
+    return f"{count} bytes" if count < 2000 else f"{count / 1e3:.0f} kB" if count < 2e6 else f"{count / 1e6:.0f} MB"
+
+
+def some(names: Iterable[str]) -> str:
+    """A few of a repository's files, in words."""
+    shown = [plain(name, 80) for name in names if name != ".gitattributes"]
+    more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+    return ", ".join(shown[:4]) + more if shown else "no files"

@@ -1,0 +1,223 @@
+"""The page of a published word: what it is, how to use it (lines that run as they stand), how it was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from ..host.plain_text import plain
+from ..models.families import LICENSES, PIPELINES, TAGS, USUAL, living
+from ..words.concept import Concept
+from ..words.prompts import TEMPLATES, fill
+
+if TYPE_CHECKING:
+    from ..results.judge import Scores
+    from ..results.sampling import Sample
+    from ..training.settings import TrainSettings
+
+SANE = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # of a licence, a model or a repository
+SHOWN = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A licence as a model's page says it: of "other" there are a name and an address."""
+
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+
+
+def license_of(concept: Concept) -> str | None:
+    """The licence a word is known to inherit: its facts', or that of the usual models of its family.
+
+    None where it was learned on another model, whose page has to be asked.
+    """
+    said, base = concept.facts.get("license"), base_of(concept)
+    if isinstance(said, str) and re.fullmatch(SANE, said):
+        return said
+    return LICENSES.get(concept.family) if base is None or base in USUAL.values() else None
+
+
+def base_of(concept: Concept) -> str | None:
+    """The repository of the model a word was learned on; where it is not known, the usual one of its family, or None."""
+    said = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    # A folder's name is no repository, nor is what a stranger's file may say.
+    return said if "/" in said and re.fullmatch(SANE, said) else USUAL.get(concept.family)
+
+
+def model_card(
+    concept: Concept,
+    repo: str,
+    *,
+    kind: str = "object",
+    samples: Sequence[tuple[str, Sample]] = (),
+    pictures: int = 0,
+    settings: TrainSettings | None = None,
+    scores: Scores | None = None,
+    terms: Terms | None = None,
+    base: str | None = None,
+) -> str:
+    """The README.md of `repo`, its front matter included.
+
+    Args:
+        samples: each with its path in the repository. pictures: how many training pictures are published beside it.
+        base: the repository of the base model; None for the embedded one, which is on no hub.
+    """
+    from huggingface_hub import ModelCardData
+
+    is_tiny = base is None
+    data = ModelCardData(
+        base_model=base,
+        **asdict(terms or Terms()),
+        library_name="ti_nb" if is_tiny else "diffusers",
+        pipeline_tag="text-to-image",
+        tags=_tags(concept, is_tiny),
+        instance_prompt=concept.word,
+        widget=[{"text": s.prompt, "output": {"url": path}} for path, s in samples] or None,
+        **({} if is_tiny else {"base_model_relation": "adapter"}),
+    )
+    parts = [
+        f"# {_cell(concept.word.strip('<>'))}",
+        _what(concept, kind, base),
+        _gallery(samples),
+        "## Use it",
+        _uses(concept, repo, kind, base),
+        "## How it was made",
+        _table(concept, settings, scores),
+        _pictures(pictures),
+        _rights(terms or Terms()),
+    ]
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tags(concept: Concept, is_tiny: bool) -> list[str]:
+    family = [] if is_tiny else [TAGS.get(concept.family, "stable-diffusion"), "diffusers"]
+    return ["textual_inversion", "text-to-image", "ti_nb", *family]
+
+
+def _what(concept: Concept, kind: str, base: str | None) -> str:
+    model = f"[{base}](https://huggingface.co/{base})" if base else "the tiny model that comes with `ti_nb`"
+    count = f"{len(concept)} vectors" if len(concept) > 1 else "one vector"
+    noun = "a style" if kind == "style" else "a thing"
+    return (
+        f"`{concept.word}` is a word for {noun}, learned from pictures by Textual Inversion: {count} in the embedding space "
+        f"of {model}. Write it in a prompt as you would any word. It fits {concept.family if base else 'that model only'}."
+    )
+
+
+def _gallery(samples: Sequence[tuple[str, Sample]]) -> str:
+    """Four pictures a row, each with its prompt and seed under it."""
+    tables = []
+    for at in range(0, len(samples), 4):
+        some = samples[at : at + 4]
+        pictures = " | ".join(f"![{_cell(s.prompt)}]({path})" for path, s in some)
+        words = " | ".join(f"{_cell(s.prompt)}, seed {s.seed}" for _, s in some)
+        tables.append(f"| {pictures} |\n|{' --- |' * len(some)}\n| {words} |")
+    return "\n\n".join(tables)
+
+
+def _uses(concept: Concept, repo: str, kind: str, base: str | None) -> str:
+    prompt = fill(
+        "a painting of a house in the style of {}" if kind == "style" else "a photo of {} on the beach", concept.word
+    )
+    ours = f"""import ti_nb as ti
+
+model = ti.load_model("{base or "tiny"}")
+concept = ti.fetch("{repo}")
+ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
+    blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
+    if base is not None and "t5xxl" not in concept.vectors:  # whose pipelines take no words that way
+        blocks.insert(0, f"With diffusers:\n\n```python\n{_with_diffusers(concept, repo, base, prompt)}\n```")
+        blocks.append(
+            "In AUTOMATIC1111 and ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your "
+            "own, and say that name (in ComfyUI `embedding:name`)."
+        )
+    return "\n\n".join(blocks)
+
+
+def _with_diffusers(concept: Concept, repo: str, base: str, prompt: str) -> str:
+    pipeline = PIPELINES.get(concept.family, "StableDiffusionPipeline")
+    head = ["import torch", f"from diffusers import {pipeline}"]
+    load = [f'pipe.load_textual_inversion("{repo}", weight_name="learned_embeds.safetensors")']
+    if len(concept.vectors) > 1:
+        head += ["from huggingface_hub import hf_hub_download", "from safetensors.torch import load_file"]
+        load = [
+            f'vectors = load_file(hf_hub_download("{repo}", "learned_embeds.safetensors"))',
+            f'pipe.load_textual_inversion(vectors["clip_l"], token="{concept.word}")',
+            f'pipe.load_textual_inversion(vectors["clip_g"], token="{concept.word}", '
+            "text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)",
+        ]
+    lines = [
+        *head,
+        "",
+        'device = "cuda" if torch.cuda.is_available() else "cpu"',
+        'dtype = torch.float16 if device == "cuda" else torch.float32',
+        f'pipe = {pipeline}.from_pretrained("{base}", torch_dtype=dtype).to(device)',
+        *load,
+        f'image = pipe("{prompt}").images[0]',
+        'image.save("picture.png")',
+    ]
+    return "\n".join(lines)
+
+
+def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | None) -> str:
+    from importlib.metadata import version
+
+    from .._version import __version__
+
+    widths = ", ".join(f"{key} {v.shape[1]}" for key, v in concept.vectors.items())
+    facts: dict[str, Any] = {
+        "vectors": f"{len(concept)} ({widths})",
+        "started from": concept.facts.get("init"),
+        "steps": concept.facts.get("steps"),
+        "seed": concept.facts.get("seed"),
+        "changed afterwards": concept.facts.get("edits"),
+    }
+    if settings is not None:
+        every = {**asdict(settings), "rate": settings.chosen_rate}
+        chosen = {k: v for k, v in every.items() if k in SHOWN and k not in ("steps", "seed")}
+        facts["settings"] = ", ".join(f"{key} {_named_templates(key, value)}" for key, value in chosen.items())
+    facts |= _measured(scores)
+    facts["made with"] = ", ".join([f"ti_nb {__version__}", *(f"{n} {version(n)}" for n in ("torch", "diffusers"))])
+    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")]
+    return "\n".join([f"| word | `{concept.word}` |", "| --- | --- |", *rows])
+
+
+def _named_templates(key: str, value: Any) -> Any:
+    return f"{len(value)} of one's own" if key == "templates" and value not in TEMPLATES else value
+
+
+def _measured(scores: Scores | None) -> Mapping[str, str]:
+    if scores is None:
+        return {}
+    subject, prompt = scores.subject_fidelity, scores.prompt_fidelity
+    real = subject["real"]
+    among = "" if isnan(real) else f", the pictures among themselves {real:.2f}"
+    return {
+        "looks like the pictures": f"{subject['word']:.2f}; what it started from {subject['initializer']:.2f}{among} "
+        "(subject fidelity)",
+        "does what the prompt says": f"{prompt['word']:.2f}; what it started from {prompt['initializer']:.2f} (prompt fidelity)",
+    }
+
+
+def _pictures(count: int) -> str:
+    if not count:
+        return "The pictures it was learned from are not published."
+    shown = "picture is" if count == 1 else "pictures are"
+    return f"The {count} {shown} in `concept_images`, published by the author's own choice; what they said of place and camera is gone."
+
+
+def _rights(terms: Terms) -> str:
+    name = terms.license_name or terms.license
+    inherited = f"The word is under the licence of the model it was learned on ({_cell(name)}). " if name else ""
+    return f"{inherited}Use it only in ways that respect the rights of whoever made or is shown in the pictures it was learned from."
+
+
+def _cell(value: Any) -> str:
+    """In a cell of a table, as the text it is: not as HTML, links, code or formulas."""
+    text = plain(re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,0 +1,105 @@
+"""What is published of a word: its files, and what is said of them before and after."""
+
+from __future__ import annotations
+
+import html
+import io
+import tempfile
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files.writing import save
+from ..host.plain_text import plain
+from ..words.concept import Concept
+from .client import size
+
+if TYPE_CHECKING:
+    from ..pictures.concept_images import ConceptImages
+    from ..results.sampling import Sample
+
+WORD, TOKEN, KIND, CARD = "learned_embeds.safetensors", "token_identifier.txt", "type_of_concept.txt", "README.md"
+SMALL = 256  # px: smaller pictures are shown larger on the page
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published, or with `dry_run` would be.
+
+    Attributes:
+        repo: "owner/name"; the owner is "?" before logging in. private: whether others can't see it.
+        files: each file's path in the repository and its contents. deleted: files of an earlier time that go away.
+        user: who published it. is_new: whether the repository is made for it; None where that was not asked.
+        was_private: whether others could not see it before; None if it was not there.
+        commit: of the Hub; None in a dry run, or where nothing had changed. url: the page.
+        note: what could not be found out, or why nothing was done.
+    """
+
+    repo: str
+    private: bool
+    files: Mapping[str, bytes] = field(repr=False)
+    deleted: tuple[str, ...] = ()
+    is_new: bool | None = None
+    was_private: bool | None = None
+    user: str = ""
+    commit: str | None = None
+    url: str = ""
+    dry_run: bool = False
+    note: str = ""
+
+    def __str__(self) -> str:
+        verb = "would go" if self.dry_run else "went" if self.commit else "is there already"
+        owner = self.repo.split("/")[0]
+        few = "only you" if self.user in ("", owner) else f"only members of {owner}"
+        who = f"private: {few} can see it" if self.private else "PUBLIC: everybody can see it"
+        if self.was_private is not None and self.was_private is not self.private:
+            who += f", {'private' if self.was_private else 'public'} before"
+        made = {True: "a new repository, ", False: "a repository of yours, ", None: ""}[self.is_new]
+        lines = [f"{verb} to {self.url or self.repo} ({made}{who})"]
+        lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
+        lines += [f"  {name:40} is taken away" for name in self.deleted]
+        return "\n".join(map(plain, lines + ([self.note] if self.note else [])))
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="line-height:1.4;font-family:monospace">{html.escape(str(self))}</pre>'
+
+    @property
+    def card(self) -> str:
+        """The page's text, its front matter included."""
+        return self.files[CARD].decode()
+
+    @property
+    def preview(self) -> str:
+        """The page as Markdown that can be looked at before it is anywhere: its pictures stand in it."""
+        _, _, page = self.card.partition("\n---\n")
+        for name, data in self.files.items():
+            if name.endswith(".png"):
+                page = page.replace(f"]({name})", f"](data:image/png;base64,{b64encode(data).decode()})")
+        return page
+
+
+def files_of(
+    word: Concept, kind: str, shown: Sequence[tuple[str, Sample]], pictures: ConceptImages | None
+) -> dict[str, bytes]:
+    """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = save(word, Path(folder) / WORD).read_bytes()
+    out = {WORD: data, TOKEN: word.word.encode(), KIND: kind.encode()}
+    out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
+    for i, image in enumerate(pictures.images if pictures is not None else ()):
+        out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
+    return out
+
+
+def _pixels(image: Any, format: str, **options: Any) -> bytes:
+    from PIL import Image
+
+    clean = Image.new("RGB", image.size)
+    clean.paste(image.convert("RGB"))
+    if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
+        clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    clean.save(file, format=format, **options)
+    return file.getvalue()

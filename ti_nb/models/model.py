@@ -1,0 +1,239 @@
+"""`Model`: a text-to-image model's text encoders, UNet, VAE and scheduler, and facts about them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..host import turns
+from .supported import check_pipeline, needed, noise_schedule
+
+if TYPE_CHECKING:
+    import torch
+
+TINY = Path(__file__).parents[1] / "tiny"
+
+
+Vectors = Mapping[str, torch.Tensor]
+
+
+@dataclass(eq=False)
+class TextEncoder:
+    """One of a model's text encoders.
+
+    Attributes:
+        key: the name its embeddings go by in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
+        tokenizer, network: as transformers loads them.
+    """
+
+    key: str
+    tokenizer: Any
+    network: Any
+
+    @property
+    def first(self) -> int:
+        """The first id past the table: where a concept's vectors are put."""
+        return int(self.network.get_input_embeddings().num_embeddings)
+
+    @property
+    def table(self) -> torch.Tensor:
+        """The vocabulary's embedding table (tokens, width), float32."""
+        weight: torch.Tensor = self.network.get_input_embeddings().weight
+        return weight.detach()[: len(self.tokenizer)].float()
+
+    @property
+    def width(self) -> int:
+        """Numbers in one embedding vector."""
+        return int(self.network.config.hidden_size)
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of a coordinate over the vocabulary: the unit of learning rates (0.014 in SD 1.5)."""
+        return float(self.table.std(0).mean())
+
+
+@dataclass(eq=False)
+class Model:
+    """A frozen text-to-image model and its facts.
+
+    Attributes:
+        name: what it was loaded by ("tiny", a repository, a folder).
+        encoders: its text encoders: one in SD 1.x and 2.x, two in SDXL.
+        unet, vae: the loaded parts, in eval mode, without gradients.
+        scheduler: the noise schedule it was trained with.
+        zeroes_empty: whether its pipeline puts zeros where there is no negative prompt, as SDXL's does, or encodes "".
+    """
+
+    name: str
+    encoders: tuple[TextEncoder, ...]
+    unet: Any
+    vae: Any
+    scheduler: Any
+    zeroes_empty: bool = False
+
+    @property
+    def shared_name(self) -> str:
+        """The name as others may see it in a file: of a folder only the last part."""
+        is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", self.name) is not None and not Path(self.name).exists()
+        return self.name if is_repository else re.split(r"[\\/]", self.name.rstrip("\\/"))[-1]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first text encoder's tokenizer."""
+        return self.encoders[0].tokenizer
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder."""
+        return self.encoders[0].network
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether the UNet also takes pooled text and sizes, as SDXL's does."""
+        return bool(self.unet.config.addition_embed_type == "text_time")
+
+    @property
+    def resolution(self) -> int:
+        """Side of its pictures in px."""
+        return self.latent_side * self.vae_factor
+
+    @property
+    def latent_side(self) -> int:
+        """Side of its latents."""
+        side = self.unet.config.sample_size
+        return int(side[0] if isinstance(side, list | tuple) else side)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels to a latent, along a side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def prediction_type(self) -> str:
+        """ "epsilon" or "v_prediction"."""
+        return str(self.scheduler.config.prediction_type)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet is."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the frozen weights."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    def time_ids(self) -> torch.Tensor:
+        """SDXL's sizes (1, 6): original height and width, crop's top and left, target height and width.
+
+        The sizes pictures are drawn with by default, so that a word is learned as it is used.
+        """
+        import torch
+
+        side = self.resolution
+        return torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
+
+    def pipeline(self) -> Any:
+        """The same parts as a diffusers pipeline, nothing copied: `StableDiffusionPipeline`, or SDXL's."""
+        from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+        with turns.turn:
+            self.vae.to(self.device)  # training sets it aside
+        parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
+        for encoder, suffix in zip(self.encoders, ("", "_2")):
+            parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}
+        if self.is_xl:
+            pipeline = StableDiffusionXLPipeline(
+                **parts, add_watermarker=False, force_zeros_for_empty_prompt=self.zeroes_empty
+            )
+        else:
+            pipeline = StableDiffusionPipeline(
+                **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+            )
+        pipeline.set_progress_bar_config(disable=True)
+        if self.resolution > 128:
+            self.vae.enable_slicing()  # pictures are decoded one by one: several at once can take more than the UNet
+        return pipeline
+
+    def fresh_pipeline(self) -> Any:
+        """A pipeline whose tokenizers and text encoders are copies, so that loading words into it leaves the model alone."""
+        from copy import deepcopy
+
+        from .conditioning import plain
+
+        with turns.turn:  # not while a word being trained stands in its table
+            copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
+        return replace(self, encoders=copies).pipeline()
+
+
+def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
+    """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
+
+    Raises:
+        ValueError: a pipeline whose parts can't be trained; the message says what is missing or other.
+    """
+    unwrap(pipeline)
+    check_pipeline(pipeline, name)
+    return of_parts(pipeline, name)
+
+
+def of_parts(pipeline: Any, name: str) -> Model:
+    """`from_pipeline` for a pipeline that was checked."""
+    first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
+    encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        encoders.append(TextEncoder("clip_g", pipeline.tokenizer_2, pipeline.text_encoder_2))
+    for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
+        part.requires_grad_(False).eval()
+    for encoder in encoders:
+        _pool_at_the_end(encoder)
+    zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
+    model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
+    _suit_cpu(model)
+    return model
+
+
+def unwrap(pipeline: Any) -> None:
+    """Take parts out of what `torch.compile` and data parallelism wrap them in: training drives the plain ones."""
+    from accelerate.utils import extract_model_from_parallel
+
+    for part in needed(type(pipeline).__name__):
+        network = getattr(pipeline, part, None)
+        plain = getattr(network, "_orig_mod", network)
+        plain = extract_model_from_parallel(plain) if hasattr(plain, "parameters") else plain
+        if plain is not network:
+            setattr(pipeline, part, plain)
+
+
+def _pool_at_the_end(encoder: TextEncoder) -> None:
+    """Take pooled text from the end token, as the encoders were trained, not from the highest id.
+
+    Published configurations name a wrong end token (2); transformers then pools at the highest id, which a new word's
+    is (transformers #21029, #24650; diffusers #10754). With known words both rules pool at the same place.
+    """
+    for module in encoder.network.modules():
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = encoder.tokenizer.eos_token_id
+
+
+def _suit_cpu(model: Model) -> None:
+    """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
+    torch's fused one is slow there (with small latents, where memory does not matter)."""
+    import torch
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if model.device.type != "cpu":
+        return
+    model.unet.to(memory_format=torch.channels_last)
+    if model.latent_side <= 32:
+        model.unet.set_attn_processor(AttnProcessor())
+        for encoder in model.encoders:
+            encoder.network.set_attn_implementation("eager")

@@ -1,0 +1,102 @@
+"""Prompts and token ids: what a tokenizer makes of a word, and where new words stand in a prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..host.arguments import checked
+
+
+@checked()
+def check_word(word: str, tokenizer: Any) -> str:
+    """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do."""
+    if not hasattr(tokenizer, "get_vocab"):
+        raise ValueError(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
+    if not word or word != word.strip() or re.search(r"\s", word):
+        raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
+    if word != word.lower():
+        raise ValueError(f"word {word!r} has capitals, which CLIP's tokenizers drop: write {word.lower()!r}")
+    if word.startswith("<") != word.endswith(">"):
+        name = word.strip("<>")
+        raise ValueError(f"word {word!r} has only one of '<' and '>': write '<{name}>'")
+    if "{" in word or "}" in word:
+        raise ValueError(f"word {word!r} holds a brace, which templates use: write '<my-cat>'")
+    vocabulary = tokenizer.get_vocab()
+    if word in vocabulary or f"{word}</w>" in vocabulary:
+        raise ValueError(
+            f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one"
+        )
+    return word
+
+
+def init_ids(init: str, tokenizer: Any) -> list[int]:
+    """Token ids of the initializer; one word may be several tokens.
+
+    Raises:
+        ValueError: `init` is empty or a word the tokenizer must spell in more than three pieces (it does not know it).
+    """
+    ids: list[int] = tokenizer(init, add_special_tokens=False).input_ids
+    if not ids:
+        raise ValueError("the initializer is empty: give a word for the kind of thing, such as 'cat' or 'toy'")
+    words = init.split()
+    pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+    unknown = [word for word, n in zip(words, pieces) if n > 3]
+    if unknown:
+        raise ValueError(
+            f"initializer {init!r}: the model does not know {unknown[0]!r}; give a plainer word for the kind of thing"
+        )
+    return ids
+
+
+def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[int]:
+    """Ids of `prompt` with start and end, padded to the tokenizer's length (77); each word in `words` becomes its ids.
+
+    The tokenizer is not changed. The text between words is tokenised as it stands, which is what adding the
+    words to the tokenizer gives as well (CLIP's tokenizers ignore white space).
+
+    Raises:
+        ValueError: the prompt does not fit.
+    """
+    words = words or {}
+    ids: list[int] = []
+    for piece in split_on_words(prompt, words):
+        ids += words[piece] if piece in words else tokenizer(piece, add_special_tokens=False).input_ids
+    length = int(tokenizer.model_max_length)
+    if len(ids) > length - 2:
+        raise ValueError(
+            f"prompt is {len(ids)} tokens long, {length - 2} fit ({length} with start and end): shorten {prompt[:60]!r}..."
+        )
+    ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return ids + [tokenizer.pad_token_id] * (length - len(ids))
+
+
+def split_on_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """`prompt` cut before and after every occurrence of one of `words`; longer words win.
+
+    A word that begins or ends with a letter is not looked for within other words; "<my-cat>" is found anywhere, as in
+    diffusers, also in "two <my-cat>s".
+    """
+    return [piece for piece in _cut(prompt, words) if piece.strip()]
+
+
+def _cut(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    longest_first = sorted(filter(None, words), key=len, reverse=True)
+    if not longest_first:
+        return [prompt]
+    return re.split(f"({'|'.join(map(_pattern, longest_first))})", prompt)
+
+
+def _pattern(word: str) -> str:
+    before = r"(?<!\w)" if re.match(r"\w", word) else ""
+    after = r"(?!\w)" if re.search(r"\w$", word) else ""
+    return before + re.escape(word) + after
+
+
+def token_in_words(tokenizer: Any, number: int) -> str:
+    """A token as people read it: its end-of-word mark dropped, a "+" where the word goes on."""
+    token: str = tokenizer.convert_ids_to_tokens(number)
+    if number in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        return "start" if number == tokenizer.bos_token_id else "end"
+    return token.removesuffix("</w>") + ("" if token.endswith("</w>") else "+")

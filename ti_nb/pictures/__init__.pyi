@@ -1,0 +1,12 @@
+from .concept_images import ConceptImages as ConceptImages
+from .concept_images import example_images as example_images
+from .concept_images import example_names as example_names
+from .concept_images import load_images as load_images
+from .concept_images import save_images as save_images
+from .faults import Finding as Finding
+from .faults import find_faults as find_faults
+from .sources import choose_pictures as choose_pictures
+from .sources import mount_drive as mount_drive
+from .sources import pictures_from as pictures_from
+from .subject import guess_crop as guess_crop
+from .subject import mask_by_threshold as mask_by_threshold

@@ -1,0 +1,290 @@
+"""Pictures become a clean, square, checked `ConceptImages`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageColor, ImageOps, ImageStat
+
+from ..host.arguments import checked
+from ..host.plain_text import place, warn
+from .colours import on_background
+from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
+from .picture import Crop, Photo, Picture, bare, read_mask, read_photo, square
+
+if TYPE_CHECKING:
+    import torch
+
+EXAMPLES = Path(__file__).parents[1] / "tiny" / "pictures"
+
+
+@dataclass(frozen=True)
+class ConceptImages:
+    """Square RGB pictures of one concept, at their own resolution up to 1536 px, and what was left out.
+
+    Attributes:
+        images: square PIL pictures in RGB.
+        names: one name for each, the file's name where there was one.
+        skipped: (name, reason) of everything that was not used.
+        flip: whether training may mirror the pictures.
+        captions: a prompt for each picture with "{}" where the word goes; () for none.
+        masks: for each picture a grey picture of its size, white where the thing is, or None; () for none.
+        notes: what else was noticed as they were loaded, such as damage, or masks that were not found.
+    """
+
+    images: tuple[Image.Image, ...]
+    names: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = field(default=())
+    flip: bool = False
+    captions: tuple[str, ...] = ()
+    masks: tuple[Image.Image | None, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, items in (("captions", self.captions), ("masks", self.masks)):
+            if items and len(items) != len(self.images):
+                raise ValueError(f"{len(items)} {name} for {len(self.images)} pictures: give one for each")
+        for name, caption in zip(self.names, self.captions):
+            if caption and "{}" not in caption and "{word}" not in caption:
+                raise ValueError(f"caption of {name} has no '{{}}' where the word goes: {caption!r}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.images[index]
+
+    def pixels(self, size: int) -> torch.Tensor:
+        """The pictures as the VAE wants them: (n, 3, size, size) float32 in [-1, 1]; mirror images follow if `flip`."""
+        import numpy as np
+        import torch
+
+        resized = [image.resize((size, size), Image.Resampling.LANCZOS) for image in self.images]
+        if self.flip:
+            resized += [ImageOps.mirror(image) for image in resized]
+        stacked = np.stack([np.asarray(image) for image in resized])
+        return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def mask_pixels(self, size: int) -> torch.Tensor | None:
+        """The masks (n, 1, size, size) float32 in 0..1, ones where a picture has none; None if none has."""
+        import numpy as np
+        import torch
+
+        if not any(self.masks):
+            return None
+        white = Image.new("L", (size, size), 255)
+        resized = [m.resize((size, size), Image.Resampling.BOX) if m else white for m in self.masks]
+        if self.flip:
+            resized += [ImageOps.mirror(mask) for mask in resized]
+        return torch.from_numpy(np.stack([np.asarray(m) for m in resized])).float()[:, None] / 255
+
+    def report(self, size: int = 512) -> str:
+        """What was found, in a few lines: each picture's size, whether `size` px is more, and what was skipped."""
+        lines = [f"{len(self)} picture{'s' if len(self) != 1 else ''}"]
+        for number, (name, image) in enumerate(zip(self.names, self.images)):
+            has = (("a caption", self.captions), ("a mask", self.masks))
+            also = "".join(f", {what}" for what, each in has if each and each[number])
+            note = f" (smaller than the model's {size}: it will be enlarged)" if image.width < size else ""
+            lines.append(f"  {name}: {image.width} x {image.height}{also}{note}")
+        lines += [f"  {note}" for note in self.notes]
+        lines += [f"  skipped {name}: {reason}" for name, reason in self.skipped]
+        if not 3 <= len(self) <= 8:
+            lines.append("  the paper found about 5 pictures best (appendix B)")
+        return "\n".join(lines)
+
+
+@checked()
+def load_images(
+    source: Picture | Iterable[Any],
+    *,
+    background: str | tuple[int, int, int] = "white",
+    flip: bool = False,
+    captions: str | Sequence[str] = (),
+    masks: str | Sequence[Picture | None] = (),
+    crops: str | Sequence[Crop | None] = (),
+) -> ConceptImages:
+    """Load the pictures of one concept.
+
+    Args:
+        source: a folder, one picture, or several: paths, PIL pictures or file contents (bytes).
+        background: the colour put behind transparent parts, a name or (r, g, b).
+        flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
+        captions: a prompt for each picture with "{}" where the word goes; or "files": .txt or
+            .caption files of the pictures' names.
+        masks: for each picture one of its size, white where the thing is (or opaque, if any of it is transparent); "alpha":
+            the pictures' opacity; "files": pictures of the pictures' names in a folder "masks" beside them.
+        crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest one around
+            the middle; or "subject": where `guess_crop` takes the thing to be. Masks are cropped with their pictures.
+
+    What was passed over in a folder, asked for and not found, or odd about a picture is said in a warning, and in
+    `report()`. Nothing of EXIF is kept.
+
+    Raises:
+        FileNotFoundError: the folder or a named file does not exist.
+        ValueError: captions, masks or crops that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
+    """
+    found, skipped = find_pictures(source)
+    _check(found, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
+    notes: list[str] = []
+    if isinstance(captions, str):
+        captions, skipped = captions_from_files(found, skipped, notes)
+    alpha = isinstance(masks, str) and masks == "alpha"
+    if isinstance(masks, str):
+        masks, skipped = ((), skipped) if alpha else masks_from_files(found, skipped, notes)
+    loaded = []
+    for number, (name, item) in enumerate(found):
+        photo = read_photo(item, name)
+        notes += [f"{name}: {note}" for note in photo.notes]
+        mask = photo.opacity if alpha else _mask_of(photo, masks[number] if masks else None, notes)
+        loaded.append(squared(photo, _crop_of(photo, crops, number), mask, background))
+        notes += _odd_about(name, loaded[-1][1], alpha)
+    images, covers = zip(*loaded)
+    _say(notes, skipped)
+    names = tuple(name for name, _ in found)
+    covers = covers if any(covers) else ()
+    return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), covers, tuple(notes))
+
+
+def squared(
+    photo: Photo, crop: Crop | None, mask: Image.Image | None, background: str | tuple[int, int, int] = "white"
+) -> tuple[Image.Image, Image.Image | None]:
+    """The square of a picture, on `background`, and that of its mask."""
+    return on_background(square(photo.picture, crop), background), None if mask is None else square(mask, crop)
+
+
+@checked()
+def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
+    """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
+
+    PNG without the camera's data or the place. Returns the folder; with `fresh` it is a new one beside `folder`, such as
+    folder-2, if that holds anything.
+
+    Raises:
+        FileExistsError: the folder holds pictures already. OSError: it can't be written.
+    """
+    folder = Path(folder).expanduser()
+    folder = fresh_folder(folder) if fresh else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if there := [name for name, _ in find_pictures(folder)[0]]:
+        raise FileExistsError(
+            f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
+        )
+    digits = max(2, len(str(len(images))))
+    for number, image in enumerate(images.images):
+        stem = Path(images.names[number]).stem[:60]  # disks take 255 bytes
+        path = folder / f"{number + 1:0{digits}}-{stem}.png"
+        bare(image).save(path)
+        if images.captions and images.captions[number]:
+            path.with_suffix(".txt").write_text(images.captions[number], encoding="utf-8")
+        mask = images.masks[number] if images.masks else None
+        if mask is not None:
+            (folder / MASKS).mkdir(exist_ok=True)
+            bare(mask).save(folder / MASKS / path.name)
+    return folder
+
+
+def fresh_folder(folder: Path) -> Path:
+    """`folder`, or if it holds anything the first of folder-2, folder-3, ... that does not exist; made."""
+    if folder.is_dir() and any(folder.iterdir()):
+        number = 2
+        while (other := folder.with_name(f"{folder.name}-{number}")).exists():
+            number += 1
+        folder = other
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check(
+    found: Found,
+    skipped: Skipped,
+    source: object,
+    *,
+    background: str | tuple[int, int, int],
+    captions: str | Sequence[str],
+    masks: str | Sequence[Picture | None],
+    crops: str | Sequence[Crop | None],
+) -> None:
+    """Refuse, before anything is decoded, what can be seen to be wrong."""
+    if not found:
+        detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
+        raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
+    if isinstance(background, str):
+        ImageColor.getrgb(background)
+    each = {"captions": (captions, "'files'"), "masks": (masks, "'alpha', 'files'"), "crops": (crops, "'subject'")}
+    for what, (given, words) in each.items():
+        if isinstance(given, str) and repr(given) not in words:
+            raise ValueError(f"{what} is {given!r}: give {words} or one for each picture")
+        if not isinstance(given, str) and given and len(given) != len(found):
+            raise ValueError(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
+        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in found):
+            raise ValueError(f"{what}='files' needs pictures given as files: pass the {what} themselves")
+
+
+def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
+    """Of the picture's size."""
+    if item is None:
+        return None
+    mask, more = read_mask(item, f"mask of {photo.name}")
+    notes += [f"mask of {photo.name}: {note}" for note in more]
+    if mask.size != photo.picture.size:
+        raise ValueError(
+            f"mask of {photo.name} is {mask.size} px, the picture {photo.picture.size}: make them the same size"
+        )
+    return mask
+
+
+def _odd_about(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
+    """What to say of a mask as it is used."""
+    if cover is None:
+        return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
+    kept = ImageStat.Stat(cover).mean[0] / 255
+    return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
+
+
+def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
+    """The square of picture `number`, checked; None for the middle."""
+    if isinstance(crops, str):
+        from .subject import guess_crop
+
+        return guess_crop(photo.picture)
+    crop, (width, height) = crops[number] if crops else None, photo.picture.size
+    if crop is not None:
+        left, top, side = crop
+        if min(left, top, side - 1, width - left - side, height - top - side) < 0:
+            raise ValueError(
+                f"crop {crop} of {photo.name} is no square (left, top, side) within its {width} x {height} px"
+            )
+    return crop
+
+
+def _say(notes: Sequence[str], skipped: Skipped) -> None:
+    """In one warning, where the caller of `load_images` stands."""
+    lines = [*notes, *(f"passed over {name}: {why}" for name, why in skipped if why != "hidden")]
+    if len(lines) > 12:
+        lines = [*lines[:12], f"and {len(lines) - 12} others, which report() lists"]
+    if lines:
+        warn("\n".join(lines))
+
+
+@checked()
+def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
+    """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
+
+    Raises:
+        ValueError: no such example; the message lists them.
+    """
+    if name not in example_names():
+        raise ValueError(f"no example {name!r}: there are {', '.join(example_names())}")
+    return load_images(EXAMPLES / name / ("held_back" if held_back else "pictures"))
+
+
+def example_names() -> list[str]:
+    """What `example_images` knows."""
+    return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+
+
+def _describe(source: object) -> str:
+    return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"

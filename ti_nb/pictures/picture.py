@@ -1,0 +1,237 @@
+"""One picture: decoded whole, turned upright, in sRGB, cropped; and a mask."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+from PIL import Image, UnidentifiedImageError
+
+from ..host.plain_text import place
+from .colours import Say, as_srgb
+
+Picture = Union[str, Path, bytes, Image.Image]
+Crop = tuple[int, int, int]  # left, top, side
+
+# No others of Pillow's decoders get to see a file: some are little tested, and that of PostScript starts a program.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+HEIC = "HEIC, the format of iPhones: pip install pillow-heif, or export it as JPEG"
+LARGEST, MOST_PIXELS = 1 << 29, 1 << 26  # of a file, in bytes, and of a picture
+KEPT = 1536  # px: the side of the largest square that is kept
+PROFILE = 1 << 24  # bytes of a colour profile at most
+
+ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
+TURNS = dict(
+    zip(
+        range(2, 9),
+        (
+            Image.Transpose.FLIP_LEFT_RIGHT,
+            Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM,
+            Image.Transpose.TRANSPOSE,
+            Image.Transpose.ROTATE_270,
+            Image.Transpose.TRANSVERSE,
+            Image.Transpose.ROTATE_90,
+        ),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture as it was read.
+
+    Attributes:
+        picture: upright, in sRGB: "RGB", or "RGBA" if any of it is transparent.
+        notes: what was wrong with the file and what was done about it.
+        turned: whether its EXIF had it turned upright. located: whether it says where it was taken.
+    """
+
+    name: str
+    picture: Image.Image
+    notes: tuple[str, ...] = ()
+    turned: bool = False
+    located: bool = False
+
+    @property
+    def opacity(self) -> Image.Image | None:
+        """Grey, white where the picture is opaque; None if it is so everywhere."""
+        return self.picture.getchannel("A") if self.picture.mode == "RGBA" else None
+
+
+def read_photo(item: Picture, name: str) -> Photo:
+    """Decode fully, so that a truncated file is noticed here, and turn upright.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no picture that can be read.
+    """
+    data = b"" if isinstance(item, Image.Image) else _contents(item, name)
+    notes: list[str] = []
+    try:
+        stored = _checked(item) if isinstance(item, Image.Image) else _decoded(data, notes.append)
+        turn, located = _told_by_exif(stored, notes.append)
+        picture = as_srgb(stored, notes.append)
+        picture = picture.transpose(turn) if turn is not None else picture
+    except Exception as error:  # damage shows in any way
+        raise ValueError(
+            f"{name} can't be read as a picture ({_why(error, data)}): remove it or export it again"
+        ) from error
+    return Photo(name, picture, tuple(dict.fromkeys(notes)), turn is not None, located)
+
+
+def read_mask(item: Picture, name: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """A mask as grey, and the notes: its opacity if any of it is transparent, else its brightness."""
+    photo = read_photo(item, name)
+    return photo.opacity or photo.picture.convert("L"), photo.notes
+
+
+def square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
+    """The square `crop` (left, top, side), or the largest around the middle; larger than `KEPT` px it is reduced."""
+    short = min(picture.size)
+    left, top, side = crop or ((picture.width - short) // 2, (picture.height - short) // 2, short)
+    out = picture.crop((left, top, left + side, top + side))
+    out = out.resize((KEPT, KEPT), Image.Resampling.LANCZOS) if side > KEPT else out
+    out.info = {}  # of the camera and the place
+    return out
+
+
+def bare(picture: Image.Image) -> Image.Image:
+    """The pixels alone, to be saved: nothing of the camera, the place or the programs it went through."""
+    out = picture.copy()
+    out.info = {}
+    return out
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether a file that begins so is HEIC (or another HEIF, but no AVIF)."""
+    return head[4:8] == b"ftyp" and head[8:12] in (
+        b"heic",
+        b"heix",
+        b"heim",
+        b"heis",
+        b"hevc",
+        b"hevx",
+        b"mif1",
+        b"msf1",
+    )
+
+
+def reads_heic() -> bool:
+    """Whether HEIC can be read here, by a package beside Pillow."""
+    Image.init()
+    if "HEIF" not in Image.OPEN:
+        with contextlib.suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
+def _contents(item: str | Path | bytes, name: str) -> bytes:
+    if isinstance(item, (str, Path)):
+        path = Path(item).expanduser()
+        if path.is_dir():
+            raise ValueError(f"{name} is a folder: give the folder alone, or the pictures in it")
+        if not path.is_file():
+            raise FileNotFoundError(f"no such picture: {place(path)}")
+        if path.stat().st_size > LARGEST:
+            raise ValueError(
+                f"{name} has {path.stat().st_size >> 20} MiB, more than {LARGEST >> 20}: export it smaller"
+            )
+        try:
+            item = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name} can't be read ({error.strerror or error}): remove it or copy it again") from error
+    if not item:
+        raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
+    return item
+
+
+def _decoded(data: bytes, say: Say) -> Image.Image:
+    try:
+        picture = _checked(_opened(data))
+    except Exception:  # what stands beside the pixels may be damaged, or too long for Pillow
+        if not data.startswith(b"\x89PNG"):
+            raise
+        essence, profile = _essence(data)
+        picture = _checked(_opened(essence))
+        picture.info["icc_profile"] = profile
+        say("some of what stands beside its pixels is damaged or very long: it was left out")
+    with contextlib.suppress(Exception):
+        if picture.format not in ("MPO", "HEIF") and getattr(
+            picture, "is_animated", False
+        ):  # there, a phone's depth map
+            say("it has several frames or pages: the first was taken")
+    return picture
+
+
+def _opened(data: bytes) -> Image.Image:
+    if is_heic(data[:12]):
+        reads_heic()
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _checked(picture: Image.Image) -> Image.Image:
+    """The same, its pixels loaded."""
+    if not all(picture.size):
+        raise ValueError("it has no pixels")
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"{picture.width} x {picture.height} px are more than {MOST_PIXELS // 10**6} million")
+    if getattr(picture, "tile", None) and getattr(picture, "format", None) not in FORMATS:
+        raise ValueError(f"{picture.format} is not read here")
+    picture.load()
+    return picture
+
+
+def _essence(data: bytes) -> tuple[bytes, bytes | None]:
+    """A PNG file with nothing but its pixels, transparency and EXIF; and its colour profile.
+
+    Pillow unpacks all texts as it reads, and refuses a picture with long ones, such as ComfyUI writes.
+    """
+    kept, profile, at = [data[:8]], None, 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        body, end = data[at + 8 : at + 8 + length], at + 12 + length
+        sound = data[end - 4 : end] == struct.pack(">I", zlib.crc32(kind + body))
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND") or (kind in (b"tRNS", b"eXIf") and sound):
+            kept.append(data[at:end])
+        elif kind == b"iCCP" and sound:
+            profile = _unpacked(body.partition(b"\0")[2][1:])
+        at = end
+    return b"".join(kept), profile
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    """None if it is damaged, or more than `PROFILE` bytes."""
+    unpacker = zlib.decompressobj()
+    with contextlib.suppress(zlib.error):
+        out = unpacker.decompress(packed, PROFILE)
+        return out if unpacker.eof else None
+    return None
+
+
+def _told_by_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, bool]:
+    """The turn that sets it upright, and whether it says where it was taken (there, or in its XMP)."""
+    xmp = (picture.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
+    turn, located = None, any("GPSLatitude" in str(said) for said in xmp)
+    try:
+        exif = picture.getexif()
+        turn = TURNS.get(exif.get(ORIENTATION, 1))
+        located = located or bool(exif.get_ifd(GPS))
+    except Exception:  # damage shows in any way
+        say("its EXIF is damaged" + (": it was taken as it lies" if turn is None else ""))
+    return turn, located
+
+
+def _why(error: Exception, data: bytes) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return HEIC if is_heic(data[:12]) and not reads_heic() else "no known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"its pixels are more than {MOST_PIXELS // 10**6} million"
+    return str(error)[:200] or type(error).__name__

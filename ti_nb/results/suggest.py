@@ -1,0 +1,53 @@
+"""Which of the model's words fit some pictures: suggestions for the initializer, by a CLIP model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..host.arguments import checked
+from ..models.model import TINY
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..models.model import Model
+    from .judge import Judge
+
+
+def tiny_words() -> list[str]:
+    """The single words the embedded model was trained on: what else its tokenizer has, it does not know."""
+    return (TINY / "words.txt").read_text().split()
+
+
+@checked(most=(1, None))
+def known_words(model: Model, *, most: int = 6000) -> list[str]:
+    """Words that are one token of the model: of "tiny" those it was trained on, else the first `most` of three letters on."""
+    if model.name == "tiny":
+        return tiny_words()
+    vocabulary = sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    words = [token.removesuffix("</w>") for token, _ in vocabulary if token.endswith("</w>")]
+    return [word for word in words if word.isascii() and word.isalpha() and len(word) > 2][:most]
+
+
+def embed_words(judge: Judge, words: Sequence[str]) -> torch.Tensor:
+    """Unit vectors (n, d) of "a ..." for each word, 256 at a time."""
+    said = [f"a {word}" for word in words]
+    return torch.cat([judge.embed_texts(said[i : i + 256]) for i in range(0, len(said), 256)])
+
+
+@checked("pictures", "words", count=(1, None))
+def suggest_words(
+    judge: Judge,
+    pictures: Sequence[Image.Image],
+    words: Sequence[str],
+    *,
+    vectors: torch.Tensor | None = None,
+    count: int = 5,
+) -> list[tuple[str, float]]:
+    """The words nearest to the pictures with their mean cosine, best first; `vectors`: `embed_words` of them, to keep."""
+    vectors = embed_words(judge, words) if vectors is None else vectors
+    near, numbers = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))
+    return [(words[int(number)], float(cosine)) for number, cosine in zip(numbers, near)]

@@ -1,0 +1,15 @@
+from .batches import drawn_samples as drawn_samples
+from .optimiser import together as together
+from .plan import Plan as Plan
+from .plan import plan_memory as plan_memory
+from .records import SavedRun as SavedRun
+from .records import StepRecord as StepRecord
+from .records import read_run as read_run
+from .run import Run as Run
+from .run import train as train
+from .run import train_seeds as train_seeds
+from .settings import DIFFUSERS as DIFFUSERS
+from .settings import FAST as FAST
+from .settings import PAPER as PAPER
+from .settings import PRESETS as PRESETS
+from .settings import TrainSettings as TrainSettings

@@ -1,0 +1,250 @@
+"""Pictures become cached latents; each step draws a `Batch` of them, with noise, timesteps and prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..host.arguments import checked
+from ..models.conditioning import token_ids
+from ..models.denoise import cache_latents
+from ..models.tokens import init_ids, token_in_words
+from ..words.prompts import fill, replace_word, vary_caption
+from .settings import as_settings
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..pictures.concept_images import ConceptImages
+    from .settings import TrainSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What one loss is made of, on the model's device.
+
+    Attributes:
+        latents, noise: (b, c, h, w) float32. timesteps: (b,) int64.
+        ids: each encoder's token ids (b, 77). negative_ids: those of the negative prompts, if there are any.
+        weights: (b, 1 or c, 1 or h, 1 or w) float32, what each squared error counts; its mean over a picture is 1 for masks.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    ids: Mapping[str, torch.Tensor]
+    weights: torch.Tensor
+    negative_ids: Mapping[str, torch.Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, rows: torch.Tensor | slice) -> Batch:
+        return Batch(
+            self.latents[rows],
+            self.noise[rows],
+            self.timesteps[rows],
+            {key: ids[rows] for key, ids in self.ids.items()},
+            self.weights[rows],
+            None if self.negative_ids is None else {key: ids[rows] for key, ids in self.negative_ids.items()},
+        )
+
+
+class Draws:
+    """Draws batches of one concept: the seed and `step` say which pictures, `generator` has all other randomness.
+
+    Attributes:
+        step: the one to draw next, from 0.
+    """
+
+    def __init__(
+        self, model: Model, images: ConceptImages, settings: TrainSettings, words: Mapping[str, int], seed: int
+    ) -> None:
+        self.model, self.settings, self.words = model, settings, dict(words)
+        self.seed, self.step = seed, 0
+        self.generator = torch.Generator().manual_seed(seed)
+        self.mean, self.std = cache_latents(model, images.pixels(model.resolution))
+        self.mask = mask_weights(images.mask_pixels(self.mean.shape[-1]), settings.unmasked)
+        self._alphas = model.scheduler.alphas_cumprod.float().cpu()
+        word, *rest = words
+        self._negative = rest[0] if rest else None
+        self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
+        self._ids: dict[str, dict[str, torch.Tensor]] = {}
+        for choices in self._prompts:  # what does not fit is found here, before any step
+            for prompt in choices:
+                self._tokens(prompt)
+
+    def draw(self) -> Batch:
+        """The next step's batch, which does not depend on the device."""
+        settings, draw, count = self.settings, self.generator, self.settings.batch
+        rows = rows_of_step(len(self.mean), count, self.step, self.seed)
+        self.step += 1
+        latents = self.mean[rows] + self.std[rows] * torch.randn(self.mean[rows].shape, generator=draw)
+        noise = torch.randn(latents.shape, generator=draw)
+        timesteps = settings.draw_timesteps(count, len(self._alphas), draw)
+        prompts = [self._prompts[row] for row in rows.tolist()]
+        picks = [int(torch.randint(len(choices), (), generator=draw)) for choices in prompts]
+        said = [choices[pick] for choices, pick in zip(prompts, picks)]
+        said = [vary_caption(s, settings.shuffle, settings.dropout, next(iter(self.words)), draw) for s in said]
+        return self._batch(rows, latents, noise, timesteps, said)
+
+    def fixed(self, count: int) -> Batch:
+        """A batch that is the same for every run of these settings: mean latents, fixed noise, even timesteps."""
+        draw = torch.Generator().manual_seed(0)
+        rows = torch.arange(count) % len(self.mean)
+        noise = torch.randn(self.mean[rows].shape, generator=draw)
+        low, high = self.settings.timesteps
+        share = low + (torch.arange(count) + 0.5) / count * (high - low)
+        said = [self._prompts[row][0] for row in rows.tolist()]
+        return self._batch(rows, self.mean[rows], noise, (share * len(self._alphas)).long(), said)
+
+    def _batch(
+        self,
+        rows: torch.Tensor,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        said: Sequence[str],
+    ) -> Batch:
+        weights = self.settings.loss_weights(self._alphas[timesteps], self.model.prediction_type)[:, None, None, None]
+        if self.mask is not None:
+            weights = weights * self.mask[rows]
+        word = next(iter(self.words))
+        against = self._all_tokens([replace_word(s, word, self._negative) for s in said]) if self._negative else None
+        to = self.model.device
+        return Batch(latents.to(to), noise.to(to), timesteps.to(to), self._all_tokens(said), weights.to(to), against)
+
+    def _all_tokens(self, said: Sequence[str]) -> dict[str, torch.Tensor]:
+        each = [self._tokens(s) for s in said]
+        return {key: torch.cat([ids[key] for ids in each]) for key in each[0]}
+
+    def _tokens(self, prompt: str) -> dict[str, torch.Tensor]:
+        if prompt not in self._ids:
+            if len(self._ids) > 4096:
+                self._ids.clear()
+            self._ids[prompt] = token_ids(self.model, [prompt], self.words)
+        return self._ids[prompt]
+
+
+def rows_of_step(pictures: int, batch: int, step: int, seed: int) -> torch.Tensor:
+    """Which of the pictures step `step` (from 0) draws (batch,): each comes once a round, every round in another order."""
+    first = step * batch
+    numbers = range(first // pictures, (first + batch - 1) // pictures + 1)
+    rounds = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
+    return torch.from_numpy(np.concatenate(rounds)[first % pictures :][:batch])
+
+
+def prompts_of_pictures(images: ConceptImages, settings: TrainSettings, word: str, count: int) -> list[list[str]]:
+    """What may be said of each of `count` pictures (mirror images included): its caption, or every template."""
+    templates = [fill(t, word) for t in settings.template_list()]
+    captions = [[fill(c, word)] if c else templates for c in images.captions or [""] * len(images)]
+    return captions * (count // len(captions))
+
+
+def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | None:
+    """Weights (n, 1, h, w) of mean 1 from masks (n, 1, h, w) in 0..1: `unmasked` where a mask is 0."""
+    if masks is None:
+        return None
+    weights = unmasked + (1 - unmasked) * masks
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def join(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
+    """Several concepts' batches as one, their words' ids moved so that they count through all concepts' rows.
+
+    Args:
+        sizes: each concept's number of rows for each encoder. firsts: each encoder's first id past its vocabulary.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    ids: dict[str, list[torch.Tensor]] = {key: [] for key in firsts}
+    for key, first in firsts.items():
+        offset = 0
+        for batch, size in zip(batches, sizes):
+            own = batch.ids[key]
+            ids[key].append(torch.where(own >= first, own + offset, own))
+            offset += size[key]
+    height = max(b.weights.shape[-1] for b in batches)
+    weights = [b.weights if b.weights.shape[-1] == height else b.weights.expand(-1, 1, height, height) for b in batches]
+    return Batch(
+        torch.cat([b.latents for b in batches]),
+        torch.cat([b.noise for b in batches]),
+        torch.cat([b.timesteps for b in batches]),
+        {key: torch.cat(parts) for key, parts in ids.items()},
+        torch.cat(weights),
+    )
+
+
+def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Each picture's weighted mean squared error (b,)."""
+    return (weights * F.mse_loss(predicted, target, reduction="none")).mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One sample of a training step: the picture's number, whether mirrored, the prompt, its ids without padding."""
+
+    picture: int
+    mirrored: bool
+    prompt: str
+    ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+
+
+@checked(step=(1, 1_000_000))
+def drawn_samples(
+    model: Model,
+    images: ConceptImages,
+    *,
+    word: str,
+    init: str | None = None,
+    step: int = 1,
+    settings: TrainSettings | str | None = None,
+    **changes: Any,
+) -> list[Drawn]:
+    """What training's step `step` (from 1) shows the model; the same arguments as `train`, nothing is encoded.
+
+    Raises:
+        ValueError: a word, initializer, caption or setting that won't do.
+    """
+    chosen = as_settings(settings, changes)
+    said = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))
+    size = model.resolution // model.vae_factor
+    shape = (chosen.batch, int(model.vae.config.latent_channels), size, size)
+    draw = torch.Generator().manual_seed(chosen.seed)
+    for number in range(step):
+        rows = rows_of_step(len(said), chosen.batch, number, chosen.seed).tolist()
+        prompts = _said(rows, said, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
+    vectors = chosen.vectors or (max(len(init_ids(init, e.tokenizer)) for e in model.encoders) if init else 1)
+    return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, prompts)]
+
+
+def _said(
+    rows: list[int],
+    said: list[list[str]],
+    settings: TrainSettings,
+    word: str,
+    shape: tuple[int, ...],
+    total: int,
+    draw: torch.Generator,
+) -> list[str]:
+    """The prompts of a step: the same random numbers in the same order as `batches.Draws.draw`, for which a test stands."""
+    for _ in ("latents", "noise"):
+        torch.randn(shape, generator=draw)
+    settings.draw_timesteps(settings.batch, total, draw)
+    picks = [int(torch.randint(len(said[row]), (), generator=draw)) for row in rows]
+    prompts = [said[row][pick] for row, pick in zip(rows, picks)]
+    return [vary_caption(p, settings.shuffle, settings.dropout, word, draw) for p in prompts]
+
+
+def _drawn(model: Model, row: int, prompt: str, word: str, vectors: int, count: int) -> Drawn:
+    encoder = model.encoders[0]
+    ids = token_ids(model, [prompt], {word: vectors})[encoder.key][0].tolist()
+    ids = ids[: ids.index(encoder.tokenizer.eos_token_id) + 1]
+    own = [word] if vectors == 1 else [f"{word} {i + 1}" for i in range(vectors)]
+    names = [own[i - encoder.first] if i >= encoder.first else token_in_words(encoder.tokenizer, i) for i in ids]
+    return Drawn(row % count, row >= count, prompt, tuple(ids), tuple(names))

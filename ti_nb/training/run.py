@@ -1,0 +1,308 @@
+"""Textual inversion: a `Run` is an iterator that does one optimiser step a turn and says what it did.
+
+The loss is the model's own denoising loss; only the word's vectors are parameters (Gal et al. 2022, section 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..host import turns
+from ..host.arguments import SEEDS, checked, fitted
+from ..host.devices import use_free_cores
+from ..models import tokens
+from ..models.model import Vectors
+from ..words import prompts
+from ..words.concept import Concept, check_fits, initial_concept
+from . import plan
+from .batches import Batch, Draws
+from .checkpoints import RunFolder
+from .losses import Watch
+from .optimiser import Learner
+from .records import StepRecord, damaged
+from .settings import TrainSettings, as_settings
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+    from ..pictures.concept_images import ConceptImages
+    from ..widgets.train.panel import TrainPanel
+
+GIVE_UP = 8  # bad steps one after the other, after which more of them won't help
+
+
+class Run:
+    """One word being learned: an iterator of `StepRecord`; stop iterating to pause, go on to resume.
+
+    Attributes:
+        start: the word before training. settings: how it is trained. records: of the steps done.
+        history: the word's vectors after each step, each encoder's (steps, n, width).
+        plan: how a step is computed. folder: where the run is kept, if anywhere.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        images: ConceptImages,
+        start: Concept,
+        settings: TrainSettings,
+        *,
+        folder: RunFolder | None = None,
+    ) -> None:
+        self.model, self.settings, self.start, self.folder = model, settings, start, folder
+        found = folder.open(settings, start, images) if folder is not None else None
+        self.records: list[StepRecord] = found[1] if found else []
+        try:
+            if folder is not None and not self.finished:
+                folder.claim()  # where it can't be written that is said before any work
+            self._prepare(images)
+            if folder is not None and found:
+                self._resume(folder, found[0], found[2])
+        except BaseException:
+            if folder is not None:
+                folder.release()  # its traceback may be kept for long
+            raise
+
+    def _prepare(self, images: ConceptImages) -> None:
+        model, settings, start = self.model, self.settings, self.start
+        self._negative = None
+        if settings.negative:
+            word = prompts.negative_word(start.word)
+            self._negative = initial_concept(model, word, None, settings.negative, seed=settings.seed)
+        first: Vectors = {e.key: start.vectors[e.key] for e in model.encoders}
+        if self._negative:
+            first = {key: torch.cat([rows, self._negative.vectors[key]]) for key, rows in first.items()}
+        words = {c.word: len(c) for c in (start, self._negative) if c}
+        self._draws = Draws(model, images, settings, words, settings.seed)
+        self._first, self._learner = first, Learner(model, first, settings)
+        self.plan = plan.plan_memory(model, settings)
+        self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
+        self._watch: Watch | None = None
+        self._panel: TrainPanel | None = None
+        self._options: dict[str, Any] = {}
+        self._before: tuple[int, dict[str, Any], list[str]] | None = (
+            None  # the step being done: steps, state and notes before
+        )
+
+    def __iter__(self) -> Iterator[StepRecord]:
+        return self
+
+    def __len__(self) -> int:
+        return self.settings.steps
+
+    def __next__(self) -> StepRecord:
+        from .optimiser import together
+
+        return next(together([self]))[0]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the gain went flat and `stop` is "flat"."""
+        return len(self.records) >= self.settings.steps or self._is_flat()
+
+    def concept(self, step: int | None = None) -> Concept:
+        """The word as learned so far, or as it was after `step` steps (0: the start).
+
+        Raises:
+            ValueError: a step that was not done.
+        """
+        done, step = len(self.records), fitted("step", step, int | None)
+        if step is not None and not 0 <= step <= done:
+            raise ValueError(f"step is {step}: {done} steps have been done")
+        step = done if step is None else step
+        rows = {key: v[: len(self.start)].clone() for key, v in self._after(step).items()}
+        facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
+        return Concept(self.start.word, rows, facts)
+
+    def best(self) -> Concept:
+        """The word as it was where the gain was largest; without measured gains, as it is now."""
+        gains = [(r.gain, r.step) for r in self.records if r.gain is not None]
+        return self.concept(max(gains)[1]) if gains else self.concept()
+
+    def negative(self) -> Concept:
+        """The word for negative prompts.
+
+        Raises:
+            ValueError: the run learns none.
+        """
+        if self._negative is None:
+            raise ValueError("this run learns no negative word: train with negative=1 or more")
+        rows = {key: v[len(self.start) :].clone() for key, v in self._after(len(self.records)).items()}
+        return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
+
+    def _after(self, step: int) -> Vectors:
+        """All that is learned, after that step: of what was recorded, as another thread may be within a step."""
+        return self._first if step == 0 else {key: rows[step - 1] for key, rows in self.history.items()}
+
+    @property
+    def rate_factor(self) -> float:
+        """What the settings' learning rate is multiplied by from the next step on; 1 unless set. Kept with the run."""
+        return self._learner.factor
+
+    @rate_factor.setter
+    def rate_factor(self, factor: float) -> None:
+        factor = fitted("rate_factor", factor, float)
+        if not 0 < factor <= 100:
+            raise ValueError(f"rate_factor is {factor}: give a number above 0, such as 0.5")
+        if factor != self._learner.factor:
+            self._learner.factor = float(factor)
+            self._learner.note(f"rate times {factor:g} from here on")
+
+    def panel(self, **options: Any) -> TrainPanel:
+        """The panel that shows and steers this run, the same one until it is asked for with other `options` (`TrainPanel`'s).
+
+        Raises:
+            ValueError: other options while it trains.
+        """
+        if self._panel is None or (options and options != self._options):
+            from ..widgets.train.panel import TrainPanel
+
+            if self._panel is not None and self._panel.state == "running":
+                raise ValueError(
+                    "this run is being trained in its panel: pause it before you ask for one with other options"
+                )
+            self._panel, self._options = TrainPanel(self, **options), options
+        return self._panel
+
+    def save(self) -> None:
+        """Write the run's state to its folder, if any; a ValueError where another run wrote there meanwhile."""
+        if self.folder is None:
+            return
+        with turns.turn:
+            self.folder.save(self.state(), self.records, self.history, self.concept())
+            if self.finished:
+                self.folder.release()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on: small tensors and numbers."""
+        with turns.turn:
+            self._put_back()
+            return {**self._learner.state(), "generator": self._draws.generator.get_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set what `state` returned."""
+        self._learner.restore(state)
+        self._draws.generator.set_state(state["generator"])
+
+    def _resume(self, folder: RunFolder, state: dict[str, Any], history: dict[str, list[torch.Tensor]]) -> None:
+        try:
+            self.restore(state)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(damaged(folder.path, error)) from error
+        self.history = history
+        folder.mend_word(self.concept())
+        if self.finished:
+            folder.release()
+
+    # What a step asks of a run, in the order it asks.
+    def claim(self) -> None:
+        """See that its folder, if any, is its own, and this thread at work there: a ValueError where it is another run's."""
+        if self.folder is not None:
+            self.folder.use()
+
+    def _begin(self) -> Batch:
+        self._before = len(self.records), self.state(), [*self._learner.notes]
+        if self._watch is None and self.settings.watch:
+            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings, self.plan)
+        self._draws.step = len(self.records)
+        return self._draws.draw()
+
+    def _end(self, loss: float, began: float) -> StepRecord:
+        step, before = len(self.records) + 1, self.records[-1].seconds if self.records else 0.0
+        rate = self._learner.rate(step - 1)
+        note = self._learner.step(step - 1, loss)
+        if self._learner.bad > GIVE_UP:
+            raise FloatingPointError(
+                f"{self._learner.bad} steps in a row were not finite (step {step}, rate {rate:g}): lower the rate, or load the "
+                "model with dtype=torch.float32"
+            )
+        vectors = self._learner.vectors()
+        for key, rows in vectors.items():
+            self.history[key].append(rows)
+        record = StepRecord.of(step, self.settings.steps, loss, rate, before, note, self.start, vectors)
+        if self._watch is not None and (step % self.settings.watch == 0 or step == self.settings.steps):
+            self._watch.plan = self.plan
+            record = self._watch.measure(record, vectors)
+        record = replace(record, seconds=before + time.monotonic() - began)
+        self.records.append(record)
+        if self.folder is not None and (self.finished or self.folder.is_due(step)):
+            self.save()
+        return record
+
+    def _put_back(self) -> None:
+        """Undo a step that was cut short. Cut short itself, it is done anew by whatever needs the state next."""
+        if self._before is not None:
+            done, state, notes = self._before
+            if len(self.records) == done:
+                self.restore(state)
+                self._learner.notes[:] = notes
+                for rows in self.history.values():
+                    del rows[done:]
+            self._before = None
+
+    def _is_flat(self) -> bool:
+        return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
+
+
+@checked(save_every=(1, None))
+def train(
+    model: Model,
+    images: ConceptImages,
+    *,
+    word: str,
+    init: str | Concept | None,
+    settings: TrainSettings | str | None = None,
+    out: str | Path | None = None,
+    resume: str = "auto",
+    save_every: int = 25,
+    **changes: Any,
+) -> Run:
+    """Start to learn `word` from `images`. Iterate over what it returns: nothing is trained before.
+
+    Args:
+        model: from `load_model`; it stays as it is.
+        images: from `load_images`.
+        word: the placeholder token, such as "<my-cat>".
+        init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
+            for random vectors.
+        settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
+        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing. It is
+            the run's own until it is finished, gone, or given over to another run of this program while it rests.
+        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder or one in use;
+            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
+        save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
+        **changes: single settings to change, such as `steps=500`.
+
+    Raises:
+        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
+            word, a prompt that doesn't fit, a folder that holds another run, is in use, or is damaged.
+        FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
+    """
+    settings = as_settings(settings, changes)
+    tokens.check_word(word, model.tokenizer)
+    if isinstance(init, Concept):
+        check_fits(init, model)
+        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
+    else:
+        start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
+    use_free_cores()
+    folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
+    return Run(model, images, start, settings, folder=folder)
+
+
+@checked(seeds=SEEDS)
+def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
+    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
+    if not seeds:
+        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
+    which = range(seeds) if isinstance(seeds, int) else seeds
+    out = arguments.pop("out", None)
+    return [
+        train(model, images, seed=seed, out=None if out is None else Path(out) / f"seed-{seed}", **arguments)
+        for seed in which
+    ]

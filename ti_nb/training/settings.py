@@ -1,0 +1,270 @@
+"""`TrainSettings`: how to train a word, checked when made; the presets; rates, timesteps and weights of the loss."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from ..host.arguments import SEEDS, SHARE, Limits, fitted
+from ..words import prompts
+
+if TYPE_CHECKING:
+    import torch
+
+CHOICES = {
+    "decay": ("constant", "cosine", "linear"),
+    "norm": ("free", "clamp", "fixed"),
+    "init_source": ("table", "output"),
+    "stop": ("never", "flat"),
+}
+
+USUAL_RATE, USUAL_ANGLE = 0.45, 0.2  # Adam's, in the vocabulary's spread; of a turn, in radians: as good on `tiny`
+FEWEST = 4  # measurements by which a gain can be called flat
+
+
+LIMITS: dict[str, Limits] = {
+    "steps": (1, 10**7),
+    "batch": (1, 10**4),
+    "warmup": (0, 10**7),
+    "weight_decay": (0, 10),
+    "pull": (0, 1000),
+    "negative": (0, 75),
+    "negative_guidance": (0, 100),
+    "watch": (0, None),
+    "dropout": SHARE,
+    "ema": SHARE,
+    "unmasked": SHARE,
+    "seed": SEEDS,
+}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train. The defaults are the preset "fast"; `benchmarks/quality.md` has what many of them do, measured.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: pictures a step.
+        rate: Adam's learning rate in units of the vocabulary's spread (the standard deviation of a coordinate, for each
+            text encoder its own: 0.014 in SD 1.5, 0.022 in tiny), so that one number fits every model. A string is a
+            schedule as AUTOMATIC1111 writes it, in plain units: "0.005:100, 1e-3:1000, 1e-5". With `norm="fixed"` it is the
+            angle of a step in radians. None for 0.45; for 0.2, which is 11 degrees, with `norm="fixed"`.
+        relative: False to have `rate` in plain units as other tools do.
+        scale_rate: multiply the rate by `batch`, as the paper's code and diffusers' README do.
+        decay: "constant"; "cosine" or "linear" to let the rate fall to a tenth. warmup: steps of rise from zero.
+        weight_decay: AdamW's, pulling the vectors towards zero.
+        vectors: how many vectors the word has; None for as many as the initializer has tokens.
+        init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
+        norm: "clamp" to give each vector the length it started with again after a step that made it longer; "fixed" to
+            hold it there and only turn it, by the rate (Riemannian descent, as Directional Textual Inversion); "free".
+        pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
+        ema: share of the old value in a running mean of the vectors that is what is learned; 0 for none.
+        templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
+            captions use those.
+        shuffle: shuffle a caption's comma-separated parts. dropout: chance to leave out each part without the word.
+        timesteps: the part of the schedule trained on, such as (0.5, 1) for the noisier half.
+        stratified: spread a batch's timesteps evenly (less noise in the loss than uniform draws).
+        snr_gamma: weigh the loss by min(SNR, gamma) (Hang et al. 2023); None for none.
+        unmasked: weight of the loss outside the masks of pictures that have one.
+        negative: vectors of a second word for the negative prompt, learned along (DreamArtist); 0 for none.
+        negative_guidance: guidance scale between the two while training.
+        watch: every how many steps to measure the gain on a fixed batch; 0 for never.
+        stop: "flat" to stop when the gain no longer changes, by 4 measurements of it or more (after DVAR, Voronov et al.
+            2023); "never".
+        seed: of everything random.
+    """
+
+    steps: int = 150
+    batch: int = 4
+    rate: float | str | None = None
+    relative: bool = True
+    scale_rate: bool = False
+    decay: str = "cosine"
+    warmup: int = 10
+    weight_decay: float = 0.0
+    vectors: int | None = 1
+    init_source: str = "table"
+    norm: str = "clamp"
+    pull: float = 0.0
+    ema: float = 0.0
+    templates: str | tuple[str, ...] = "object"
+    shuffle: bool = False
+    dropout: float = 0.0
+    timesteps: tuple[float, float] = (0.0, 1.0)
+    stratified: bool = True
+    snr_gamma: float | None = None
+    unmasked: float = 0.1
+    negative: int = 0
+    negative_guidance: float = 3.0
+    watch: int = 25
+    stop: str = "never"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(TrainSettings)
+        for name in hints:
+            value = fitted(name, getattr(self, name), hints[name], limits=LIMITS.get(name))
+            object.__setattr__(self, name, value)
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
+        if self.ema == 1:
+            raise ValueError("ema is 1: the mean would stay where it began; give less")
+        if self.vectors is not None and not 1 <= self.vectors <= 75:
+            raise ValueError(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
+        if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
+            raise ValueError(f"timesteps is {self.timesteps}: give two shares of the schedule, such as (0.5, 1)")
+        if self.snr_gamma is not None and self.snr_gamma <= 0:
+            raise ValueError(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
+        self._check_rate()
+        if self.stop == "flat" and not 0 < FEWEST * self.watch < self.steps:
+            raise ValueError(
+                f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
+                f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
+            )
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        if not self.template_list():
+            raise ValueError("templates is empty: give at least one, such as ('a photo of a {}',)")
+        for template in self.template_list():
+            if "{}" not in template and "{word}" not in template:
+                raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
+
+    def _check_rate(self) -> None:
+        if isinstance(self.rate, str):
+            rate_pieces(self.rate)
+        elif self.rate is not None and not 0 < self.rate < 10:
+            usual = "0.05 to 0.5 is usual" if self.relative else "0.0005 to 0.01 is usual"
+            usual = "an angle in radians, 0.1 to 0.2 is usual" if self.norm == "fixed" else usual
+            raise ValueError(f"rate is {self.rate}: {usual}")
+
+    def template_list(self) -> tuple[str, ...]:
+        """The templates themselves."""
+        if isinstance(self.templates, str):
+            if self.templates not in prompts.TEMPLATES:
+                own = f", or write ({self.templates!r},) for your own" if "{" in self.templates else ""
+                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}{own}")
+            return prompts.TEMPLATES[self.templates]
+        return tuple(self.templates)
+
+    @property
+    def chosen_rate(self) -> float | str:
+        """`rate`, or what it is where none was chosen."""
+        return self.rate if self.rate is not None else USUAL_ANGLE if self.norm == "fixed" else USUAL_RATE
+
+    def rate_at(self, step: int, spread: float = 1.0) -> float:
+        """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread; or the angle of the step."""
+        scale = self.batch if self.scale_rate else 1
+        chosen = self.chosen_rate
+        if isinstance(chosen, str):
+            return scale * next(rate for rate, last in rate_pieces(chosen) if last is None or step < last)
+        rate = chosen * scale * (spread if self.relative and self.norm != "fixed" else 1.0)
+        if step < self.warmup:
+            return rate * (step + 1) / (self.warmup + 1)
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        fall = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[self.decay]
+        return rate * (0.1 + 0.9 * fall)
+
+    def draw_timesteps(self, count: int, total: int, draw: torch.Generator) -> torch.Tensor:
+        """`count` timesteps of `total`, in the chosen part of the schedule: (count,) int64."""
+        import torch
+
+        share = torch.rand(count, generator=draw)
+        if self.stratified:
+            share = (torch.arange(count) + share) / count
+        low, high = self.timesteps
+        return ((low + share * (high - low)) * total).long().clamp(max=total - 1)
+
+    def loss_weights(self, alphas: torch.Tensor, prediction_type: str) -> torch.Tensor:
+        """Weight of the loss at each of some timesteps, whose cumulative alphas are given: min-SNR's, or ones."""
+        import torch
+
+        if self.snr_gamma is None:
+            return torch.ones_like(alphas)
+        snr = alphas / (1 - alphas).clamp_min(1e-12)
+        # Of the error in the noise; velocity's error is (SNR + 1) times that in the picture, noise's SNR times.
+        return snr.clamp(max=self.snr_gamma) / (snr + 1 if prediction_type == "v_prediction" else snr.clamp_min(1e-12))
+
+
+def rate_pieces(text: str) -> list[tuple[float, int | None]]:
+    """AUTOMATIC1111's "rate:until, rate:until, rate" as (rate, first step after it), the last open-ended.
+
+    After the last number the last rate stays.
+
+    Raises:
+        ValueError: a piece that is not such a pair, or steps that do not rise.
+    """
+    pieces: list[tuple[float, int | None]] = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(?::\s*(\d+)\s*)?", piece)
+        last = pieces[-1][1] if pieces else 0
+        if not match or not 0 < _number(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
+            raise ValueError(f"rate {text!r}: can't read {piece.strip()!r}; write '0.005:100, 1e-3:1000, 1e-5'")
+        pieces.append((float(match[1]), int(match[2]) if match[2] else None))
+    return [*pieces[:-1], (pieces[-1][0], None)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # such as 1..5
+        return math.nan
+
+
+FAST = TrainSettings()
+
+# Section 4 and the released configuration: 5000 steps at 0.005 x batch 4 a GPU (x 2 GPUs there), AdamW's own decay of 0.01.
+PAPER = TrainSettings(
+    steps=5000,
+    batch=4,
+    rate=0.005,
+    relative=False,
+    scale_rate=True,
+    weight_decay=0.01,
+    warmup=0,
+    decay="constant",
+    templates="object-code",
+    norm="free",
+    stratified=False,
+)
+
+# The README of diffusers' examples/textual_inversion: batch 1 x accumulation 4, 5e-4 scaled by both, 3000 steps. Its script
+# also mirrors half the pictures: load them with `flip=True` for that.
+DIFFUSERS = TrainSettings(
+    steps=3000,
+    batch=4,
+    rate=5e-4,
+    relative=False,
+    scale_rate=True,
+    weight_decay=0.01,
+    warmup=0,
+    decay="constant",
+    norm="free",
+    stratified=False,
+)
+
+PRESETS: Mapping[str, TrainSettings] = {"fast": FAST, "paper": PAPER, "diffusers": DIFFUSERS}
+
+
+def as_settings(given: TrainSettings | str | None, changes: Mapping[str, Any]) -> TrainSettings:
+    """The settings meant by a preset's name (or settings, or None for "fast") and single changes to it.
+
+    Raises:
+        ValueError: no such preset or setting, or a value out of range.
+    """
+    from dataclasses import replace
+
+    given = fitted("settings", given, TrainSettings | str | None)
+    known = [f.name for f in fields(TrainSettings)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"no setting {name!r}: there are {', '.join(known)}")
+    if isinstance(given, str):
+        if given not in PRESETS:
+            raise ValueError(f"no preset {given!r}: there are {', '.join(PRESETS)}")
+        given = PRESETS[given]
+    return replace(given or FAST, **changes)

@@ -1,0 +1,1 @@
+"""The panel in which a word is tried in prompts."""

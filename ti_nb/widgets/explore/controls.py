@@ -1,0 +1,168 @@
+"""`Controls`: what to draw, set by hand; checked while it is typed, and read as a `Drawing` that is still to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+
+from ...models.tokens import split_on_words
+from ...words.concept import Concept, check_fits
+from ...words.edit import adjust, initializer, named
+from ...words.prompts import check_prompt, fill
+from .. import parts
+from .grid import Drawing, Row
+from .typed import RANGES, count_tokens, read_numbers, read_seeds, unknown_words
+
+if TYPE_CHECKING:
+    from ...models.model import Model
+
+MOST = 120  # pictures of one drawing
+# What can be compared -> the values offered for it; none where there is nothing to choose.
+COMPARISONS = {
+    "nothing": "",
+    "initializer and word": "",
+    "concepts": "",
+    "steps": "5, 15, 25",
+    "guidance": "1, 3, 5, 8",
+    "strength": "0.5, 0.75, 1, 1.5",
+    "editability": "0, 0.1, 0.2, 0.4",
+}
+
+
+class Controls(widgets.VBox):  # type: ignore[misc]
+    """Prompt, seeds, settings, edits and comparison for some concepts of one model; see `ExplorePanel` for arguments."""
+
+    def __init__(self, model: Model, concepts: Sequence[Concept], toward: Concept | None) -> None:
+        _check_concepts(concepts, model, toward)
+        self.model = model
+        self.concepts = {c.word: c for c in concepts}
+        fits = {c.word: toward is not None and len(toward) == len(c) for c in concepts}
+        self.starts = {c.word: toward if fits[c.word] else initializer(model, c) for c in concepts}
+        self._words = {c.word: len(c) for c in concepts}
+        self._make()
+        self._suit_concept()
+        self._check()
+        self.concept.observe(lambda _: self._suit_concept(), "value")
+        self.compare_by.observe(lambda _: self._suit_comparison(), "value")
+        for one in (self.concept, self.prompt, self.negative, self.seeds, self.compare_by, self.values):
+            one.observe(lambda _: self._check(), "value")
+        super().__init__(
+            [
+                *([self.concept] if len(self.concepts) > 1 else []),
+                self.prompt,
+                self.check,
+                self.negative,
+                parts.row(self.seeds, self.steps),
+                parts.row(self.guidance, self.strength),
+                parts.row(self.editability, self.editing),
+                parts.row(self.compare_by, self.values),
+            ]
+        )
+
+    def plan(self) -> Drawing:
+        """What the controls say, checked; nothing is drawn.
+
+        Raises:
+            ValueError: a control's text that can't be read or is out of range, a prompt that does not fit.
+        """
+        by, seeds = self.compare_by.value, read_seeds(self.seeds.value)
+        if by == "initializer and word":
+            rows = [self._row("initializer", start=True), self._row("word")]
+        elif by == "concepts":
+            rows = [self._row(word, word=word) for word in self.concepts]
+        elif by == "nothing":
+            rows = [self._row("")]
+        else:
+            rows = [self._row(f"{by} {v:g}", by=by, value=v) for v in read_numbers(self.values.value, by)]
+        title = rows[0].prompt + (f", compared by {by}" if by != "nothing" else "")
+        drawing = Drawing(title, rows, seeds, self.negative.value.strip())
+        if len(drawing) > MOST:
+            raise ValueError(f"that makes {len(drawing)} pictures, of at most {MOST}: take fewer seeds or values")
+        return drawing
+
+    def _row(self, label: str, *, word: str = "", start: bool = False, by: str = "", value: float = 0) -> Row:
+        """A row as the controls say, but for setting `by`, which is `value`; `start`: with the initializer for the word."""
+        asked = {name: value if name == by else getattr(self, name).value for name in RANGES}
+        one = self.concepts[word or self.concept.value]
+        prompt, negative = fill(" ".join(self.prompt.value.split()), one.word), self.negative.value.strip()
+        check_prompt(prompt, [one.word])
+        for text in (prompt, negative):
+            count_tokens(text, self.model, self._words)
+        edited = self._edited(one, start, asked["strength"], asked["editability"])
+        known = [edited if c is one else c for c in self.concepts.values()]
+        said = tuple(c for c in known if c.word in split_on_words(f"{prompt}\n{negative}", self._words))
+        return Row(label, prompt, said, int(asked["steps"]), float(asked["guidance"]))
+
+    def _edited(self, one: Concept, start: bool, strength: float, editability: float) -> Concept:
+        toward = self.starts[one.word]
+        if toward is None:  # then only the length can be changed
+            return adjust(one, one, strength=strength)
+        if start:
+            return Concept(one.word, toward.vectors, {**toward.facts, "edits": f"the initializer {named(toward)}"})
+        return adjust(one, toward, strength=strength, editability=editability)
+
+    def _make(self) -> None:
+        self.concept = parts.control(widgets.Dropdown, "Word", options=list(self.concepts))
+        self.prompt = parts.control(widgets.Textarea, "Prompt", value="a photo of a {word}", rows=2, width="44em")
+        self.negative = parts.control(
+            widgets.Text, "Negative prompt", placeholder="what to steer away from", width="44em"
+        )
+        self.seeds = parts.control(widgets.Text, "Seeds", value="0-3")
+        self.steps = parts.control(widgets.IntSlider, "Denoising steps", value=25, min=1, max=100)
+        self.guidance = parts.control(widgets.FloatSlider, "Guidance", value=5.0, min=1.0, max=15.0, step=0.5)
+        self.strength = parts.control(widgets.FloatSlider, "Strength", value=1.0, min=0.0, max=2.0, step=0.05)
+        self.editability = parts.control(widgets.FloatSlider, "Editability", value=0.0, min=0.0, max=1.0, step=0.05)
+        self.compare_by = parts.control(widgets.Dropdown, "Compare by", options=["nothing"])
+        self.values = parts.control(widgets.Text, "Values", disabled=True, placeholder="none to give")
+        self.check, self.editing = parts.note(), parts.note()
+        self.check.layout.margin = f"0 0 0 {parts.LABEL}"
+        self.prompt.layout.max_width = self.negative.layout.max_width = "98%"
+
+    def _suit_concept(self) -> None:
+        """Offer what the chosen word allows."""
+        start = self.starts[self.concept.value]
+        self.editability.disabled = start is None
+        if start is None:
+            self.editability.value = 0.0
+            parts.say(self.editing, "Its initializer is not known: give it as toward=... to use this.")
+        else:
+            parts.say(self.editing, f"0 is as learned, 1 points where {named(start)} does.")
+        lacking = {"concepts"} if len(self.concepts) == 1 else set()
+        lacking |= {"initializer and word", "editability"} if start is None else set()
+        kept, options = self.compare_by.value, tuple(name for name in COMPARISONS if name not in lacking)
+        if options != self.compare_by.options:
+            self.compare_by.options = options
+            self.compare_by.value = kept if kept in options else "nothing"
+
+    def _suit_comparison(self) -> None:
+        self.values.value = COMPARISONS[self.compare_by.value]
+        self.values.disabled = not self.values.value
+
+    def _check(self) -> None:
+        """Say under the prompt whether it can be drawn."""
+        try:
+            drawing = self.plan()
+        except ValueError as error:
+            return parts.say(self.check, str(error), "error")
+        prompts, words = [row.prompt for row in drawing.rows], self._words
+        unknown = unknown_words(f"{prompts[0]} {drawing.negative}", self.model, words)
+        said = ", ".join(word for word in words if any(word in split_on_words(prompt, words) for prompt in prompts))
+        tokens = max(count_tokens(prompt, self.model, words) for prompt in prompts)
+        text = f"Says {said}; {tokens} of 75 tokens; draws {len(drawing)} pictures."
+        if unknown:
+            return parts.say(self.check, f"{text} The model does not know {', '.join(unknown)}.", "warning")
+        return parts.say(self.check, text, "good")
+
+
+def _check_concepts(concepts: Sequence[Concept], model: Model, toward: Concept | None) -> None:
+    words = [c.word for c in concepts]
+    if not words:
+        raise ValueError("no concept to explore: give one, or several")
+    if len(set(words)) < len(words):
+        raise ValueError(f"two concepts share a word ({', '.join(words)}): rename one when loading it")
+    for one in concepts if toward is None else [*concepts, toward]:
+        check_fits(one, model)
+    if toward is not None and not any(len(c) == len(toward) for c in concepts):
+        raise ValueError(f"toward has {len(toward)} vectors and {words[0]} {len(concepts[0])}: both need as many")

@@ -1,0 +1,1 @@
+"""The panel in which photographs are chosen, cropped and named."""

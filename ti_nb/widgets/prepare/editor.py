@@ -1,0 +1,179 @@
+"""`Editor`: crop, mask and caption of one of `PreparePanel`'s pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+from PIL import ImageStat
+
+from ...models.tokens import tokenise
+from ...pictures import subject
+from ...words.prompts import fill
+from .. import parts
+from .entry import LARGE, MASKS, Entry, framed
+
+if TYPE_CHECKING:
+    from ...pictures.picture import Crop
+    from .panel import PreparePanel
+
+
+class Editor(widgets.VBox):
+    """Crop, mask and caption of one of a panel's pictures, `entry`."""
+
+    def __init__(self, panel: PreparePanel) -> None:
+        self.panel = panel
+        self.entry: Entry | None = None
+        self._quiet = False
+        slider = partial(parts.control, widgets.IntSlider, width="25em")
+        self.which = parts.control(widgets.Dropdown, "Picture", width="25em", options=[])
+        self.shown, self.said = parts.picture(width=LARGE), parts.note()
+        self.said.layout.width = f"{LARGE}px"
+        self.across = slider("Across (%)", value=50, min=0, max=100)
+        self.down = slider("Down (%)", value=50, min=0, max=100)
+        self.zoom = slider("Size (%)", value=100, min=10, max=100)
+        self.mask = parts.control(widgets.Dropdown, "Mask", width="25em", options=MASKS, value="off")
+        self.tolerance = slider("Tolerance", value=40, min=1, max=150)
+        self.x = slider("Brush across (%)", value=50, min=0, max=100)
+        self.y = slider("Brush down (%)", value=50, min=0, max=100)
+        self.radius = slider("Brush size (%)", value=10, min=1, max=50)
+        self.caption = parts.control(
+            widgets.Text, "Caption", width="36em", placeholder="empty for templates, or: {} on a chair"
+        )
+        self.caption_note = parts.note()
+        actions = {
+            "Guess the subject": self.guess,
+            "Centre": partial(self.crop, None),
+            "Add to mask": partial(self.stroke, True),
+            "Erase from mask": partial(self.stroke, False),
+            "Undo stroke": self.undo,
+        }
+        self.buttons = {label: parts.button(label, action) for label, action in actions.items()}
+        guess, centre, *brush = self.buttons.values()
+        cropping = parts.column(self.which, self.across, self.down, self.zoom, parts.row(guess, centre))
+        masking = parts.column(self.mask, self.tolerance, self.x, self.y, self.radius, parts.row(*brush))
+        body = parts.row(parts.column(self.shown, self.said), parts.column(cropping, masking))
+        body.layout.align_items = "flex-start"
+        self._body = [parts.heading("2. Crop, mask and caption"), body, parts.row(self.caption, self.caption_note)]
+        super().__init__([])
+        self.which.observe(lambda change: self._open(change["new"]), "value")
+        for control in (self.across, self.down, self.zoom):
+            control.observe(lambda _: self._moved(), "value")
+        for control in (self.mask, self.tolerance, self.caption):
+            control.observe(lambda _: self._set(), "value")
+
+    def choose(self, names: Sequence[str], name: str | None = None) -> None:
+        """Offer these pictures and open one of them, the first if none is named."""
+        self._quiet = True
+        self.which.options = list(names)
+        self.which.value = (name or names[0]) if names else None
+        self._quiet = False
+        self.children = self._body if names else []
+        self._open(self.which.value)
+
+    def crop(self, square: Crop | None) -> None:
+        """Use this square, or the middle."""
+        if self.entry:
+            self.entry.crop = square
+            self._open(self.entry.name)
+            self.panel.edited(self.entry)
+
+    def guess(self) -> None:
+        """Use the square where the thing seems to be."""
+        if self.entry:
+            self.crop(subject.guess_square(self.entry.small, self.entry.size, least=self.panel.size))
+
+    def stroke(self, white: bool) -> None:
+        """One round stroke of the brush where its sliders say; a mask that was off is painted from now on."""
+        if self.entry:
+            self.entry.strokes.append((self.x.value / 100, self.y.value / 100, self.radius.value / 100, white))
+            self.entry.mask = "painted" if self.entry.mask == "off" else self.entry.mask
+            self._open(self.entry.name)
+            self.panel.edited(self.entry)
+
+    def undo(self) -> None:
+        """Take the last stroke back."""
+        if self.entry and self.entry.strokes:
+            self.entry.strokes.pop()
+            self._show()
+            self.panel.edited(self.entry)
+
+    def _open(self, name: str | None) -> None:
+        """Put a picture's values into the controls."""
+        if self._quiet:
+            return
+        self.entry = entry = next((e for e in self.panel.entries if e.name == name), None)
+        if entry is None:
+            return
+        left, top, side = entry.square()
+        width, height = entry.size
+        self._quiet = True
+        self.zoom.value = round(100 * side / min(width, height))
+        self.across.value = round(100 * left / (width - side)) if width > side else 50
+        self.down.value = round(100 * top / (height - side)) if height > side else 50
+        self.mask.value, self.tolerance.value, self.caption.value = entry.mask, entry.tolerance, entry.caption
+        self._quiet = False
+        self.panel.mark_edited()
+        self._show()
+
+    def _moved(self) -> None:
+        """The crop's sliders: size in % of the shorter side, place in % of the room there is."""
+        if self.entry and not self._quiet:
+            width, height = self.entry.size
+            side = max(1, round(self.zoom.value / 100 * min(width, height)))
+            left, top = (round(s.value / 100 * (n - side)) for s, n in ((self.across, width), (self.down, height)))
+            self.entry.crop = (left, top, side)
+            self._show()
+            self.panel.edited(self.entry)
+
+    def _set(self) -> None:
+        if self.entry and not self._quiet:
+            self.entry.mask, self.entry.tolerance = self.mask.value, self.tolerance.value
+            self.entry.caption = self.caption.value.strip()
+            self._show()
+            self.panel.edited(self.entry)
+
+    def _show(self) -> None:
+        """The picture, and in words what of it is used."""
+        assert self.entry
+        entry = self.entry
+        shown = framed(entry, side=LARGE)
+        self.shown.layout.width, self.shown.layout.height = f"{shown.width}px", f"{shown.height}px"
+        self.shown.value = parts.as_png(shown)
+        left, top, side = entry.square()
+        width, height = entry.size
+        square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
+        words = [f"{entry.name}: {square} {width} x {height} px"]
+        if side < self.panel.size:
+            words.append(f"it will be enlarged to the model's {self.panel.size} px")
+        kind, mask = "plain", entry.mask_of(entry.small.size)
+        if mask:
+            k = mask.width / width
+            inside = mask.crop((round(k * left), round(k * top), round(k * (left + side)), round(k * (top + side))))
+            kept = ImageStat.Stat(inside).mean[0] / 255
+            words.append(f"the mask keeps {kept:.0%} of the square; what is red here counts little")
+            if kept < 0.02:
+                kind = "warning"
+                words.append("that is next to nothing: change the tolerance, or paint the thing")
+        if entry.mask == "alpha" and entry.opacity is None:
+            words.append("it has no transparent part: the mask is all white")
+        parts.say(self.said, "\n".join(words), kind)
+        self.show_caption()
+
+    def show_caption(self) -> None:
+        """What the caption says with the word in it, or what is wrong with it."""
+        parts.say_result(self.caption_note, self._caption_in_words)
+
+    def _caption_in_words(self) -> tuple[str, str]:
+        caption, model, word = self.caption.value.strip(), self.panel.model, self.panel.word.value
+        if not caption:
+            return "empty: training says its templates", "plain"
+        if "{}" not in caption and "{word}" not in caption:
+            raise ValueError("write {} where the word goes")
+        if not model:
+            return f"it says: {fill(caption, word)}", "good"
+        for encoder in model.encoders:
+            tokenise(fill(caption, word), encoder.tokenizer, {word: [encoder.first]})
+        return f"it says: {fill(caption, word)}", "good"

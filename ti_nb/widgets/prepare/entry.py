@@ -1,0 +1,169 @@
+"""One picture in `PreparePanel` with what was chosen for it, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING
+
+import ipywidgets as widgets
+from PIL import Image, ImageOps
+
+from ...host.plain_text import in_page
+from ...pictures import faults as findings
+from ...pictures import subject
+from ...pictures.picture import Photo, read_photo
+from .. import parts
+
+if TYPE_CHECKING:
+    from ...pictures.picture import Crop, Picture
+    from ...training.batches import Drawn
+
+MASKS = (("off", "off"), ("by threshold", "threshold"), ("from transparency", "alpha"), ("painted only", "painted"))
+LARGE, SMALL = 340, 96  # px: the picture being edited, a sample
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What is kept of a picture for the screen: in full it is read again from where it came.
+
+    Attributes:
+        size: of the whole picture, upright, in px. small: in RGB. opacity: None where nothing is transparent.
+    """
+
+    size: tuple[int, int]
+    small: Image.Image
+    opacity: Image.Image | None
+
+    @classmethod
+    def of(cls, photo: Photo) -> Copies:
+        """Made of a picture as it was read."""
+        opacity = reduced(photo.opacity) if photo.opacity else None
+        return cls(photo.picture.size, subject.shrunk(photo.picture, subject.SMALL), opacity)
+
+
+@dataclass
+class Entry:
+    """One picture and what was chosen for it; `source` is a path, a file's contents or a PIL picture, `crop` None for the middle.
+
+    Attributes:
+        mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `subject.paint` takes them.
+        base: a mask it came with, which "painted" starts from.
+    """
+
+    name: str
+    source: Picture = field(repr=False)
+    faults: list[findings.Finding] = field(default_factory=list)
+    use: bool = True
+    crop: Crop | None = None
+    mask: str = "off"
+    tolerance: int = 40
+    strokes: list[tuple[float, float, float, bool]] = field(default_factory=list)
+    base: Image.Image | None = None
+    caption: str = ""
+    copies: InitVar[Copies | None] = None
+    _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # of which tolerance, and the mask
+
+    def __post_init__(self, copies: Copies | None) -> None:
+        self._copies = copies or Copies.of(self.read())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the whole picture, upright, in px."""
+        return self._copies.size
+
+    @property
+    def small(self) -> Image.Image:
+        """A copy in RGB."""
+        return self._copies.small
+
+    @property
+    def opacity(self) -> Image.Image | None:
+        """Grey, perhaps smaller; None where nothing is transparent."""
+        return self._copies.opacity
+
+    def read(self) -> Photo:
+        """The whole picture."""
+        return read_photo(self.source, self.name)
+
+    def square(self) -> Crop:
+        """The square to use: (left, top, side) in px."""
+        width, height = self.size
+        side = min(width, height)
+        return self.crop or ((width - side) // 2, (height - side) // 2, side)
+
+    def mask_of(self, size: tuple[int, int]) -> Image.Image | None:
+        """The mask at a size in px, this picture's or a smaller copy's; None where it is off."""
+        if self.mask == "off":
+            return None
+        if self.mask == "threshold":
+            if self._by_threshold is None or self._by_threshold[0] != self.tolerance:
+                self._by_threshold = (self.tolerance, subject.mask_by_threshold(self.small, self.tolerance))
+            out = self._by_threshold[1].resize(size)
+        elif self.mask == "alpha":
+            out = self.opacity.resize(size) if self.opacity else Image.new("L", size, 255)
+        elif self.base:
+            out = self.base.resize(size)
+        else:  # erased first: from all, painted first: from nothing
+            out = Image.new("L", size, 255 if self.strokes and not self.strokes[0][3] else 0)
+        for stroke in self.strokes:
+            out = subject.paint(out, *stroke)
+        return out
+
+
+def reduced(mask: Image.Image) -> Image.Image:
+    """A mask within 1024 px, more than training sees of it."""
+    mask = mask.copy()
+    mask.thumbnail((1024, 1024), Image.Resampling.BOX)
+    return mask
+
+
+def framed(entry: Entry, *, side: int) -> Image.Image:
+    """The picture within `side` px: dark where it is cut off, in reds alone where its mask leaves it out."""
+    shown = entry.small.copy()
+    shown.thumbnail((side, side), Image.Resampling.LANCZOS)
+    mask = entry.mask_of(shown.size)
+    if mask:
+        reds = ImageOps.colorize(shown.convert("L"), (70, 0, 20), (255, 130, 150))
+        shown = Image.composite(shown, reds, mask)
+    k = shown.width / entry.size[0]
+    left, top, length = (round(k * value) for value in entry.square())
+    inside = Image.new("L", shown.size, 0)
+    inside.paste(255, (left, top, left + length, top + length))
+    shown = Image.composite(shown, Image.blend(shown, Image.new("RGB", shown.size, (60, 60, 60)), 0.75), inside)
+    times = side // max(shown.size)  # a small drawing is enlarged, its pixels kept sharp
+    return shown if times < 2 else shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST)
+
+
+def padded(picture: Image.Image, side: int) -> Image.Image:
+    """In the middle of a clear square of `side` px, so that thumbnails stand in line."""
+    out = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    out.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return out
+
+
+def thumb(entry: Entry) -> Image.Image:
+    """The square to use, small."""
+    k = entry.small.width / entry.size[0]
+    left, top, side = (k * value for value in entry.square())
+    right, bottom = min(left + side, entry.small.width), min(top + side, entry.small.height)  # whose sides were rounded
+    return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, right, bottom))
+
+
+def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
+    """A picture beside its prompt and tokens, those from `first` on, which are the word's, in bold."""
+    shown = parts.picture(ImageOps.mirror(thumb) if drawn.mirrored else thumb, width=SMALL)
+    shown.layout.flex = "0 0 auto"
+    tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))
+    mirrored = " (mirrored)" if drawn.mirrored else ""
+    text = widgets.HTML(
+        f'<div style="line-height:1.3">{in_page(drawn.prompt)}{mirrored}</div><div style="line-height:1.9">{tokens}</div>'
+    )
+    return widgets.HBox([shown, text], layout=widgets.Layout(width="30em", margin="0 8px 4px 0"))
+
+
+def _token(name: str, number: int, bold: bool) -> str:
+    style = (
+        "border:1px solid currentColor;border-radius:3px;padding:0 3px;font-size:0.8em;white-space:nowrap;opacity:0.85"
+    )
+    shown = f"<b>{in_page(name)}</b>" if bold else in_page(name)
+    return f'<span style="{style}">{shown} {number}</span>'

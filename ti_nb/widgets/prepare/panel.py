@@ -1,0 +1,285 @@
+"""`PreparePanel`: load pictures, see what is wrong with them, crop, mask and caption them, choose the word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from ...host.arguments import checked
+from ...models.tokens import check_word
+from ...pictures import faults as findings
+from ...pictures import subject
+from ...pictures.concept_images import EXAMPLES, ConceptImages, example_names, squared
+from ...pictures.folders import MASKS, beside, find_pictures, read_caption, shown
+from ...pictures.picture import read_mask, read_photo
+from ...training.batches import drawn_samples
+from ...training.settings import TrainSettings
+from .. import parts
+from .editor import Editor
+from .entry import Copies, Entry, reduced, sample_card, thumb
+from .thumbnail import Tile, show_findings
+from .word_form import Naming
+
+if TYPE_CHECKING:
+    from ...models.model import Model
+    from ...pictures.picture import Picture
+    from ...results.judge import Judge
+
+
+class PreparePanel(parts.Panel):
+    """Pictures in, `images()` and `settings()` out: `ti.train(model, panel.images(), **panel.settings())`.
+
+    Args:
+        model: checks words and shows what will be seen; without one only pictures are prepared, for 512 px.
+        source: what `load_images` takes, or a `ConceptImages`. word, init: to begin with. judge: to suggest words.
+
+    Attributes:
+        entries: the pictures and what was chosen for each. skipped: (name, reason) of what could not be used.
+        step: the training step whose samples are shown.
+    """
+
+    @checked()
+    def __init__(
+        self,
+        model: Model | None = None,
+        source: Any = None,
+        *,
+        word: str = "<my-thing>",
+        init: str = "",
+        judge: Judge | None = None,
+    ) -> None:
+        self.model, self.judge = model, judge
+        self.size = model.resolution if model else 512
+        self.entries: list[Entry] = []
+        self.skipped: list[tuple[str, str]] = []
+        self.step = 1
+        self.buttons: dict[str, widgets.Button] = {}
+        self.editor = Editor(self)
+        ask = Naming(model, judge, word=word, init=init, pictures=lambda: self.images().images)
+        self.word, self.init, self.kind, self.flip, self.naming = ask.word, ask.init, ask.kind, ask.flip, ask
+        for control in (self.kind, self.flip, self.word, self.init):
+            control.observe(lambda _: self._changed(), "value")
+        super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
+        if source is not None:
+            self.load(source)
+        self._changed()
+
+    # -- what comes out ------------------------------------------------------------------------------------------------
+
+    def images(self) -> ConceptImages:
+        """The chosen pictures with their crops, masks and captions.
+
+        Raises:
+            ValueError: none is chosen, or a caption without a place for the word.
+        """
+        chosen = [e for e in self.entries if e.use]
+        if not chosen:
+            raise ValueError("no picture is chosen: load some, and tick 'Use this picture'")
+        loaded = [squared(e.read(), e.crop, e.mask_of(e.size)) for e in chosen]
+        images, masks = zip(*loaded)
+        return ConceptImages(
+            images,
+            tuple(e.name for e in chosen),
+            tuple(self.skipped),
+            self.flip.value,
+            tuple(e.caption for e in chosen) if any(e.caption for e in chosen) else (),
+            masks if any(masks) else (),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The word, its initializer (None for random vectors) and the kind of templates, as `train` takes them."""
+        return {"word": self.word.value, "init": self.init.value.strip() or None, "templates": self.kind.value}
+
+    # -- pictures ------------------------------------------------------------------------------------------------------
+
+    def load(self, source: Any) -> None:
+        """Add pictures: what `load_images` takes or a `ConceptImages`; what can't be used is named and left out.
+
+        Raises:
+            FileNotFoundError, ValueError: no such folder, or nothing that could be a picture.
+        """
+        if isinstance(source, ConceptImages):
+            captions = source.captions or [""] * len(source)
+            masks = source.masks or [None] * len(source)
+            for name, picture, caption, mask in zip(source.names, source.images, captions, masks):
+                self._add(name, picture, caption=caption, base=mask, mask="painted" if mask else "off")
+            return self._show_pictures()
+        found, skipped = find_pictures(source)
+        files = beside(found)
+        used = {shown(text) for text, _ in files if text} | ({MASKS} if any(mask for _, mask in files) else set())
+        self.add(found, [(name, why) for name, why in skipped if name not in used], files)
+
+    def add(
+        self,
+        pictures: Iterable[tuple[str, Picture]],
+        skipped: Iterable[tuple[str, str]] = (),
+        files: Sequence[tuple[Path | None, Path | None]] = (),
+    ) -> None:
+        """Add (name, picture) pairs, such as an upload's, with their files of captions and masks.
+
+        What can't be read is named and left out.
+        """
+        left_out, noted, before = list(skipped), [], len(self.entries)
+        for number, (name, item) in enumerate(pictures):
+            text, mask = files[number] if files else (None, None)
+            try:
+                self._add(name, item)
+            except Exception as error:  # one bad file spoils no upload
+                left_out.append((name, str(error)))
+                continue
+            noted += self._take_beside(self.entries[-1], text, mask)
+        self.skipped += left_out
+        added = len(self.entries) - before
+        lines = [f"{added} picture{'s' if added != 1 else ''} added", *noted]
+        lines += [
+            f"skipped {name}: {reason.removeprefix(name).strip()}" for name, reason in left_out if reason != "hidden"
+        ]
+        kind = "error" if not added else "warning" if len(lines) > 1 else "plain"
+        parts.say(self.loaded, "\n".join(lines), kind)
+        self._show_pictures()
+
+    def clear(self) -> None:
+        """Take all pictures out."""
+        self.entries, self.skipped = [], []
+        parts.say(self.loaded, "No pictures yet.")
+        self._show_pictures()
+
+    def guess_all(self) -> None:
+        """Guess each picture's crop."""
+        for entry in self.entries:
+            entry.crop = subject.guess_square(entry.small, entry.size, least=self.size)
+        self._show_pictures()
+
+    def _add(self, name: str, item: Picture, **chosen: Any) -> None:
+        taken = {e.name for e in self.entries}
+        name = next(n for n in (name, *(f"{name} ({i})" for i in range(2, 9999))) if n not in taken)
+        photo = read_photo(item, name)
+        faults = findings.faults_of(photo, size=self.size)
+        self.entries.append(Entry(name, item, faults, copies=Copies.of(photo), **chosen))
+
+    @staticmethod
+    def _take_beside(entry: Entry, text: Path | None, mask: Path | None) -> list[str]:
+        """Give a picture its caption and mask; what is wrong with these, in words."""
+        noted: list[str] = []
+        try:
+            entry.caption = read_caption(text, noted.append) if text else ""
+            if mask:
+                whole, more = read_mask(mask, f"mask of {entry.name}")
+                noted += [f"mask of {entry.name}: {note}" for note in more]
+                if whole.size != entry.size:
+                    raise ValueError(
+                        f"mask of {entry.name} is {whole.size} px, the picture {entry.size}: it is not used"
+                    )
+                entry.base, entry.mask = reduced(whole), "painted"
+        except (ValueError, OSError) as error:
+            noted.append(str(error))
+        return noted
+
+    def _loading(self) -> list[widgets.Widget]:
+        self.upload = widgets.FileUpload(
+            accept="image/*,.heic,.heif,.avif", multiple=True, description="Upload pictures"
+        )
+        self.upload.layout = widgets.Layout(width="auto", min_width="11em")
+        self.upload.observe(lambda change: self._take_in(change["new"]), "value")
+        self.example = parts.control(widgets.Dropdown, "Example", options=example_names(), value="penguin")
+        where = "my-photos/ or /content/drive/MyDrive/..."
+        self.folder = parts.control(widgets.Text, "Folder or file", placeholder=where, width="36em")
+        self.loaded, self.of_the_set = parts.note("No pictures yet."), parts.column()
+        self._tiles = parts.row()
+        self._tiles.layout.align_items = "flex-start"
+        use_example = self._button("Use example", lambda: self.load(EXAMPLES / self.example.value / "pictures"))
+        return [
+            parts.heading("1. Pictures"),
+            parts.row(self.upload, self.example, use_example),
+            parts.note("Uploads may get lost above 1 MB on Colab, above 10 MB elsewhere: put larger ones in a folder."),
+            parts.row(self.folder, self._button("Load folder", self._load_folder)),
+            parts.row(self._button("Guess all crops", self.guess_all), self._button("Clear", self.clear), self.loaded),
+            self._tiles,
+            self.of_the_set,
+        ]
+
+    def _button(self, label: str, on_click: Callable[[], None]) -> widgets.Button:
+        self.buttons[label] = parts.button(label, on_click)
+        return self.buttons[label]
+
+    def _take_in(self, value: Any) -> None:
+        """Add what was uploaded, and empty the button, so that it counts nothing and takes the same file again."""
+        if value:
+            self.add(parts.uploaded(value))
+            parts.empty(self.upload)
+
+    def _load_folder(self) -> None:
+        path = self.folder.value.strip()
+        try:
+            if not path:
+                raise ValueError("no folder is given: type its path, such as my-photos/")
+            self.load(path)
+        except (ValueError, OSError) as error:
+            parts.say(self.loaded, str(error), "error")
+
+    def _show_pictures(self) -> None:
+        names = [e.name for e in self.entries]
+        choose = self.editor.choose
+        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, names, e.name)) for e in self.entries)
+        parts.refill(self._tiles, *tiles)
+        before = self.editor.entry
+        self.editor.choose(names, before.name if before and before.name in names else None)
+        self._changed()
+
+    def mark_edited(self) -> None:
+        """Say at the thumbnails which one is being edited."""
+        for tile in self._tiles.children:
+            tile.mark(tile.entry is self.editor.entry)
+
+    def edited(self, entry: Entry) -> None:
+        """Show again a picture that was changed."""
+        self._tiles.children[self.entries.index(entry)].refresh()
+        self._show_samples()
+
+    def _changed(self) -> None:
+        """Check the set, the word and the initializer, and show what follows."""
+        used = [e for e in self.entries if e.use]
+        found = findings.faults_of_set([e.small for e in used], [e.name for e in used]) if used else []
+        show_findings(self.of_the_set, found)
+        self.naming.check()
+        self.editor.show_caption()
+        self._show_samples()
+
+    # -- what will be seen ---------------------------------------------------------------------------------------------
+
+    def _seeing(self) -> list[widgets.Widget]:
+        self.samples = parts.row()
+        self.samples_note = parts.note()
+        below = parts.row(self._button("Draw others", self.draw_others), self.samples_note)
+        return [parts.heading("4. What the model will see"), self.samples, below]
+
+    def draw_others(self) -> None:
+        """Show the next training step's samples."""
+        self.step += 1
+        self._show_samples()
+
+    def _show_samples(self) -> None:
+        if not self.model:
+            return parts.say(self.samples_note, "no model is given to show its samples with")
+        try:
+            used = [e for e in self.entries if e.use]
+            if not used:
+                raise ValueError("no picture is chosen: load some, and tick 'Use this picture'")
+            for encoder in self.model.encoders:
+                check_word(self.word.value, encoder.tokenizer)
+            captions = tuple(e.caption for e in used) if any(e.caption for e in used) else ()
+            thumbs = tuple(thumb(e) for e in used)
+            images = ConceptImages(thumbs, tuple(e.name for e in used), flip=self.flip.value, captions=captions)
+            drawn = drawn_samples(self.model, images, step=self.step, **self.settings())
+        except ValueError as error:
+            parts.refill(self.samples)
+            return parts.say(self.samples_note, str(error), "error")
+        first = self.model.encoders[0].first
+        parts.refill(self.samples, *(sample_card(d, thumbs[d.picture], first) for d in drawn))
+        parts.say(
+            self.samples_note, f"Training's step {self.step}, exactly as it is drawn (seed {TrainSettings().seed})."
+        )

@@ -1,0 +1,264 @@
+"""`TrainPanel`: start, pause, stop and steer a run, and see what it learns while it learns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as widgets
+
+from ...host import frontend
+from ...host.arguments import SEEDS, checked
+from ...host.devices import used_memory
+from ...results.plots import plot_loss
+from ...results.sampling import sample
+from ...words.prompts import fill
+from .. import parts
+from .driver import Driver
+from .previews import Previews
+from .summary import Summary
+
+if TYPE_CHECKING:
+    from ...training.records import StepRecord
+    from ...training.run import Run
+
+SHARE = 0.01  # of the time goes to curves and figures: a slow machine redraws them less often
+PROGRESS_EVERY = 0.5  # s: more messages would flood a notebook server
+STATES = {
+    "ready": "Ready.",
+    "running": "Training. Interrupting the kernel pauses it as well.",
+    "paused": "Paused: Resume goes on from here.",
+    "stopped": "Stopped: what is learned so far is the result; Resume goes on from here.",
+    "finished": "Finished.",
+}
+
+
+class TrainPanel(parts.Panel):
+    """A run with its controls, curves and previews. It drives the run's own iterator; `run.panel()` shows it again.
+
+    What its controls do are methods: `start`, `pause`, `stop`, `sample_now`, `wait`, and `run.rate_factor`.
+
+    Args:
+        run: from `train`. prompts: templates of the previews. seeds: of the previews, how many or which.
+        every: steps between two previews; 0 for none but those asked for.
+        background: train in a thread beside the notebook, so that clicks arrive at once. By default everywhere but on Colab,
+            which may not show what a thread changes (colabtools #3373): there the cell stays busy.
+        draw: arguments of `sample` for the previews, such as `{"steps": 30}`.
+        live: False to show nothing while it trains (to measure what showing costs).
+
+    Raises:
+        ValueError: a number of steps below 0.
+    """
+
+    @checked(every=(0, None), seeds=SEEDS)
+    def __init__(
+        self,
+        run: Run,
+        *,
+        prompts: str | Sequence[str] = "a photo of a {word}",
+        seeds: int | Sequence[int] = 4,
+        every: int = 25,
+        background: bool | None = None,
+        draw: dict[str, Any] | None = None,
+        live: bool = True,
+    ) -> None:
+        if every < 0:
+            raise ValueError(f"every is {every}: give a number of steps, or 0 for no previews")
+        self.run, self.every, self.live = run, every, live
+        self.prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        self.background = not frontend.prefers_foreground() if background is None else background
+        self.draw = {"steps": 20, **(draw or {})}
+        self.driver = Driver(run, on_step=self._on_step, on_sample=self._on_sample, on_state=self.refresh)
+        self._progress_at = self._figures_at = self._figures_cost = self._preview_cost = 0.0
+        folder = run.folder.path / "previews" if run.folder is not None else None
+        self.previews = Previews(folder, len(run.records))
+        super().__init__(self._build())
+        self.refresh()
+
+    def _build(self) -> list[widgets.Widget]:
+        run = self.run
+        start = run.start.facts.get("init", "a concept")
+        self.buttons = {
+            "start": parts.button("Start", lambda: self._try(self.start), style="success", tooltip="start, or go on"),
+            "pause": parts.button("Pause", self.pause, tooltip="after the step being done"),
+            "stop": parts.button("Stop", self.stop, tooltip="take what is learned so far as the result"),
+            "sample": parts.button(
+                "Sample now", lambda: self._try(self.sample_now), tooltip="draw previews with the word as it is"
+            ),
+        }
+        self._status, self._left, self._rate, self._words = (parts.note() for _ in range(4))
+        self.meter = parts.control(widgets.IntProgress, "Progress", min=0, max=len(run), width="32em")
+        self.rate = parts.control(
+            widgets.FloatLogSlider,
+            "Rate, times",
+            value=run.rate_factor,
+            min=-2,
+            max=1,
+            step=0.05,
+            readout_format=".2f",
+            width="32em",
+        )
+        self.rate.observe(self._on_rate, "value")
+        self._curves = parts.picture(width=900)
+        self._curves.layout.max_width, self._curves.layout.height = "100%", "auto"
+        return [
+            parts.heading(f"Learning {run.start.word} from {start}, {len(run)} steps"),
+            parts.row(*self.buttons.values(), self._status),
+            parts.row(self.meter, self._left),
+            parts.row(self.rate, self._rate),
+            self._curves,
+            self._words,
+            self.previews,
+        ]
+
+    @property
+    def state(self) -> str:
+        """One of "ready", "running", "paused", "stopped", "finished", "failed"."""
+        return self.driver.state
+
+    def start(self) -> None:
+        """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped.
+
+        Raises:
+            RuntimeError: another run is being trained, or pictures drawn. ValueError: its folder is another run's now.
+        """
+        if self.every and not self.previews.kept and self.state != "running":
+            self.driver.ask_sample_first()
+        self.driver.start(background=self.background)
+
+    def pause(self) -> None:
+        """Stop iterating after the step being done."""
+        self.driver.ask_pause()
+
+    def stop(self) -> None:
+        """End here, after the step being done: what is learned so far is the result."""
+        self.driver.ask_stop()
+
+    def sample_now(self) -> None:
+        """Draw previews with the word as it is.
+
+        Raises:
+            RuntimeError: another run is being trained, or pictures drawn.
+        """
+        self.driver.ask_sample()
+
+    def wait(self) -> Summary:
+        """Return when the run is finished, paused, stopped or interrupted: its summary, which stays in a saved notebook.
+
+        Raises:
+            whatever the training raised.
+        """
+        self.driver.wait()
+        return self.summary()
+
+    def summary(self) -> Summary:
+        """The run so far as words and pictures that need no kernel."""
+        last = self.previews.kept[-1] if self.previews.kept else None
+        return Summary.of(self.run, self.state, last.png if last else None, last.text if last else "")
+
+    def refresh(self) -> None:
+        """Bring everything shown up to date."""
+        state = self.state
+        if state == "failed":
+            parts.say(self._status, str(self.driver.error), "error")
+        else:
+            parts.say(self._status, STATES[state], "good" if state == "finished" else "plain")
+        self.buttons["start"].description = "Resume" if state in ("paused", "stopped", "failed") else "Start"
+        self._show_progress()
+        if state == "running":
+            self._figures_at = time.monotonic()
+        else:
+            self._show_figures()
+
+    def _try(self, work: Any) -> None:
+        """A click: what can't be done now is said in the panel, not as a traceback nobody sees."""
+        try:
+            work()
+        except (OSError, RuntimeError, ValueError) as error:
+            parts.say(self._status, str(error), "error")
+
+    # What the driver tells, from the thread that trains.
+
+    def _on_step(self, record: StepRecord) -> None:
+        if self.every and record.step % self.every == 0:
+            self._on_sample()
+        if not self.live:
+            return
+        now = time.monotonic()
+        if now - self._progress_at >= PROGRESS_EVERY:
+            self._progress_at = now
+            self._show_progress()
+        if now - self._figures_at >= self._figures_cost / SHARE:
+            self._show_figures()
+
+    def _on_sample(self) -> None:
+        began, step = time.monotonic(), len(self.run.records)
+        drawn = sample(self.run.model, self.prompts, self.run.concept(), seeds=self.seeds, progress=False, **self.draw)
+        said = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
+        text = f"After step {step}: {said}. Seeds {', '.join(map(str, self.seeds))}."
+        own = self.run.folder is None or self.run.folder.is_own()
+        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text, on_disk=own)
+        if self.live:  # drawing took far longer than this does
+            self._show_figures()
+        self._preview_cost = time.monotonic() - began
+
+    def _on_rate(self, change: Any) -> None:
+        self.run.rate_factor = float(change["new"])
+
+    def _show_progress(self) -> None:
+        run, records = self.run, self.run.records
+        self.meter.value = len(records)
+        parts.say(self._left, progress_in_words(run, self.every, self._preview_cost))
+        parts.say(
+            self._rate,
+            f"rate of the last step {records[-1].rate:.3g}" if records else "changes act from the next step on",
+        )
+
+    def _show_figures(self) -> None:
+        began = time.monotonic()
+        parts.say(self._words, *figures_in_words(self.run))
+        self._curves.value = parts.as_png(plot_loss(self.run.records), dpi=90)
+        self._figures_at = time.monotonic()
+        self._figures_cost = self._figures_at - began
+
+
+def progress_in_words(run: Run, every: int, preview_cost: float) -> str:
+    """Steps done, time gone and left (previews included), seconds a step, memory."""
+    memory = f"memory {used_memory(run.model.device)}"
+    if not run.records:
+        return f"step 0 of {len(run)} · {memory}"
+    last, recent = run.records[-1], run.records[-50:]
+    each = (last.seconds - recent[0].seconds) / (len(recent) - 1) if len(recent) > 1 else last.seconds
+    steps = len(run) - last.step
+    left = steps * each + (steps // every * preview_cost if every else 0)
+    return f"step {last.step} of {len(run)} · {_time(last.seconds)} gone, {_time(left)} left · {each:.2g} s a step · {memory}"
+
+
+def figures_in_words(run: Run) -> tuple[str, str]:
+    """What is known of the word now, and "warning" if something looks wrong."""
+    if not run.records:
+        return f"Plan: {run.plan}", "plain"
+    last, recent = run.records[-1], run.records[-25:]
+    measured = next((r for r in reversed(run.records) if r.gain is not None), None)
+    nearest = ", ".join(f"{word} {cosine:.2f}" for word, cosine in run.concept().nearest(run.model, 4))
+    lines = [
+        f"Loss {sum(r.loss for r in recent) / len(recent):.4f}, mean of {len(recent)} steps",
+        f"Norm {last.norm:.3f}, cosine to the start {last.cosine:.2f}, nearest words: {nearest}",
+    ]
+    if measured is not None:
+        init = run.start.facts.get("init", "its start")
+        lines.insert(
+            1,
+            f"Gain over {init!r} {measured.gain:+.4f} at step {measured.step}; above 0, it explains the pictures better",
+        )
+    lines += [f"Step {r.step}: {r.note}" for r in run.records if r.note][-3:]
+    warning = measured.warning if measured is not None else ""
+    return "\n".join(([warning] if warning else []) + lines), "warning" if warning else "plain"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,92 @@
+"""Pictures drawn while a word is learned, and a slider through them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+from PIL import Image
+
+from ...host.atomic import replacing
+from .. import parts
+
+WIDEST, SIDE, GAP = 880, 192, 4  # px: of the strip, of one picture at most, between two
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures drawn with the word as it was after some steps, as one picture; what is said about them."""
+
+    step: int
+    png: bytes
+    text: str
+
+
+class Previews(widgets.VBox):
+    """The previews of a run so far; each is also a PNG in `folder`, from which another session reads them again.
+
+    Attributes:
+        kept: them, by step.
+    """
+
+    def __init__(self, folder: Path | None, done: int) -> None:
+        self.folder, self.kept = folder, _read(folder, done)
+        self.slider = parts.control(widgets.SelectionSlider, "Previews, step", options=[("none yet", -1)], width="32em")
+        self.slider.observe(self._on_slider, "value")
+        self.newest = widgets.Checkbox(value=True, description="Show each new one", indent=False)
+        self._strip, self._words = widgets.Image(format="png", value=parts.BLANK), parts.note("No previews yet.")
+        self._strip.layout.max_width = "100%"
+        if self.kept:
+            self._offer(self.kept[-1].step)
+        super().__init__([parts.row(self.slider, self.newest), self._strip, self._words])
+
+    def keep(self, step: int, images: Sequence[Image.Image], columns: int, text: str, *, on_disk: bool = True) -> None:
+        """Add what was drawn after `step` steps, rows of `columns` pictures, in place of what was drawn there before."""
+        new = Preview(step, parts.as_png(strip(images, columns)), text)
+        self.kept = sorted([*(p for p in self.kept if p.step != step), new], key=lambda p: p.step)
+        if self.folder is not None and on_disk:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / f"step-{step:05d}.png") as temporary:
+                temporary.write_bytes(new.png)
+        self._offer(step if self.newest.value else self.slider.value)
+
+    def _offer(self, step: int) -> None:
+        steps = [p.step for p in self.kept]
+        self.slider.options = [(str(s), s) for s in steps]
+        self.slider.value = step if step in steps else steps[-1]
+        self._on_slider({"new": self.slider.value})
+
+    def _on_slider(self, change: Any) -> None:
+        for preview in self.kept:
+            if preview.step == change["new"]:
+                self._strip.value = preview.png
+                parts.say(self._words, preview.text)
+
+
+def strip(images: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Square pictures in rows of `columns`, a white rule between them; small ones enlarged without blur."""
+    side = min(SIDE, WIDEST // columns - GAP)
+    how = Image.Resampling.NEAREST if images[0].width < side else Image.Resampling.LANCZOS
+    rows = -(-len(images) // columns)
+    out = Image.new("RGB", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")
+    for i, image in enumerate(images):
+        out.paste(image.resize((side, side), how), (i % columns * (side + GAP), i // columns * (side + GAP)))
+    return out
+
+
+def _read(folder: Path | None, done: int) -> list[Preview]:
+    """What an earlier session left, up to step `done`; a file that can't be read is left out."""
+    found = []
+    for path in sorted(folder.glob("step-*.png")) if folder is not None else ():
+        match = re.fullmatch(r"step-(\d+)", path.stem)
+        if match and int(match[1]) <= done:
+            try:
+                Image.open(path, formats=["PNG"]).verify()
+                found.append(Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier."))
+            except (OSError, SyntaxError):
+                continue
+    return found

@@ -1,0 +1,17 @@
+from .concept import Concept as Concept
+from .concept import initial_concept as initial_concept
+from .concept import vectors_of as vectors_of
+from .edit import adjust as adjust
+from .edit import initializer as initializer
+from .edit import join as join
+from .edit import mix as mix
+from .edit import rename as rename
+from .edit import split as split
+from .pipelines import load_into as load_into
+from .pipelines import unload as unload
+from .prompts import OBJECT_TEMPLATES as OBJECT_TEMPLATES
+from .prompts import OBJECT_TEMPLATES_CODE as OBJECT_TEMPLATES_CODE
+from .prompts import STYLE_TEMPLATES as STYLE_TEMPLATES
+from .prompts import TEMPLATES as TEMPLATES
+from .prompts import encode as encode
+from .prompts import without_word as without_word

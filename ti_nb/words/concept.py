@@ -1,0 +1,183 @@
+"""`Concept`: a word, its vectors for each text encoder, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..host import turns
+from ..host.arguments import SEEDS, checked
+from ..models.families import FAMILIES, TINY_WIDTH, WIDTHS
+
+if TYPE_CHECKING:
+    from ..models.model import Model, TextEncoder, Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """A learned word.
+
+    Attributes:
+        word: the placeholder token as written in prompts, such as "<my-cat>".
+        vectors: for each text encoder, by its key ("clip_l"; SDXL has "clip_g" as well), (n, width) float32 on the CPU:
+            the n embedding vectors the word stands for.
+        facts: where it came from: initializer, steps, model and so on; plain strings and numbers.
+    """
+
+    word: str
+    vectors: Vectors
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.word, str):
+            raise ValueError(f"word is of the kind {type(self.word).__name__}: give text, such as '<my-cat>'")
+        if not isinstance(self.vectors, Mapping) or not self.vectors:
+            raise ValueError(f"vectors of {self.word!r} must be a dictionary such as {{'clip_l': (n, width) tensor}}")
+        for key, vectors in self.vectors.items():
+            if not (isinstance(key, str) and isinstance(vectors, torch.Tensor) and vectors.is_floating_point()):
+                raise ValueError(
+                    f"vectors of {self.word!r} for {key!r} are no tensor of numbers: need (n, width) float32"
+                )
+            shape = tuple(vectors.shape)
+            if vectors.ndim != 2 or 0 in shape:
+                raise ValueError(f"vectors of {self.word!r} for {key} have shape {shape}: need (n, width)")
+            if not bool(vectors.isfinite().all()):
+                raise ValueError(
+                    f"vectors of {self.word!r} are not all finite numbers: the training that made them diverged"
+                )
+        if len({len(v) for v in self.vectors.values()}) > 1:
+            counts = ", ".join(f"{k}: {len(v)}" for k, v in self.vectors.items())
+            raise ValueError(f"{self.word!r} must have as many vectors for each encoder, not {counts}")
+
+    def __eq__(self, other: object) -> bool:
+        """Whether word, vectors and facts are the same."""
+        if not isinstance(other, Concept):
+            return NotImplemented
+        same = self.word == other.word and self.vectors.keys() == other.vectors.keys() and self.facts == other.facts
+        return same and all(torch.equal(rows, other.vectors[key]) for key, rows in self.vectors.items())
+
+    def __hash__(self) -> int:
+        return hash((self.word, *sorted((key, *rows.shape) for key, rows in self.vectors.items())))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.vectors.values())))
+
+    @property
+    def family(self) -> str:
+        """The models it fits, by its encoders and their widths: "SD 1.x", "SD 2.x", "SDXL", "tiny", ..."""
+        if tuple(self.vectors) == ("clip_l",):
+            width = self.vectors["clip_l"].shape[1]
+            return {768: "SD 1.x", TINY_WIDTH: "tiny"}.get(width, f"models of width {width}")
+        return FAMILIES.get(tuple(self.vectors), " and ".join(self.vectors))
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{k} {len(v)} x {v.shape[1]}, norm {float(v.norm(dim=-1).mean()):.3f}" for k, v in self.vectors.items()
+        ]
+        return f"Concept({self.word!r}, for {self.family}, {'; '.join(parts)})"
+
+    def norms(self) -> dict[str, torch.Tensor]:
+        """Length of each vector (n,), for each encoder."""
+        return {key: v.norm(dim=-1) for key, v in self.vectors.items()}
+
+    @checked(count=(1, None))
+    def nearest(self, model: Model, count: int = 5) -> list[tuple[str, float]]:
+        """The vocabulary's `count` words nearest to the mean vector (first encoder), with their cosines, nearest first."""
+        check_fits(self, model)
+        encoder = model.encoders[0]
+        table, mean = encoder.table.cpu(), self.vectors[encoder.key].mean(0)
+        cosines = table @ mean / (table.norm(dim=-1) * mean.norm()).clamp_min(1e-12)
+        best = cosines.topk(min(count + 8, len(cosines)))
+        tokens = encoder.tokenizer.convert_ids_to_tokens(best.indices.tolist())
+        words = [(t.removesuffix("</w>"), float(c)) for t, c in zip(tokens, best.values) if not t.startswith("<|")]
+        return words[:count]
+
+
+@checked()
+def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Each known word's own vector (width,) in the first encoder, as `nearest` names it; else the mean of its tokens'."""
+    from ..models.tokens import init_ids
+
+    encoder = model.encoders[0]
+    known = encoder.tokenizer.get_vocab()
+
+    def rows(word: str) -> list[int]:
+        own = [known[name] for name in (f"{word}</w>", word) if name in known]
+        return own[:1] or init_ids(word, encoder.tokenizer)
+
+    return {word: encoder.table[rows(word)].float().mean(0).cpu() for word in words}
+
+
+def check_fits(concept: Concept, model: Model) -> None:
+    """Raise `ValueError` unless the concept was learned for encoders such as the model's."""
+    has = {key: v.shape[1] for key, v in concept.vectors.items()}
+    needs = {e.key: e.width for e in model.encoders}
+    if has != needs:
+        shown = ", ".join(f"{k} of width {w}" + (f" ({WIDTHS[w]})" if w in WIDTHS else "") for k, w in has.items())
+        wanted = ", ".join(f"{k} of width {w}" for k, w in needs.items())
+        raise ValueError(
+            f"concept {concept.word!r} has vectors for {shown}; model {model.name!r} needs {wanted}: "
+            "use it with the model it was learned on"
+        )
+
+
+@checked("word", seed=SEEDS)
+def initial_concept(
+    model: Model, word: str, init: str | None, vectors: int | None = None, *, source: str = "table", seed: int = 0
+) -> Concept:
+    """The concept before training: `word` standing for the initializer's own vectors.
+
+    Args:
+        init: one or several known words; None for random vectors of the vocabulary's mean and spread.
+        vectors: how many; by default as many as `init` has tokens (1 at random). One vector for a longer initializer
+            takes the mean of its tokens; more vectors than tokens repeat them in turn.
+        source: "table" for the embedding table; "output" for the text encoder's output at the initializer's tokens
+            (Cross Initialization, Pang et al. 2024).
+        seed: of random vectors.
+
+    Raises:
+        ValueError: an unknown initializer, no vectors.
+    """
+    if source not in ("table", "output"):
+        raise ValueError(f"source is {source!r}: choose from 'table', 'output'")
+    if vectors is not None and vectors < 1:
+        raise ValueError(f"vectors is {vectors}: a word needs at least 1")
+    draw = torch.Generator().manual_seed(seed)
+    start = {
+        e.key: _random(e, vectors or 1, draw) if init is None else _spread_over(_rows(e, init, source), vectors)
+        for e in model.encoders
+    }
+    counts = {len(v) for v in start.values()}
+    if len(counts) > 1:  # two tokenizers that spell the initializer differently
+        start = {key: _spread_over(v, max(counts)) for key, v in start.items()}
+    return Concept(word, start, {"init": init or "random", "steps": 0, "model": model.shared_name})
+
+
+def _random(encoder: TextEncoder, count: int, draw: torch.Generator) -> torch.Tensor:
+    table = encoder.table.cpu()
+    return table.mean(0) + table.std(0) * torch.randn(count, table.shape[1], generator=draw)
+
+
+@torch.no_grad()
+def _rows(encoder: TextEncoder, init: str, source: str) -> torch.Tensor:
+    from ..models.tokens import init_ids, tokenise
+
+    ids = init_ids(init, encoder.tokenizer)
+    if source == "table":
+        return encoder.table[ids].cpu()
+    spelled = torch.tensor([tokenise(init, encoder.tokenizer)], device=encoder.network.device)
+    with turns.turn:
+        states = encoder.network(spelled).last_hidden_state
+    rows: torch.Tensor = states[0, 1 : 1 + len(ids)].float().cpu()
+    return rows
+
+
+def _spread_over(rows: torch.Tensor, count: int | None) -> torch.Tensor:
+    if count is None or count == len(rows):
+        return rows.clone()
+    if count < len(rows):
+        return rows.mean(0, keepdim=True).repeat(count, 1)
+    return rows[[i % len(rows) for i in range(count)]]

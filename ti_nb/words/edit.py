@@ -1,0 +1,182 @@
+"""A learned word made stronger, weaker, closer to the word it started from, or mixed with another: no training.
+
+Vectors are turned along the great circle between their directions (slerp), and their lengths are set apart from that.
+Turning a learned word towards its class word is Embedding-Adjustment (TEA, ICLR 2026).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..host.arguments import SHARE, checked
+from .concept import Concept, initial_concept
+
+if TYPE_CHECKING:
+    from ..models.model import Model
+
+OPPOSITE = 1e-6  # radians short of half a turn, within which there is no one way between two directions
+
+
+@checked(editability=SHARE)
+def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, editability: float = 0.0) -> Concept:
+    """The word with each vector scaled and turned, for each encoder; strength 1 and editability 0 leave it as learned.
+
+    Args:
+        toward: what to turn to: the initializer (`run.start`, or `initializer(model, concept)`), or any class word as
+            `initial_concept` makes it, of as many vectors; None where only the strength changes.
+        strength: times the learned length; below 1 the prompt says more, the word less.
+        editability: share, 0 to 1, of the angle to `toward` that each vector is turned by; its length stays.
+
+    Raises:
+        ValueError: a number out of range; other encoders, widths or counts of vectors; vectors that are opposite or zero.
+    """
+    if not (math.isfinite(strength) and strength >= 0):
+        raise ValueError(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
+    if toward is None and editability:
+        raise ValueError(
+            f"editability is {editability:g}, and there is nothing to turn {concept.word!r} to: give a class word, such as "
+            f"initial_concept(model, {concept.word!r}, 'cat', {len(concept)})"
+        )
+    toward = concept if toward is None else toward
+    _check_pair(concept, toward)
+
+    def turned(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        lengths = own.norm(dim=-1, keepdim=True) * strength
+        return lengths * slerp(own, other, editability) if editability else own * strength
+
+    scaled = [f"strength {strength:g}"] if strength != 1 else []
+    done = [*scaled, *([f"editability {editability:g} towards {named(toward)}"] if editability else [])]
+    before = [str(concept.facts["edits"])] if "edits" in concept.facts else []
+    edits = {"edits": "; ".join([*before, ", ".join(done)])} if done else {}
+    return Concept(concept.word, _each(concept, toward, turned), {**concept.facts, **edits})
+
+
+@checked(share=SHARE)
+def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concept:
+    """The word `share` of the way from `a` (0) to `b` (1): directions by slerp, lengths in proportion.
+
+    Args:
+        word: the new word; by default "<a-b>" of the two words' letters.
+
+    Raises:
+        ValueError: a share outside 0 to 1; other encoders, widths or counts of vectors; vectors that are opposite or zero.
+    """
+    _check_pair(a, b)
+
+    def between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        lengths = torch.lerp(one.norm(dim=-1, keepdim=True), other.norm(dim=-1, keepdim=True), share)
+        return lengths * slerp(one, other, share)
+
+    word = word or f"<{a.word.strip('<>')}-{b.word.strip('<>')}>"
+    common = {key: value for key, value in a.facts.items() if key in b.facts and b.facts[key] == value}
+    done = f"{1 - share:g} of {named(a)} and {share:g} of {named(b)}"
+    return Concept(word, _each(a, b, between), {**common, "edits": done})
+
+
+@checked()
+def rename(concept: Concept, word: str) -> Concept:
+    """The same vectors under another word.
+
+    Raises:
+        ValueError: an empty word, or one with spaces in it.
+    """
+    if not word or word.split() != [word]:
+        raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
+    return replace(concept, word=word)
+
+
+@checked("word")
+def join(concepts: Sequence[Concept], word: str) -> Concept:
+    """One word that stands for several, one after the other: its vectors are all of theirs.
+
+    Raises:
+        ValueError: fewer than two words, or words of other encoders or widths.
+    """
+    if len(concepts) < 2:
+        raise ValueError(f"joining takes two words or more, not {len(concepts)}")
+    shapes = [{key: v.shape[1] for key, v in one.vectors.items()} for one in concepts]
+    if any(shape != shapes[0] for shape in shapes):
+        families = ", ".join(f"{one.word} for {one.family}" for one in concepts)
+        raise ValueError(f"words of different models can't be joined: {families}")
+    rows = {key: torch.cat([one.vectors[key] for one in concepts]) for key in shapes[0]}
+    common = {k: v for k, v in concepts[0].facts.items() if all(one.facts.get(k) == v for one in concepts)}
+    return Concept(word, rows, {**common, "edits": f"joined from {', '.join(one.word for one in concepts)}"})
+
+
+@checked()
+def split(concept: Concept) -> list[Concept]:
+    """Each of a word's vectors as a word of its own, "<my-cat-1>", "<my-cat-2>" ...; `join` undoes it."""
+    name = concept.word.strip("<>")
+    edits = {"edits": f"split from {concept.word}"}
+    return [
+        Concept(
+            f"<{name}-{i + 1}>",
+            {k: v[i : i + 1].clone() for k, v in concept.vectors.items()},
+            {**concept.facts, **edits},
+        )
+        for i in range(len(concept))
+    ]
+
+
+@checked()
+def initializer(model: Model, concept: Concept) -> Concept | None:
+    """The word's initializer with as many vectors, from its facts; None if they name none that the model knows."""
+    init = concept.facts.get("init")
+    if not isinstance(init, str) or init == "random":
+        return None
+    try:
+        return initial_concept(model, concept.word, init, len(concept))
+    except ValueError:
+        return None
+
+
+def slerp(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
+    """Unit vectors (n, d): each direction of `start` (n, d) turned by `share` of its angle to the same row of `end`.
+
+    Raises:
+        ValueError: rows of zero length, or opposite ones (unless `share` is 0 or 1, when no way between is needed).
+    """
+    lengths = torch.stack([start.norm(dim=-1), end.norm(dim=-1)])
+    if not bool((lengths > 0).all()):
+        raise ValueError(
+            "a vector of length 0 has no direction to turn from or to: use another strength, or another word"
+        )
+    a, b = (v / v.norm(dim=-1, keepdim=True) for v in (start.double(), end.double()))
+    turned: torch.Tensor = b if share else a
+    if share in (0, 1):
+        return turned.to(start)
+    angle = 2 * torch.atan2((a - b).norm(dim=-1, keepdim=True), (a + b).norm(dim=-1, keepdim=True))
+    if bool((angle > math.pi - OPPOSITE).any()):
+        raise ValueError("two vectors are opposite, so that no one way leads from one to the other: use another word")
+    sine = angle.sin()
+    near = sine < 1e-9  # then straight and curved are the same
+    first = torch.where(near, 1 - share, ((1 - share) * angle).sin() / sine)
+    second = torch.where(near, share, (share * angle).sin() / sine)
+    turned = first * a + second * b
+    return turned.to(start)
+
+
+def named(concept: Concept) -> str:
+    """What to call a concept: its initializer if it was never trained, else its word."""
+    untrained = concept.facts.get("steps") == 0 and "init" in concept.facts
+    return repr(concept.facts["init"]) if untrained else concept.word
+
+
+def _each(a: Concept, b: Concept, do: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: do(rows.double(), b.vectors[key].double()).float() for key, rows in a.vectors.items()}
+
+
+def _check_pair(a: Concept, b: Concept) -> None:
+    shapes = [{key: tuple(rows.shape) for key, rows in c.vectors.items()} for c in (a, b)]
+    if shapes[0] == shapes[1]:
+        return
+    said = [", ".join(f"{key} {n} x {width}" for key, (n, width) in s.items()) for s in shapes]
+    raise ValueError(
+        f"{named(a)} has vectors {said[0]} and {named(b)} has {said[1]}: both need the same encoders and widths, and as many "
+        f"vectors; `initial_concept(model, word, init, {len(a)})` makes a class word of {len(a)}"
+    )

@@ -1,0 +1,182 @@
+"""Templates, and how a prompt with a word in it becomes token ids."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..host.arguments import checked
+from ..models.conditioning import condition, token_ids
+from ..models.tokens import _cut, split_on_words
+from .concept import check_fits
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.conditioning import Conditioning
+    from ..models.model import Model
+    from .concept import Concept
+
+# Appendix D of the paper, which ends each with a period; its code does not (research: issue #92 of the paper's repository).
+OBJECT_TEMPLATES = (
+    "a photo of a {}",
+    "a rendering of a {}",
+    "a cropped photo of the {}",
+    "the photo of a {}",
+    "a photo of a clean {}",
+    "a photo of a dirty {}",
+    "a dark photo of the {}",
+    "a photo of my {}",
+    "a photo of the cool {}",
+    "a close-up photo of a {}",
+    "a bright photo of the {}",
+    "a cropped photo of a {}",
+    "a photo of the {}",
+    "a good photo of the {}",
+    "a photo of one {}",
+    "a close-up photo of the {}",
+    "a rendition of the {}",
+    "a photo of the clean {}",
+    "a rendition of a {}",
+    "a photo of a nice {}",
+    "a good photo of a {}",
+    "a photo of the nice {}",
+    "a photo of the small {}",
+    "a photo of the weird {}",
+    "a photo of the large {}",
+    "a photo of a cool {}",
+    "a photo of a small {}",
+)
+
+STYLE_TEMPLATES = (
+    "a painting in the style of {}",
+    "a rendering in the style of {}",
+    "a cropped painting in the style of {}",
+    "the painting in the style of {}",
+    "a clean painting in the style of {}",
+    "a dirty painting in the style of {}",
+    "a dark painting in the style of {}",
+    "a picture in the style of {}",
+    "a cool painting in the style of {}",
+    "a close-up painting in the style of {}",
+    "a bright painting in the style of {}",
+    "a cropped painting in the style of {}",
+    "a good painting in the style of {}",
+    "a close-up painting in the style of {}",
+    "a rendition in the style of {}",
+    "a nice painting in the style of {}",
+    "a small painting in the style of {}",
+    "a weird painting in the style of {}",
+    "a large painting in the style of {}",
+)
+
+
+UNSAYABLE = r"<>{}()\[\]:;|,`'\"\\/*?\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # within a word: what templates, other programs' weights, code and cards read otherwise
+
+
+def _with_opening(opening: str) -> tuple[str, ...]:
+    """The 27 lines with "a photo of" at their start said otherwise, as the paper's code lists them."""
+    return tuple(re.sub(r"^a photo of", opening, line) for line in OBJECT_TEMPLATES)
+
+
+# What the paper's code really trains with: 81 lines, 57 of them distinct.
+OBJECT_TEMPLATES_CODE = OBJECT_TEMPLATES + _with_opening("an illustration of") + _with_opening("a depiction of")
+
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "object": OBJECT_TEMPLATES,
+    "object-paper": tuple(line + "." for line in OBJECT_TEMPLATES),
+    "object-code": OBJECT_TEMPLATES_CODE,
+    "style": STYLE_TEMPLATES,
+}
+
+
+def fill(template: str, word: str) -> str:
+    """`template` with `word` in its place, "{}" or "{word}"; a prompt that already says the word stays as it is.
+
+    A plain word is set off by a space from a letter it would run into ("two {}s", or writing without spaces), so that it
+    is found again; CLIP's tokenizers ignore the space. "<my-cat>" needs none.
+    """
+
+    def placed(place: re.Match[str]) -> str:
+        before, after = template[: place.start()], template[place.end() :]
+        return f"{_gap(before, word)}{word}{_gap(word, after)}"
+
+    return re.sub(r"\{(?:word)?\}", placed, template)
+
+
+def _gap(left: str, right: str) -> str:
+    """A space where two texts would become one word."""
+    return " " if re.search(r"\w$", left) and re.match(r"\w|\{(word)?\}", right) else ""
+
+
+def vary_caption(caption: str, shuffle: bool, dropout: float, word: str, draw: torch.Generator) -> str:
+    """A caption's comma-separated parts in a new order, each that does not say `word` left out by chance."""
+    import torch
+
+    if not (shuffle or dropout) or "," not in caption:
+        return caption
+    parts = [part.strip() for part in caption.split(",")]
+    kept = [p for p in parts if word in split_on_words(p, [word]) or float(torch.rand((), generator=draw)) >= dropout]
+    if shuffle:
+        kept = [kept[i] for i in torch.randperm(len(kept), generator=draw)]
+    return ", ".join(kept)
+
+
+def negative_word(word: str) -> str:
+    """The word learned for the negative prompt beside `word`: "<my-cat>" has "<not-my-cat>"."""
+    return f"<not-{word[1:-1]}>" if word.startswith("<") else f"not-{word}"
+
+
+def replace_word(prompt: str, word: str, other: str) -> str:
+    """`prompt` with `other` wherever it says `word`."""
+    return "".join(other if piece == word else piece for piece in _cut(prompt, [word]))
+
+
+@checked()
+def without_word(prompt: str, word: str) -> str:
+    """`prompt` with the word deleted, as the paper's prompt fidelity compares with (section 4.3)."""
+    kept = [piece.strip() for piece in split_on_words(prompt, [word]) if piece != word]
+    return " ".join(kept)
+
+
+def check_prompt(prompt: str, words: Sequence[str]) -> None:
+    """Raise `ValueError` if `prompt` says none of `words`."""
+    if words and not any(piece in words for piece in split_on_words(prompt, list(words))):
+        raise ValueError(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
+
+
+@checked("prompts")
+@torch.no_grad()
+def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = ()) -> Conditioning:
+    """The conditioning for `prompts`, with each concept's word known.
+
+    Raises:
+        ValueError: a prompt that does not fit, a concept of another model, two concepts of one word.
+    """
+    counts: dict[str, int] = {}
+    for concept in concepts:
+        check_fits(concept, model)
+        if concept.word in counts:
+            raise ValueError(f"two concepts share the word {concept.word!r}: rename one when loading it")
+        counts[concept.word] = len(concept)
+    rows = {
+        e.key: torch.cat([c.vectors[e.key] for c in concepts]).to(model.device) if concepts else e.table[:1]
+        for e in model.encoders
+    }
+    return condition(model, token_ids(model, prompts, counts), rows)
+
+
+def file_word(word: str) -> str:
+    """`word`, or one like it that no program gets wrong: in lower case, between < and >, without spaces.
+
+    CLIP's tokenizers drop capitals, and diffusers puts a word's vectors wherever its text occurs, within other words too
+    (diffusers #3188, #3588); between brackets no word contains another.
+    """
+    if re.fullmatch(rf"<[^{UNSAYABLE}]+>", word) and word == unicodedata.normalize("NFC", word).lower():
+        return word
+    name = re.sub(rf"[{UNSAYABLE}]+", "-", unicodedata.normalize("NFC", word).lower()).strip("-")
+    return f"<{name or 'word'}>"
