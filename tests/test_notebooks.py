@@ -123,10 +123,10 @@ def test_the_stand_in_for_colab_answers_as_told(answer: str, tmp_path: Path) -> 
     if answer == "succeed":
         assert told == [f"{tmp_path}/drive/MyDrive", "5 pictures", "hf_not_a_token"]
     else:
-        assert told[0].startswith("RuntimeError: Google Drive")
+        assert told[0].startswith("NotPossible: Google Drive")
         assert ("did not answer in time" in told[0]) == (answer == "timeout")
         assert told[1].startswith(
-            "RuntimeError: no picture was chosen" if answer == "refuse" else "RuntimeError: the page"
+            "NotPossible: no picture was chosen" if answer == "refuse" else "NotPossible: the page"
         )
         assert told[2] == "None"
 

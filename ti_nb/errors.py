@@ -25,3 +25,27 @@ class HubError(TiError, RuntimeError):
 
 class NoAnswer(HubError):
     """The Hub is busy, can't be reached, or did not answer as it should."""
+
+
+class InvalidValue(TiError, ValueError):
+    """An argument, a setting or a file that won't do."""
+
+
+class NotPossible(TiError, RuntimeError):
+    """What was asked can't be done here, or now."""
+
+
+class NoSuchFile(TiError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+class AlreadyThere(TiError, FileExistsError):
+    """A file or folder that is there, and would be lost."""
+
+
+class NotFinite(TiError, FloatingPointError):
+    """Numbers that are no longer finite."""
+
+
+class NotWritten(TiError, OSError):
+    """A file that could not be written as it should be."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..errors import NotAConcept
+from ..errors import InvalidValue, NotAConcept
 from ..host.plain_text import quoted
 from ..models.families import KEY_OF_WIDTH
 from ..words.concept import Concept
@@ -55,20 +55,20 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
         ValueError: no such format, an ending it does not have, a concept it has no room for.
     """
     if tuple(concept.vectors) == ("clip_g",):
-        raise ValueError(f"{concept.word!r} is half an SDXL word: it needs 'clip_l' vectors too")
+        raise InvalidValue(f"{concept.word!r} is half an SDXL word: it needs 'clip_l' vectors too")
     several = len(concept.vectors) > 1
     fitting = [name for name, suffixes in FORMATS.items() if suffix in suffixes]
     if wanted is None and not fitting:
-        raise ValueError(
+        raise InvalidValue(
             f"files of words end in .safetensors (best), .bin, .pt or .png; this one ends in {suffix or 'nothing'}"
         )
     chosen = wanted or ("clip_keys" if several and "clip_keys" in fitting else fitting[0])
     if chosen not in FORMATS:
-        raise ValueError(f"format is {chosen!r}: choose from {', '.join(FORMATS)}")
+        raise InvalidValue(f"format is {chosen!r}: choose from {', '.join(FORMATS)}")
     if suffix not in FORMATS[chosen]:
-        raise ValueError(f"files of the format {chosen!r} end in {' or '.join(FORMATS[chosen])}, not {suffix!r}")
+        raise InvalidValue(f"files of the format {chosen!r} end in {' or '.join(FORMATS[chosen])}, not {suffix!r}")
     if chosen == "emb_params" and several:
-        raise ValueError(
+        raise InvalidValue(
             f"'emb_params' has room for one encoder's vectors; a word of {concept.family} needs 'clip_keys'"
         )
     return chosen

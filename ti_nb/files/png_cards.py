@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..errors import NotAConcept
+from ..errors import InvalidValue, NotAConcept
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,7 +51,7 @@ def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> 
 
     said = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
     if len(said) > JSON:
-        raise ValueError("the word has too many vectors for a card: write a .safetensors file")
+        raise InvalidValue("the word has too many vectors for a card: write a .safetensors file")
     text = PngInfo()
     text.add_text(TEXT, base64.b64encode(said.encode()).decode())
     middle = _captioned(picture, title, below)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..errors import NotAConcept
+from ..errors import NoSuchFile, NotAConcept
 from ..host.arguments import checked
 from ..host.plain_text import place, quoted
 from ..words.concept import Concept
@@ -61,7 +61,7 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
     """
     path = expanded(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {place(path)}")
+        raise NoSuchFile(f"no such file: {place(path)}")
     try:
         return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
     except NotAConcept as error:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import save as to_bytes
 
-from ..errors import NotAConcept
+from ..errors import InvalidValue, NotAConcept, NotWritten
 from ..host.arguments import checked
 from ..host.atomic import replacing
 from ..host.plain_text import place, warn
@@ -52,11 +52,11 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
         OSError: it can't be written, or did not read back equal.
     """
     if not isinstance(concept, Concept):
-        raise ValueError(f"save takes one concept, not {type(concept).__name__}: write a file for each word")
+        raise InvalidValue(f"save takes one concept, not {type(concept).__name__}: write a file for each word")
     path = expanded(path)
     chosen = format_of(concept, path.suffix.lower(), format)
     if chosen == "card" and picture is None:
-        raise ValueError(
+        raise InvalidValue(
             "a card is a picture of the word: give one, as in save(concept, 'my-cat.png', picture=sample.image)"
         )
     _check_name(path)
@@ -70,7 +70,7 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
             temporary = written.enter_context(replacing(one))
             _write(temporary, one.suffix.lower(), holds, concept, picture)
             if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
-                raise OSError(f"{place(one)} did not read back as it was written: is the disk full?")
+                raise NotWritten(f"{place(one)} did not read back as it was written: is the disk full?")
             halves += _loaded(temporary, one)
         _check_loads(halves, path, concept)
         _check_beside(path, concept)
@@ -82,7 +82,7 @@ def _loaded(temporary: Path, path: Path) -> list[Concept]:
     try:
         return concepts_in(contents_of(temporary), path.stem)
     except NotAConcept as error:
-        raise ValueError(f"{place(path)} could not be loaded again: {error}") from error
+        raise InvalidValue(f"{place(path)} could not be loaded again: {error}") from error
 
 
 def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
@@ -91,20 +91,20 @@ def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> Non
     found = {key: rows for half in halves for key, rows in half.vectors.items()}
     if {half.word for half in halves} != {concept.word} or not _equal(wanted, found):
         names = ", ".join(f"{half.word!r} with {' and '.join(half.vectors)}" for half in halves)
-        raise ValueError(f"{place(path)} could not be loaded again: it would be read as {names}")
+        raise InvalidValue(f"{place(path)} could not be loaded again: it would be read as {names}")
 
 
 def _check_name(path: Path) -> None:
     """Refuse a name by which the file would be taken for one of several parts."""
     if re.fullmatch(PART, path.stem):
-        raise ValueError(f"{place(path)} has the name of one of several parts: choose another name")
+        raise InvalidValue(f"{place(path)} has the name of one of several parts: choose another name")
 
 
 def _check_beside(path: Path, concept: Concept) -> None:
     """Refuse to put a word where an older file would be taken for its second half."""
     second = path.with_stem(f"{path.stem}_2")
     if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(whole(path, [concept])[0].vectors) > 1:
-        raise ValueError(
+        raise InvalidValue(
             f"{place(second)} beside it would be taken for its second half: choose another name, or remove that file"
         )
 

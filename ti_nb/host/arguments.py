@@ -18,6 +18,8 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
+from ..errors import InvalidValue
+
 P = ParamSpec("P")
 R = TypeVar("R")
 Limits = tuple[float | None, float | None]  # the least and the most that a number may be
@@ -92,14 +94,14 @@ def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, fi
         value = _fit(value, hint)
     except Unfit:
         wanted = _described(hint) + (f", {_range(limits)}" if limits else "")
-        raise ValueError(f"{name} is {_shown(name, value)}: give {wanted}") from None
+        raise InvalidValue(f"{name} is {_shown(name, value)}: give {wanted}") from None
     if limits and value is not None and not isinstance(value, str):
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, numbers.Real) and not _within(one, limits):
-                raise ValueError(f"{name} is {_shown(name, value)}: it must be {_range(limits)}")
+                raise InvalidValue(f"{name} is {_shown(name, value)}: it must be {_range(limits)}")
     may_be_empty = value is None or (isinstance(value, str) and hint is not str)  # a prompt may be
     if filled and not may_be_empty and len(value) == 0:
-        raise ValueError(f"{name} is empty: give {_described(hint)}")
+        raise InvalidValue(f"{name} is empty: give {_described(hint)}")
     return value
 
 
@@ -229,7 +231,7 @@ class _Names(dict[str, Any]):
 
         if hasattr(collections.abc, name):
             return getattr(collections.abc, name)
-        if name in ti_nb._HOMES:
+        if name in dir(ti_nb):
             return getattr(ti_nb, name)
         if name == "Image":
             from PIL import Image

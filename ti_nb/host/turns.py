@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 
+from ..errors import NotPossible
+
 turn = threading.RLock()
 _lock = threading.Lock()
 _who = ""
@@ -23,7 +25,7 @@ def claim(who: str) -> None:
     """
     global _who
     if not _lock.acquire(blocking=False):
-        raise RuntimeError(f"{_who} is at work: wait for it, or pause or stop it first")
+        raise NotPossible(f"{_who} is at work: wait for it, or pause or stop it first")
     _who = who
 
 

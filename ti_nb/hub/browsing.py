@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidValue
 from ..files.formats import generic
 from ..host.arguments import checked
 from ..host.plain_text import NO_MATH, in_page, warn
@@ -81,7 +82,7 @@ def browse(
         ValueError: a limit below 1. HubError: no answer.
     """
     if limit < 1:
-        raise ValueError(f"limit is {limit}: at least 1 can be shown")
+        raise InvalidValue(f"limit is {limit}: at least 1 can be shown")
     api = client(token, endpoint)
     with in_words("looking through the library", api):
         ask: dict[str, Any] = {"author": author} if author else {"filter": "textual_inversion"}

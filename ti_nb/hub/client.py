@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-from ..errors import HubError
+from ..errors import HubError, InvalidValue
 from ..host import frontend
 from ..host.arguments import checked
 from ..host.plain_text import warn
@@ -139,7 +139,7 @@ def address(text: str, api: HfApi) -> Address:
     hosts = "|".join(re.escape(page.split("://")[-1].rstrip("/")) for page in (api.endpoint, *PAGES))
     path = re.sub(rf"^(?:https?://)?(?:www\.)?(?:{hosts})/(?=[^/]+/[^/])", "", text.strip(), flags=re.IGNORECASE)
     if "://" in path:
-        raise ValueError(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
+        raise InvalidValue(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
     found = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
     if found is None:
         return Address(repository(text))
@@ -155,7 +155,7 @@ def repository(name: str) -> str:
     """
     part = r"[A-Za-z0-9](?:[\w.-]{0,94}[\w])?"
     if not re.fullmatch(rf"{part}/{part}", name) or ".." in name or "--" in name or name.endswith(".git"):
-        raise ValueError(
+        raise InvalidValue(
             f"{name!r} is no repository's name: write 'owner/name', of letters, digits and single '-', '_' or '.'"
         )
     return name

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import HubError
+from ..errors import HubError, InvalidValue
 from ..host.arguments import checked
 from ..models.families import USUAL, living
 from ..words.concept import Concept
@@ -115,7 +115,7 @@ def _base(concept: Concept, base: str | None) -> str | None:
         return repository(living(base))
     known = base_of(concept)
     if known is None and concept.family != "tiny":
-        raise ValueError(
+        raise InvalidValue(
             f"which model was {concept.word!r} learned on? Say base='owner/name' (it fits {concept.family})"
         )
     return known
@@ -144,13 +144,13 @@ def _is_plain(text: str) -> bool:
 
 def _check(concept: Concept, samples: Sequence[Sample], pictures: ConceptImages | None, kind: str) -> None:
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
+        raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
     if not isinstance(concept, Concept):
-        raise ValueError(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
+        raise InvalidValue(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
     if not all(hasattr(sample, "image") and hasattr(sample, "prompt") for sample in samples):
-        raise ValueError("samples must be what ti.sample returns")
+        raise InvalidValue("samples must be what ti.sample returns")
     if pictures is not None and not hasattr(pictures, "images"):
-        raise ValueError("pictures must be what ti.load_images returns: pictures=ti.load_images('my-pictures/')")
+        raise InvalidValue("pictures must be what ti.load_images returns: pictures=ti.load_images('my-pictures/')")
 
 
 def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
@@ -159,7 +159,7 @@ def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
         return "", repository(f"owner/{repo.strip()}").split("/")[1]
     where = address(repo, api)
     if where.revision is not None:
-        raise ValueError(f"{repo!r} is a page within a repository: write '{where.repo}'")
+        raise InvalidValue(f"{repo!r} is a page within a repository: write '{where.repo}'")
     owner, name = where.repo.split("/")
     return owner, name
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import NotFinite
 from ..host import turns
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
         mean, std = _encoded(model, pixels)
     scale = float(model.vae.config.scaling_factor)
     if not bool(mean.isfinite().all()):
-        raise FloatingPointError(
-            f"the VAE's latents are not finite in {model.vae.dtype}: load the model with dtype=float32"
-        )
+        raise NotFinite(f"the VAE's latents are not finite in {model.vae.dtype}: load the model with dtype=float32")
     return mean * scale, std * scale
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidValue, NotWritten
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import place
 from .families import HALVES, REPOSITORIES, SUPPORTED
@@ -41,7 +42,7 @@ def load_model(
     device = _checked_device(device)
     _check_dtype(dtype)
     if not isinstance(name, str | Path) or not str(name).strip() or "\0" in str(name) or len(str(name)) > LONGEST:
-        raise ValueError(f"no model {name!r}: give {_known()}")
+        raise InvalidValue(f"no model {name!r}: give {_known()}")
     folder, kind, variant = _find(str(name))
     import torch
 
@@ -62,7 +63,7 @@ def _checked_device(device: Any) -> str:
     try:
         torch.zeros(1, device=torch.device(device)).cpu()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"device is {device!r}, which can't be used here ({first_line(error)}): give 'cpu', or 'cuda' where there is a GPU"
         ) from error
     return str(device)
@@ -72,7 +73,7 @@ def _check_dtype(dtype: Any) -> None:
     import torch
 
     if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"dtype is {dtype!r}: give torch.float32, torch.float16 or torch.bfloat16")
+        raise InvalidValue(f"dtype is {dtype!r}: give torch.float32, torch.float16 or torch.bfloat16")
 
 
 def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> Any:
@@ -100,7 +101,7 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
     ) as error:
         if isinstance(error, OSError) and not Path(folder).is_dir():
             raise
-        raise ValueError(
+        raise InvalidValue(
             f"{place(folder)} can't be loaded as a {kind}, it seems damaged: {first_line(error)}"
         ) from error
     if Path(folder).is_dir():
@@ -137,7 +138,7 @@ def _check_text_encoders(pipeline: Any, folder: Path) -> None:
                 held |= {key.removeprefix("text_model.") for key in file.keys()}  # noqa: SIM118
         missing = {key.removeprefix("text_model.") for key, _ in network.named_parameters()} - held
         if missing:
-            raise ValueError(
+            raise InvalidValue(
                 f"{place(folder)} is damaged: its {part} lacks {len(missing)} of its weights, such as {min(missing)}: fetch it again"
             )
 
@@ -150,11 +151,11 @@ def _find(name: str) -> tuple[str, str, str | None]:
         return _checked_repository(REPOSITORIES[name])
     path = Path(name).expanduser() if not name.startswith("~") or name[1:2] in ("", "/", "\\") else Path(name)
     if path.is_file() or (path.suffix.lower() in CHECKPOINTS and not path.is_dir()):
-        raise ValueError(_of_file(path))
+        raise InvalidValue(_of_file(path))
     if path.exists() or name.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", name):
         return _checked_folder(path)
     if name.count("/") != 1:
-        raise ValueError(f"no model {name!r}: give {_known()}")
+        raise InvalidValue(f"no model {name!r}: give {_known()}")
     return _checked_repository(name)
 
 
@@ -182,7 +183,7 @@ def _checked_folder(path: Path) -> tuple[str, str, str | None]:
     """The folder, once its files say that they are all of a model that can be trained."""
     index = path / "model_index.json"
     if not index.is_file():
-        raise ValueError(
+        raise InvalidValue(
             f"{place(path)} is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
         )
     kind, parts = read_index(index, str(path))
@@ -204,12 +205,12 @@ def _checked_repository(name: str) -> tuple[str, str, str | None]:
     except LocalEntryNotFoundError:  # no answer, and not in the cache
         raise
     except EntryNotFoundError as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{place(name)} is not a diffusers model: it has no model_index.json (a word is loaded by ti.fetch, a checkpoint of one "
             "file by diffusers' from_single_file and ti.from_pipeline)"
         ) from error
     except RepositoryNotFoundError as error:
-        raise OSError(
+        raise NotWritten(
             f"there is no folder {place(name)} here, and no repository of that name on the Hub (or it is private: log in)"
         ) from error
     kind, parts = read_index(index, name)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from ..errors import InvalidValue
 from ..host.plain_text import place
 from .supported import check_kind, check_part, needed
 
@@ -22,18 +23,18 @@ def read_index(index: Path, name: str) -> tuple[str, list[str]]:
     try:
         said = json.loads(index.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{place(name)} is damaged: its model_index.json can't be read ({first_line(error)})"
         ) from error
     if not isinstance(said, Mapping):
-        raise ValueError(f"{place(name)} is damaged: its model_index.json is no table of parts")
+        raise InvalidValue(f"{place(name)} is damaged: its model_index.json is no table of parts")
     kind = check_kind(said.get("_class_name"), name)
     for part in needed(kind):
         held = said.get(part)
         if not (isinstance(held, list) and len(held) == 2 and all(isinstance(one, str) for one in held)):
-            raise ValueError(f"{place(name)} can't be trained: it has no {part}, by its model_index.json")
+            raise InvalidValue(f"{place(name)} can't be trained: it has no {part}, by its model_index.json")
         if held[0] not in ("diffusers", "transformers"):
-            raise ValueError(
+            raise InvalidValue(
                 f"{place(name)} can't be trained: its {part} is code of its own ({held[0]}), which is not run here"
             )
         check_part(part, [held[1]], name)
@@ -50,15 +51,15 @@ def variant_of(files: Collection[str], parts: Iterable[str], name: str) -> str |
     for part in parts:
         own = {Path(file).name for file in files if Path(file).parent.as_posix() == part}
         if not own:
-            raise ValueError(f"{place(name)} is not whole: it has nothing of its {part}")
+            raise InvalidValue(f"{place(name)} is not whole: it has nothing of its {part}")
         if part in NETWORKS:
             found = _variants(own)
             if not found:
-                raise ValueError(f"{place(name)} is not whole: {_no_weights(own, part)}")
+                raise InvalidValue(f"{place(name)} is not whole: {_no_weights(own, part)}")
             if "" not in found:
                 only.add("fp16" if "fp16" in found else min(found))
     if len(only) > 1:
-        raise ValueError(
+        raise InvalidValue(
             f"{place(name)} can't be loaded: its parts are of different variants, {' and '.join(sorted(only))}"
         )
     return min(only, default=None)
@@ -92,7 +93,9 @@ def check_whole(file: Path) -> None:
     with file.open("rb") as opened:
         start = opened.read(64)
     if start.startswith(POINTER):
-        raise ValueError(f"{place(file)} is a git-lfs pointer, not the file itself: `git lfs pull`, or fetch it again")
+        raise InvalidValue(
+            f"{place(file)} is a git-lfs pointer, not the file itself: `git lfs pull`, or fetch it again"
+        )
     try:
         if file.suffix == ".safetensors":
             with safe_open(str(file), framework="pt"):
@@ -100,7 +103,7 @@ def check_whole(file: Path) -> None:
         elif file.suffix == ".json":
             json.loads(file.read_text(encoding="utf-8"))
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{place(file)} is damaged ({first_line(error)}): fetch it again") from error
+        raise InvalidValue(f"{place(file)} is damaged ({first_line(error)}): fetch it again") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..errors import InvalidValue
 from ..host.plain_text import place
 from .families import SUPPORTED
 
@@ -50,7 +51,7 @@ def check_kind(kind: Any, name: str) -> str:
     also = ""
     if str(kind).endswith("Img2ImgPipeline") and kind.replace("Img2Img", "") in SUPPORTED:
         also = f"; this one has the same parts: give {kind.replace('Img2Img', '')}(**pipeline.components)"
-    raise ValueError(
+    raise InvalidValue(
         f"{place(name)} is a {kind}, no text-to-image model of a kind that can be trained; supported today: "
         f"{', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL){also}"
     )
@@ -59,7 +60,7 @@ def check_kind(kind: Any, name: str) -> str:
 def check_part(part: str, kinds: tuple[str, ...] | list[str], name: str) -> None:
     """Raise `ValueError` unless one of `kinds`, the classes of a part, is one that can be trained."""
     if part in KINDS and not set(kinds) & set(KINDS[part]):
-        raise ValueError(f"{place(name)} can't be trained: its {part} is of the class {kinds[0]}, and {WHY[part]}")
+        raise InvalidValue(f"{place(name)} can't be trained: its {part} is of the class {kinds[0]}, and {WHY[part]}")
 
 
 def check_pipeline(pipeline: Any, name: str) -> None:
@@ -69,7 +70,7 @@ def check_pipeline(pipeline: Any, name: str) -> None:
         if (held := getattr(pipeline, part, None)) is not None:
             check_part(part, [c.__name__ for c in type(held).__mro__], name)
     for reason in _reasons(pipeline, kind):
-        raise ValueError(f"{place(name)} can't be trained: {reason}")
+        raise InvalidValue(f"{place(name)} can't be trained: {reason}")
 
 
 def _reasons(pipeline: Any, kind: str) -> Iterator[str]:

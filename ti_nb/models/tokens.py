@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import InvalidValue
 from ..host.arguments import checked
 
 
@@ -13,19 +14,19 @@ from ..host.arguments import checked
 def check_word(word: str, tokenizer: Any) -> str:
     """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do."""
     if not hasattr(tokenizer, "get_vocab"):
-        raise ValueError(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
+        raise InvalidValue(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
     if not word or word != word.strip() or re.search(r"\s", word):
-        raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
+        raise InvalidValue(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
     if word != word.lower():
-        raise ValueError(f"word {word!r} has capitals, which CLIP's tokenizers drop: write {word.lower()!r}")
+        raise InvalidValue(f"word {word!r} has capitals, which CLIP's tokenizers drop: write {word.lower()!r}")
     if word.startswith("<") != word.endswith(">"):
         name = word.strip("<>")
-        raise ValueError(f"word {word!r} has only one of '<' and '>': write '<{name}>'")
+        raise InvalidValue(f"word {word!r} has only one of '<' and '>': write '<{name}>'")
     if "{" in word or "}" in word:
-        raise ValueError(f"word {word!r} holds a brace, which templates use: write '<my-cat>'")
+        raise InvalidValue(f"word {word!r} holds a brace, which templates use: write '<my-cat>'")
     vocabulary = tokenizer.get_vocab()
     if word in vocabulary or f"{word}</w>" in vocabulary:
-        raise ValueError(
+        raise InvalidValue(
             f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one"
         )
     return word
@@ -39,12 +40,12 @@ def init_ids(init: str, tokenizer: Any) -> list[int]:
     """
     ids: list[int] = tokenizer(init, add_special_tokens=False).input_ids
     if not ids:
-        raise ValueError("the initializer is empty: give a word for the kind of thing, such as 'cat' or 'toy'")
+        raise InvalidValue("the initializer is empty: give a word for the kind of thing, such as 'cat' or 'toy'")
     words = init.split()
     pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in words]
     unknown = [word for word, n in zip(words, pieces) if n > 3]
     if unknown:
-        raise ValueError(
+        raise InvalidValue(
             f"initializer {init!r}: the model does not know {unknown[0]!r}; give a plainer word for the kind of thing"
         )
     return ids
@@ -65,7 +66,7 @@ def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | N
         ids += words[piece] if piece in words else tokenizer(piece, add_special_tokens=False).input_ids
     length = int(tokenizer.model_max_length)
     if len(ids) > length - 2:
-        raise ValueError(
+        raise InvalidValue(
             f"prompt is {len(ids)} tokens long, {length - 2} fit ({length} with start and end): shorten {prompt[:60]!r}..."
         )
     ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]

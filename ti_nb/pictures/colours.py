@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageCms
 
+from ..errors import InvalidValue
+
 Say = Callable[[str], None]
 WHITES = (1, 255, 65535, 2**31 - 1, 2**32 - 1)  # what white may be where a format does not say
 SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}  # a profile's, and Pillow's mode for it
@@ -118,7 +120,7 @@ def _by_profile(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Imag
     if mode == "RGB":
         picture = picture.convert("RGB") if picture.mode == "L" else picture
     if picture.mode != mode:
-        raise ValueError(f"a profile for {mode}, a picture in {picture.mode}")
+        raise InvalidValue(f"a profile for {mode}, a picture in {picture.mode}")
     transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
     if mode == "RGB" and _changes_nothing(transform):
         return picture

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageColor, ImageOps, ImageStat
 
+from ..errors import AlreadyThere, InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
@@ -46,10 +47,10 @@ class ConceptImages:
     def __post_init__(self) -> None:
         for name, items in (("captions", self.captions), ("masks", self.masks)):
             if items and len(items) != len(self.images):
-                raise ValueError(f"{len(items)} {name} for {len(self.images)} pictures: give one for each")
+                raise InvalidValue(f"{len(items)} {name} for {len(self.images)} pictures: give one for each")
         for name, caption in zip(self.names, self.captions):
             if caption and "{}" not in caption and "{word}" not in caption:
-                raise ValueError(f"caption of {name} has no '{{}}' where the word goes: {caption!r}")
+                raise InvalidValue(f"caption of {name} has no '{{}}' where the word goes: {caption!r}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -169,7 +170,7 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     folder = fresh_folder(folder) if fresh else folder
     folder.mkdir(parents=True, exist_ok=True)
     if there := [name for name, _ in find_pictures(folder)[0]]:
-        raise FileExistsError(
+        raise AlreadyThere(
             f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
         )
     digits = max(2, len(str(len(images))))
@@ -210,17 +211,19 @@ def _check(
     """Refuse, before anything is decoded, what can be seen to be wrong."""
     if not found:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
-        raise ValueError(f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
+        raise InvalidValue(
+            f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures"
+        )
     if isinstance(background, str):
         ImageColor.getrgb(background)
     each = {"captions": (captions, "'files'"), "masks": (masks, "'alpha', 'files'"), "crops": (crops, "'subject'")}
     for what, (given, words) in each.items():
         if isinstance(given, str) and repr(given) not in words:
-            raise ValueError(f"{what} is {given!r}: give {words} or one for each picture")
+            raise InvalidValue(f"{what} is {given!r}: give {words} or one for each picture")
         if not isinstance(given, str) and given and len(given) != len(found):
-            raise ValueError(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
+            raise InvalidValue(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
         if given == "files" and not all(isinstance(item, (str, Path)) for _, item in found):
-            raise ValueError(f"{what}='files' needs pictures given as files: pass the {what} themselves")
+            raise InvalidValue(f"{what}='files' needs pictures given as files: pass the {what} themselves")
 
 
 def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
@@ -230,7 +233,7 @@ def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Imag
     mask, more = read_mask(item, f"mask of {photo.name}")
     notes += [f"mask of {photo.name}: {note}" for note in more]
     if mask.size != photo.picture.size:
-        raise ValueError(
+        raise InvalidValue(
             f"mask of {photo.name} is {mask.size} px, the picture {photo.picture.size}: make them the same size"
         )
     return mask
@@ -254,7 +257,7 @@ def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> C
     if crop is not None:
         left, top, side = crop
         if min(left, top, side - 1, width - left - side, height - top - side) < 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"crop {crop} of {photo.name} is no square (left, top, side) within its {width} x {height} px"
             )
     return crop
@@ -277,7 +280,7 @@ def example_images(name: str = "penguin", *, held_back: bool = False) -> Concept
         ValueError: no such example; the message lists them.
     """
     if name not in example_names():
-        raise ValueError(f"no example {name!r}: there are {', '.join(example_names())}")
+        raise InvalidValue(f"no example {name!r}: there are {', '.join(example_names())}")
     return load_images(EXAMPLES / name / ("held_back" if held_back else "pictures"))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..errors import InvalidValue, NoSuchFile
 from ..host.plain_text import place, plain
 from .colours import Say
 from .picture import FORMATS, HEIC, Picture, is_heic, reads_heic
@@ -46,12 +47,12 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser().absolute()
         if not path.exists():
-            raise FileNotFoundError(f"no such folder or picture: {place(Path(source).expanduser())}")
+            raise NoSuchFile(f"no such folder or picture: {place(Path(source).expanduser())}")
         return _find_in_folder(path) if path.is_dir() else ([(shown(path), path)], [])
     if isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = [source]  # type: ignore[list-item]
     if isinstance(source, Mapping) or not (isinstance(source, Iterable) or hasattr(source, "__getitem__")):
-        raise ValueError(
+        raise InvalidValue(
             f"source is of the kind {type(source).__name__}: give a folder, or paths, PIL pictures or bytes"
         )
     return [_named(item, number) for number, item in enumerate(list(source), 1)], []
@@ -108,13 +109,13 @@ def read_caption(path: Path, say: Say) -> str:
         with path.open("rb") as file:
             data = file.read(LONGEST + 1)
     except OSError as error:
-        raise ValueError(f"{name} can't be read ({error.strerror or error})") from error
+        raise InvalidValue(f"{name} can't be read ({error.strerror or error})") from error
     if len(data) > LONGEST:
-        raise ValueError(f"{name} has more than {LONGEST >> 10} KiB, too much for a caption")
+        raise InvalidValue(f"{name} has more than {LONGEST >> 10} KiB, too much for a caption")
     try:
         text = _as_text(data, lambda note: say(f"{name}: {note}"))
     except UnicodeError as error:
-        raise ValueError(f"{name} is in an encoding that can't be told: save it as UTF-8") from error
+        raise InvalidValue(f"{name} is in an encoding that can't be told: save it as UTF-8") from error
     return " ".join(text.replace("\ufeff", "").split())
 
 
@@ -168,7 +169,7 @@ def _named(item: Picture, number: int) -> tuple[str, Picture]:
     if isinstance(item, (bytearray, memoryview)):
         item = bytes(item)
     if not isinstance(item, (str, Path, bytes, Image.Image)):
-        raise ValueError(f"picture {number} is a {type(item).__name__}: give a path, a PIL picture or bytes")
+        raise InvalidValue(f"picture {number} is a {type(item).__name__}: give a path, a PIL picture or bytes")
     return (shown(Path(item)) if isinstance(item, (str, Path)) else f"picture {number}", item)
 
 

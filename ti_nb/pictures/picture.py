@@ -12,6 +12,7 @@ from typing import Union
 
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import InvalidValue, NoSuchFile
 from ..host.plain_text import place
 from .colours import Say, as_srgb
 
@@ -78,7 +79,7 @@ def read_photo(item: Picture, name: str) -> Photo:
         picture = as_srgb(stored, notes.append)
         picture = picture.transpose(turn) if turn is not None else picture
     except Exception as error:  # damage shows in any way
-        raise ValueError(
+        raise InvalidValue(
             f"{name} can't be read as a picture ({_why(error, data)}): remove it or export it again"
         ) from error
     return Photo(name, picture, tuple(dict.fromkeys(notes)), turn is not None, located)
@@ -136,19 +137,21 @@ def _contents(item: str | Path | bytes, name: str) -> bytes:
     if isinstance(item, (str, Path)):
         path = Path(item).expanduser()
         if path.is_dir():
-            raise ValueError(f"{name} is a folder: give the folder alone, or the pictures in it")
+            raise InvalidValue(f"{name} is a folder: give the folder alone, or the pictures in it")
         if not path.is_file():
-            raise FileNotFoundError(f"no such picture: {place(path)}")
+            raise NoSuchFile(f"no such picture: {place(path)}")
         if path.stat().st_size > LARGEST:
-            raise ValueError(
+            raise InvalidValue(
                 f"{name} has {path.stat().st_size >> 20} MiB, more than {LARGEST >> 20}: export it smaller"
             )
         try:
             item = path.read_bytes()
         except OSError as error:
-            raise ValueError(f"{name} can't be read ({error.strerror or error}): remove it or copy it again") from error
+            raise InvalidValue(
+                f"{name} can't be read ({error.strerror or error}): remove it or copy it again"
+            ) from error
     if not item:
-        raise ValueError(f"{name} is empty (0 bytes): remove it or copy it again")
+        raise InvalidValue(f"{name} is empty (0 bytes): remove it or copy it again")
     return item
 
 
@@ -180,11 +183,11 @@ def _opened(data: bytes) -> Image.Image:
 def _checked(picture: Image.Image) -> Image.Image:
     """The same, its pixels loaded."""
     if not all(picture.size):
-        raise ValueError("it has no pixels")
+        raise InvalidValue("it has no pixels")
     if picture.width * picture.height > MOST_PIXELS:
-        raise ValueError(f"{picture.width} x {picture.height} px are more than {MOST_PIXELS // 10**6} million")
+        raise InvalidValue(f"{picture.width} x {picture.height} px are more than {MOST_PIXELS // 10**6} million")
     if getattr(picture, "tile", None) and getattr(picture, "format", None) not in FORMATS:
-        raise ValueError(f"{picture.format} is not read here")
+        raise InvalidValue(f"{picture.format} is not read here")
     picture.load()
     return picture
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import NoSuchFile, NotPossible
 from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import place, warn
@@ -22,7 +23,7 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     """
     instead = "give load_images the path of a folder with your pictures, or use the panel's upload button"
     if not in_colab():
-        raise RuntimeError(f"pictures can be chosen this way in Colab only: {instead}")
+        raise NotPossible(f"pictures can be chosen this way in Colab only: {instead}")
     from google.colab import files  # type: ignore[import-not-found]
 
     from ..pictures.concept_images import fresh_folder
@@ -32,11 +33,11 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
     try:
         files.upload(target_dir=str(folder))
     except (Exception, KeyboardInterrupt) as error:
-        raise RuntimeError(f"the page did not hand over the pictures ({_said(error)}): {instead}") from error
+        raise NotPossible(f"the page did not hand over the pictures ({_said(error)}): {instead}") from error
     found, others = find_pictures(folder)
     passed = "; ".join(f"{name}: {why}" for name, why in others)
     if not found:
-        raise RuntimeError(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
+        raise NotPossible(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
     if passed:
         warn(f"passed over {passed}")
     return [path for _, path in found if isinstance(path, Path)]
@@ -62,7 +63,7 @@ def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
         else Path(where)
     )
     if not path.expanduser().exists():
-        raise FileNotFoundError(f"no such folder: {place(path)}")
+        raise NoSuchFile(f"no such folder: {place(path)}")
     return path
 
 
@@ -73,7 +74,7 @@ def mount_drive() -> Path:
         RuntimeError: not in Colab, the user said no, or Drive did not answer in time.
     """
     if not in_colab():
-        raise RuntimeError("Google Drive can be mounted in Colab only: give a folder of this computer instead")
+        raise NotPossible("Google Drive can be mounted in Colab only: give a folder of this computer instead")
     from google.colab import drive  # type: ignore[import-not-found]
 
     without = "go on without it and download what you want to keep: files of the session vanish with it"
@@ -83,9 +84,9 @@ def mount_drive() -> Path:
         said = _said(error)
         late = any(word in said.lower() for word in ("timeout", "timed out", "time-out"))
         reason = "did not answer in time" if late else "was not connected, as when permission is refused"
-        raise RuntimeError(f"Google Drive {reason} ({said}): run the cell again and allow it, or {without}") from error
+        raise NotPossible(f"Google Drive {reason} ({said}): run the cell again and allow it, or {without}") from error
     if not (DRIVE / "MyDrive").is_dir():
-        raise RuntimeError(f"Google Drive was connected but '{DRIVE / 'MyDrive'}' is not there: {without}")
+        raise NotPossible(f"Google Drive was connected but '{DRIVE / 'MyDrive'}' is not there: {without}")
     return DRIVE / "MyDrive"
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..models.conditioning import token_ids
@@ -124,7 +125,7 @@ def attention(
         ValueError: `noise` out of range, or a prompt that doesn't fit.
     """
     if not 0 <= noise <= 1:
-        raise ValueError(f"noise is {noise}: give a share of the schedule, 0 to 1")
+        raise InvalidValue(f"noise is {noise}: give a share of the schedule, 0 to 1")
     if concept is not None:
         prompt = fill(prompt, concept.word)
         check_prompt(prompt, [concept.word])

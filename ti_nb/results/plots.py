@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from ..errors import InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import plain
 
@@ -205,7 +206,7 @@ def show_grid(
 ) -> Figure:
     """Rows of pictures: `labels` at the left, one a row; `heads` above the columns; or `titles`, one a picture."""
     if not rows or not rows[0]:
-        raise ValueError("no pictures to show")
+        raise InvalidValue("no pictures to show")
     columns = max(len(r) for r in rows)
     labels, titles = [plain(label) for label in labels], [plain(title) for title in titles]
     margin = 0.075 * max((len(label) for label in labels), default=0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
+from ..errors import InvalidValue, NoSuchFile, NotWritten
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
@@ -78,7 +79,7 @@ class Sample:
 
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
-            raise ValueError(f"{place(path)} must end in .png, the format whose text holds the settings")
+            raise InvalidValue(f"{place(path)} must end in .png, the format whose text holds the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         said, text = self.settings(), PngInfo()
         text.add_text("parameters", _as_parameters(said))
@@ -86,7 +87,7 @@ class Sample:
         with replacing(path) as temporary:
             self.image.save(temporary, format="PNG", pnginfo=text)
             if read_settings(temporary) != said:
-                raise OSError(f"{place(path)} did not read back as it was written: is the disk full?")
+                raise NotWritten(f"{place(path)} did not read back as it was written: is the disk full?")
         return path
 
 
@@ -124,9 +125,9 @@ def sample(
             another width; no picture at once.
     """
     if not seeds:
-        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
+        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
     if batch is not None and batch < 1:
-        raise ValueError(f"batch is {batch}: at least one picture is drawn at once")
+        raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -222,15 +223,15 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {place(path)}")
+        raise NoSuchFile(f"no such file: {place(path)}")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()  # text may follow the pixels
             said = image.info.get("ti_nb")
     except UnidentifiedImageError as error:
-        raise ValueError(f"{place(path)} is not a PNG file") from error
+        raise InvalidValue(f"{place(path)} is not a PNG file") from error
     if said is None:
-        raise ValueError(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
+        raise InvalidValue(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
     settings: dict[str, Any] = json.loads(said)
     return settings
 

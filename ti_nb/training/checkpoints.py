@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import AlreadyThere, InvalidValue, NotWritten
 from ..files.writing import save
 from ..host import claims
 from ..host.atomic import LEFT, replacing
@@ -55,9 +56,9 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, resume: str = "auto", save_every: int = 25) -> None:
         if resume not in ("auto", "beside", "never"):
-            raise ValueError(f"resume is {resume!r}: write 'auto', 'beside' or 'never'")
+            raise InvalidValue(f"resume is {resume!r}: write 'auto', 'beside' or 'never'")
         if save_every < 1:
-            raise ValueError(f"save_every is {save_every}: it must be at least 1")
+            raise InvalidValue(f"save_every is {save_every}: it must be at least 1")
         self.path = Path(path).expanduser().absolute()  # wherever the program goes meanwhile
         self.save_every, self._resume, self.saved = save_every, resume, 0
         self._facts: dict[str, Any] = {}
@@ -113,7 +114,7 @@ class RunFolder:
             self._claim = claims.take(self.path)
         except OSError as error:
             reason = error.strerror or error
-            raise OSError(
+            raise NotWritten(
                 error.errno,
                 f"{place(self.path)} can't be written ({reason}): give another folder, or out=None to keep nothing",
             ) from error
@@ -150,7 +151,7 @@ class RunFolder:
         if not holds_run(self.path):
             return None
         if self._resume == "never":
-            raise FileExistsError(
+            raise AlreadyThere(
                 f"{place(self.path)} holds a run: give another folder, or resume='auto' to go on with it"
             )
         found = read(self.path)
@@ -201,7 +202,7 @@ class RunFolder:
             self._check()
             self._save(state, records, history, word)
         except OSError as error:
-            raise OSError(
+            raise NotWritten(
                 error.errno,
                 f"the run could not be saved to {place(self.path)} ({error.strerror or error}). What was saved before, "
                 f"step {self.saved}, is whole; the run itself is still in memory: free some space, then go on "

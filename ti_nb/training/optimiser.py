@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import checked
 from ..host.interrupts import held
@@ -227,11 +228,13 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
     """
     folders = [run.folder.path for run in runs if run.folder is not None]
     if len(set(folders)) < len(folders):
-        raise ValueError(f"runs that go together need folders of their own: {', '.join(map(repr, map(str, folders)))}")
+        raise InvalidValue(
+            f"runs that go together need folders of their own: {', '.join(map(repr, map(str, folders)))}"
+        )
     if len({id(run.model) for run in runs}) > 1:
-        raise ValueError("runs that go together need the same loaded model")
+        raise InvalidValue("runs that go together need the same loaded model")
     if len(runs) > 1 and any(run.settings.negative for run in runs):
-        raise ValueError("runs with negative words can't go together: iterate over them one after the other")
+        raise InvalidValue("runs with negative words can't go together: iterate over them one after the other")
     if len(runs) > 1:
         plan = memory.plan_memory(runs[0].model, runs[0].settings, together=len(runs))
         for run in runs:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 
+from ..errors import InvalidValue, NoSuchFile
 from ..host.arguments import checked
 from ..host.claims import Taken
 from ..host.plain_text import place
@@ -109,7 +110,7 @@ def from_csv(text: str) -> list[StepRecord]:
     kinds = get_type_hints(StepRecord)
     header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [COLUMNS]
     if header != COLUMNS:
-        raise ValueError("the records have other columns")
+        raise InvalidValue("the records have other columns")
     return [StepRecord(**{name: _parse(v, kinds[name]) for name, v in zip(COLUMNS, row, strict=True)}) for row in rows]
 
 
@@ -142,7 +143,7 @@ class SavedRun:
         """
         step = len(self.records) if step is None else step
         if not 1 <= step <= len(self.records):
-            raise ValueError(f"step is {step}: give 1 to {len(self.records)}")
+            raise InvalidValue(f"step is {step}: give 1 to {len(self.records)}")
         return Concept(self.word, {key: h[step - 1].clone() for key, h in self.history.items()}, {"steps": step})
 
 
@@ -155,7 +156,7 @@ def read_run(path: str | Path) -> SavedRun:
     """
     path = Path(path).expanduser()
     if not holds_run(path):
-        raise FileNotFoundError(f"{place(path)} holds no run: it has no {STATE}")
+        raise NoSuchFile(f"{place(path)} holds no run: it has no {STATE}")
     saved = read(path)
     facts, shapes = saved.facts, saved.facts["shapes"]
     stacked = {key: torch.stack(h)[:, : shapes[key][0]] for key, h in saved.history.items() if h}
@@ -193,7 +194,7 @@ def read(path: Path) -> Saved:
         parts = {name: _read_part(path / name, facts) for name in (VECTORS, RECORDS)}
         records = from_csv(parts[RECORDS].decode())
         if len(records) != facts["step"]:
-            raise ValueError(f"{RECORDS} was changed")
+            raise InvalidValue(f"{RECORDS} was changed")
         history = _history(parts[VECTORS], facts["step"], facts["rows"])
         word = path / WORD
         word_is_whole = word.exists() and digest(word.read_bytes()) == facts["digests"].get(WORD)
@@ -202,7 +203,7 @@ def read(path: Path) -> Saved:
         kind = Taken if isinstance(error, Taken) else ValueError
         raise kind(damaged(path, error)) from error
     except SafetensorError as error:
-        raise ValueError(damaged(path, error)) from error
+        raise InvalidValue(damaged(path, error)) from error
 
 
 def holds_run(path: Path) -> bool:
@@ -213,7 +214,7 @@ def holds_run(path: Path) -> bool:
     """
     there = [name for name in (STATE, VECTORS, RECORDS, WORD) if (path / name).exists()]
     if there and STATE not in there:
-        raise ValueError(damaged(path, f"{STATE} is missing beside {there[0]}"))
+        raise InvalidValue(damaged(path, f"{STATE} is missing beside {there[0]}"))
     return bool(there)
 
 
@@ -239,7 +240,7 @@ def _read_state(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     if version != FORMAT:
         raise Taken(f"written by another version of ti_nb, its format is {version}, this one's {FORMAT}")
     if said["digest"] != _digest_of_state(said["ti_nb"], tensors):
-        raise ValueError(f"{STATE} was changed")
+        raise InvalidValue(f"{STATE} was changed")
     return tensors, facts
 
 
@@ -247,10 +248,10 @@ def _read_part(path: Path, facts: Mapping[str, Any]) -> bytes:
     """What the state counts on; a process that was killed may have left more."""
     end: int = facts["ends"][path.name]
     if size(path) < end:
-        raise ValueError(f"{path.name} is missing or cut short")
+        raise InvalidValue(f"{path.name} is missing or cut short")
     data = path.read_bytes()[:end] if end else b""
     if digest(data) != facts["digests"][path.name]:
-        raise ValueError(f"{path.name} was changed")
+        raise InvalidValue(f"{path.name} was changed")
     return data
 
 

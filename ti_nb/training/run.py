@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import InvalidValue, NotFinite
 from ..host import turns
 from ..host.arguments import SEEDS, checked, fitted
 from ..host.devices import use_free_cores
@@ -113,7 +114,7 @@ class Run:
         """
         done, step = len(self.records), fitted("step", step, int | None)
         if step is not None and not 0 <= step <= done:
-            raise ValueError(f"step is {step}: {done} steps have been done")
+            raise InvalidValue(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
         rows = {key: v[: len(self.start)].clone() for key, v in self._after(step).items()}
         facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
@@ -131,7 +132,7 @@ class Run:
             ValueError: the run learns none.
         """
         if self._negative is None:
-            raise ValueError("this run learns no negative word: train with negative=1 or more")
+            raise InvalidValue("this run learns no negative word: train with negative=1 or more")
         rows = {key: v[len(self.start) :].clone() for key, v in self._after(len(self.records)).items()}
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
 
@@ -148,7 +149,7 @@ class Run:
     def rate_factor(self, factor: float) -> None:
         factor = fitted("rate_factor", factor, float)
         if not 0 < factor <= 100:
-            raise ValueError(f"rate_factor is {factor}: give a number above 0, such as 0.5")
+            raise InvalidValue(f"rate_factor is {factor}: give a number above 0, such as 0.5")
         if factor != self._learner.factor:
             self._learner.factor = float(factor)
             self._learner.note(f"rate times {factor:g} from here on")
@@ -163,7 +164,7 @@ class Run:
             from ..widgets.train.panel import TrainPanel
 
             if self._panel is not None and self._panel.state == "running":
-                raise ValueError(
+                raise InvalidValue(
                     "this run is being trained in its panel: pause it before you ask for one with other options"
                 )
             self._panel, self._options = TrainPanel(self, **options), options
@@ -193,7 +194,7 @@ class Run:
         try:
             self.restore(state)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(damaged(folder.path, error)) from error
+            raise InvalidValue(damaged(folder.path, error)) from error
         self.history = history
         folder.mend_word(self.concept())
         if self.finished:
@@ -217,7 +218,7 @@ class Run:
         rate = self._learner.rate(step - 1)
         note = self._learner.step(step - 1, loss)
         if self._learner.bad > GIVE_UP:
-            raise FloatingPointError(
+            raise NotFinite(
                 f"{self._learner.bad} steps in a row were not finite (step {step}, rate {rate:g}): lower the rate, or load the "
                 "model with dtype=torch.float32"
             )
@@ -299,7 +300,7 @@ def train(
 def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
     """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
     if not seeds:
-        raise ValueError(f"seeds is {seeds!r}: give how many, at least 1, or which")
+        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
     which = range(seeds) if isinstance(seeds, int) else seeds
     out = arguments.pop("out", None)
     return [

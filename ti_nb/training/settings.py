@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from ..errors import InvalidValue
 from ..host.arguments import SEEDS, SHARE, Limits, fitted
 from ..words import prompts
 
@@ -110,18 +111,18 @@ class TrainSettings:
             object.__setattr__(self, name, value)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
+                raise InvalidValue(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
         if self.ema == 1:
-            raise ValueError("ema is 1: the mean would stay where it began; give less")
+            raise InvalidValue("ema is 1: the mean would stay where it began; give less")
         if self.vectors is not None and not 1 <= self.vectors <= 75:
-            raise ValueError(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
+            raise InvalidValue(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
         if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
-            raise ValueError(f"timesteps is {self.timesteps}: give two shares of the schedule, such as (0.5, 1)")
+            raise InvalidValue(f"timesteps is {self.timesteps}: give two shares of the schedule, such as (0.5, 1)")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
-            raise ValueError(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
+            raise InvalidValue(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
         self._check_rate()
         if self.stop == "flat" and not 0 < FEWEST * self.watch < self.steps:
-            raise ValueError(
+            raise InvalidValue(
                 f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
                 f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
             )
@@ -129,10 +130,10 @@ class TrainSettings:
 
     def _check_templates(self) -> None:
         if not self.template_list():
-            raise ValueError("templates is empty: give at least one, such as ('a photo of a {}',)")
+            raise InvalidValue("templates is empty: give at least one, such as ('a photo of a {}',)")
         for template in self.template_list():
             if "{}" not in template and "{word}" not in template:
-                raise ValueError(f"template {template!r} has no '{{}}' where the word goes")
+                raise InvalidValue(f"template {template!r} has no '{{}}' where the word goes")
 
     def _check_rate(self) -> None:
         if isinstance(self.rate, str):
@@ -140,14 +141,14 @@ class TrainSettings:
         elif self.rate is not None and not 0 < self.rate < 10:
             usual = "0.05 to 0.5 is usual" if self.relative else "0.0005 to 0.01 is usual"
             usual = "an angle in radians, 0.1 to 0.2 is usual" if self.norm == "fixed" else usual
-            raise ValueError(f"rate is {self.rate}: {usual}")
+            raise InvalidValue(f"rate is {self.rate}: {usual}")
 
     def template_list(self) -> tuple[str, ...]:
         """The templates themselves."""
         if isinstance(self.templates, str):
             if self.templates not in prompts.TEMPLATES:
                 own = f", or write ({self.templates!r},) for your own" if "{" in self.templates else ""
-                raise ValueError(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}{own}")
+                raise InvalidValue(f"no templates {self.templates!r}: choose from {', '.join(prompts.TEMPLATES)}{own}")
             return prompts.TEMPLATES[self.templates]
         return tuple(self.templates)
 
@@ -203,7 +204,7 @@ def rate_pieces(text: str) -> list[tuple[float, int | None]]:
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?\d+)?)\s*(?::\s*(\d+)\s*)?", piece)
         last = pieces[-1][1] if pieces else 0
         if not match or not 0 < _number(match[1]) < 10 or last is None or (match[2] and int(match[2]) <= last):
-            raise ValueError(f"rate {text!r}: can't read {piece.strip()!r}; write '0.005:100, 1e-3:1000, 1e-5'")
+            raise InvalidValue(f"rate {text!r}: can't read {piece.strip()!r}; write '0.005:100, 1e-3:1000, 1e-5'")
         pieces.append((float(match[1]), int(match[2]) if match[2] else None))
     return [*pieces[:-1], (pieces[-1][0], None)]
 
@@ -262,9 +263,9 @@ def as_settings(given: TrainSettings | str | None, changes: Mapping[str, Any]) -
     known = [f.name for f in fields(TrainSettings)]
     for name in changes:
         if name not in known:
-            raise ValueError(f"no setting {name!r}: there are {', '.join(known)}")
+            raise InvalidValue(f"no setting {name!r}: there are {', '.join(known)}")
     if isinstance(given, str):
         if given not in PRESETS:
-            raise ValueError(f"no preset {given!r}: there are {', '.join(PRESETS)}")
+            raise InvalidValue(f"no preset {given!r}: there are {', '.join(PRESETS)}")
         given = PRESETS[given]
     return replace(given or FAST, **changes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..models.families import FAMILIES, TINY_WIDTH, WIDTHS
@@ -33,24 +34,24 @@ class Concept:
 
     def __post_init__(self) -> None:
         if not isinstance(self.word, str):
-            raise ValueError(f"word is of the kind {type(self.word).__name__}: give text, such as '<my-cat>'")
+            raise InvalidValue(f"word is of the kind {type(self.word).__name__}: give text, such as '<my-cat>'")
         if not isinstance(self.vectors, Mapping) or not self.vectors:
-            raise ValueError(f"vectors of {self.word!r} must be a dictionary such as {{'clip_l': (n, width) tensor}}")
+            raise InvalidValue(f"vectors of {self.word!r} must be a dictionary such as {{'clip_l': (n, width) tensor}}")
         for key, vectors in self.vectors.items():
             if not (isinstance(key, str) and isinstance(vectors, torch.Tensor) and vectors.is_floating_point()):
-                raise ValueError(
+                raise InvalidValue(
                     f"vectors of {self.word!r} for {key!r} are no tensor of numbers: need (n, width) float32"
                 )
             shape = tuple(vectors.shape)
             if vectors.ndim != 2 or 0 in shape:
-                raise ValueError(f"vectors of {self.word!r} for {key} have shape {shape}: need (n, width)")
+                raise InvalidValue(f"vectors of {self.word!r} for {key} have shape {shape}: need (n, width)")
             if not bool(vectors.isfinite().all()):
-                raise ValueError(
+                raise InvalidValue(
                     f"vectors of {self.word!r} are not all finite numbers: the training that made them diverged"
                 )
         if len({len(v) for v in self.vectors.values()}) > 1:
             counts = ", ".join(f"{k}: {len(v)}" for k, v in self.vectors.items())
-            raise ValueError(f"{self.word!r} must have as many vectors for each encoder, not {counts}")
+            raise InvalidValue(f"{self.word!r} must have as many vectors for each encoder, not {counts}")
 
     def __eq__(self, other: object) -> bool:
         """Whether word, vectors and facts are the same."""
@@ -118,7 +119,7 @@ def check_fits(concept: Concept, model: Model) -> None:
     if has != needs:
         shown = ", ".join(f"{k} of width {w}" + (f" ({WIDTHS[w]})" if w in WIDTHS else "") for k, w in has.items())
         wanted = ", ".join(f"{k} of width {w}" for k, w in needs.items())
-        raise ValueError(
+        raise InvalidValue(
             f"concept {concept.word!r} has vectors for {shown}; model {model.name!r} needs {wanted}: "
             "use it with the model it was learned on"
         )
@@ -142,9 +143,9 @@ def initial_concept(
         ValueError: an unknown initializer, no vectors.
     """
     if source not in ("table", "output"):
-        raise ValueError(f"source is {source!r}: choose from 'table', 'output'")
+        raise InvalidValue(f"source is {source!r}: choose from 'table', 'output'")
     if vectors is not None and vectors < 1:
-        raise ValueError(f"vectors is {vectors}: a word needs at least 1")
+        raise InvalidValue(f"vectors is {vectors}: a word needs at least 1")
     draw = torch.Generator().manual_seed(seed)
     start = {
         e.key: _random(e, vectors or 1, draw) if init is None else _spread_over(_rows(e, init, source), vectors)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import InvalidValue
 from ..host.arguments import SHARE, checked
 from .concept import Concept, initial_concept
 
@@ -36,9 +37,9 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
         ValueError: a number out of range; other encoders, widths or counts of vectors; vectors that are opposite or zero.
     """
     if not (math.isfinite(strength) and strength >= 0):
-        raise ValueError(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
+        raise InvalidValue(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
     if toward is None and editability:
-        raise ValueError(
+        raise InvalidValue(
             f"editability is {editability:g}, and there is nothing to turn {concept.word!r} to: give a class word, such as "
             f"initial_concept(model, {concept.word!r}, 'cat', {len(concept)})"
         )
@@ -86,7 +87,7 @@ def rename(concept: Concept, word: str) -> Concept:
         ValueError: an empty word, or one with spaces in it.
     """
     if not word or word.split() != [word]:
-        raise ValueError(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
+        raise InvalidValue(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
     return replace(concept, word=word)
 
 
@@ -98,11 +99,11 @@ def join(concepts: Sequence[Concept], word: str) -> Concept:
         ValueError: fewer than two words, or words of other encoders or widths.
     """
     if len(concepts) < 2:
-        raise ValueError(f"joining takes two words or more, not {len(concepts)}")
+        raise InvalidValue(f"joining takes two words or more, not {len(concepts)}")
     shapes = [{key: v.shape[1] for key, v in one.vectors.items()} for one in concepts]
     if any(shape != shapes[0] for shape in shapes):
         families = ", ".join(f"{one.word} for {one.family}" for one in concepts)
-        raise ValueError(f"words of different models can't be joined: {families}")
+        raise InvalidValue(f"words of different models can't be joined: {families}")
     rows = {key: torch.cat([one.vectors[key] for one in concepts]) for key in shapes[0]}
     common = {k: v for k, v in concepts[0].facts.items() if all(one.facts.get(k) == v for one in concepts)}
     return Concept(word, rows, {**common, "edits": f"joined from {', '.join(one.word for one in concepts)}"})
@@ -143,7 +144,7 @@ def slerp(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
     """
     lengths = torch.stack([start.norm(dim=-1), end.norm(dim=-1)])
     if not bool((lengths > 0).all()):
-        raise ValueError(
+        raise InvalidValue(
             "a vector of length 0 has no direction to turn from or to: use another strength, or another word"
         )
     a, b = (v / v.norm(dim=-1, keepdim=True) for v in (start.double(), end.double()))
@@ -152,7 +153,7 @@ def slerp(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
         return turned.to(start)
     angle = 2 * torch.atan2((a - b).norm(dim=-1, keepdim=True), (a + b).norm(dim=-1, keepdim=True))
     if bool((angle > math.pi - OPPOSITE).any()):
-        raise ValueError("two vectors are opposite, so that no one way leads from one to the other: use another word")
+        raise InvalidValue("two vectors are opposite, so that no one way leads from one to the other: use another word")
     sine = angle.sin()
     near = sine < 1e-9  # then straight and curved are the same
     first = torch.where(near, 1 - share, ((1 - share) * angle).sin() / sine)
@@ -176,7 +177,7 @@ def _check_pair(a: Concept, b: Concept) -> None:
     if shapes[0] == shapes[1]:
         return
     said = [", ".join(f"{key} {n} x {width}" for key, (n, width) in s.items()) for s in shapes]
-    raise ValueError(
+    raise InvalidValue(
         f"{named(a)} has vectors {said[0]} and {named(b)} has {said[1]}: both need the same encoders and widths, and as many "
         f"vectors; `initial_concept(model, word, init, {len(a)})` makes a class word of {len(a)}"
     )

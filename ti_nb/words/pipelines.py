@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from ..errors import InvalidValue
 from ..host.arguments import checked
 from .concept import Concept
 from .prompts import file_word
@@ -29,7 +30,7 @@ def load_into(pipeline: Any, concept: Concept) -> str:
     places = _places(pipeline, concept)
     for tokenizer, _, _ in places:
         if word in tokenizer.get_added_vocab():
-            raise ValueError(
+            raise InvalidValue(
                 f"the pipeline knows {word!r} already: unload(pipeline, {word!r}) first, or rename the word"
             )
     for tokenizer, network, rows in places:
@@ -61,13 +62,13 @@ def unload(pipeline: Any, word: str | Concept) -> None:
         network.get_input_embeddings().requires_grad_(learns)
         network.config.vocab_size = network.get_input_embeddings().num_embeddings
     if not known:
-        raise ValueError(f"the pipeline does not know {name!r}: it was not loaded into it")
+        raise InvalidValue(f"the pipeline does not know {name!r}: it was not loaded into it")
 
 
 def _check_takes_words(pipeline: Any) -> None:
     if not hasattr(pipeline, "load_textual_inversion"):
         kind = type(pipeline).__name__
-        raise ValueError(
+        raise InvalidValue(
             f"pipeline is a {kind}, which takes no words: give a diffusers pipeline, or model.fresh_pipeline()"
         )
 
@@ -91,13 +92,15 @@ def _places(pipeline: Any, concept: Concept) -> list[tuple[Any, Any, Any]]:
         part = next((part for part, width in widths.items() if width == rows.shape[1]), None)
         if part is None:
             has = " and ".join(map(str, widths.values())) or "none left"
-            raise ValueError(
+            raise InvalidValue(
                 f"{concept.word!r} is for {concept.family}, with {key} of width {rows.shape[1]}; this pipeline's text "
                 f"encoders have {has}: load it into a pipeline of its family"
             )
         free.remove(part)
         network, tokenizer = getattr(pipeline, f"text_encoder{part}"), getattr(pipeline, f"tokenizer{part}")
         if network.get_input_embeddings().num_embeddings > len(tokenizer):
-            raise ValueError(f"text_encoder{part} has rows beyond its tokenizer's words, which diffusers would cut off")
+            raise InvalidValue(
+                f"text_encoder{part} has rows beyond its tokenizer's words, which diffusers would cut off"
+            )
         out.append((tokenizer, network, rows))
     return out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import InvalidValue
 from ..host.arguments import checked
 from ..models.conditioning import condition, token_ids
 from ..models.tokens import _cut, split_on_words
@@ -146,7 +147,7 @@ def without_word(prompt: str, word: str) -> str:
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
     """Raise `ValueError` if `prompt` says none of `words`."""
     if words and not any(piece in words for piece in split_on_words(prompt, list(words))):
-        raise ValueError(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
+        raise InvalidValue(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
 
 
 @checked("prompts")
@@ -161,7 +162,7 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
     for concept in concepts:
         check_fits(concept, model)
         if concept.word in counts:
-            raise ValueError(f"two concepts share the word {concept.word!r}: rename one when loading it")
+            raise InvalidValue(f"two concepts share the word {concept.word!r}: rename one when loading it")
         counts[concept.word] = len(concept)
     rows = {
         e.key: torch.cat([c.vectors[e.key] for c in concepts]).to(model.device) if concepts else e.table[:1]

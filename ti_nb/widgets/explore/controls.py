@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
+from ...errors import InvalidValue
 from ...models.tokens import split_on_words
 from ...words.concept import Concept, check_fits
 from ...words.edit import adjust, initializer, named
@@ -79,7 +80,7 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         title = rows[0].prompt + (f", compared by {by}" if by != "nothing" else "")
         drawing = Drawing(title, rows, seeds, self.negative.value.strip())
         if len(drawing) > MOST:
-            raise ValueError(f"that makes {len(drawing)} pictures, of at most {MOST}: take fewer seeds or values")
+            raise InvalidValue(f"that makes {len(drawing)} pictures, of at most {MOST}: take fewer seeds or values")
         return drawing
 
     def _row(self, label: str, *, word: str = "", start: bool = False, by: str = "", value: float = 0) -> Row:
@@ -159,10 +160,10 @@ class Controls(widgets.VBox):  # type: ignore[misc]
 def _check_concepts(concepts: Sequence[Concept], model: Model, toward: Concept | None) -> None:
     words = [c.word for c in concepts]
     if not words:
-        raise ValueError("no concept to explore: give one, or several")
+        raise InvalidValue("no concept to explore: give one, or several")
     if len(set(words)) < len(words):
-        raise ValueError(f"two concepts share a word ({', '.join(words)}): rename one when loading it")
+        raise InvalidValue(f"two concepts share a word ({', '.join(words)}): rename one when loading it")
     for one in concepts if toward is None else [*concepts, toward]:
         check_fits(one, model)
     if toward is not None and not any(len(c) == len(toward) for c in concepts):
-        raise ValueError(f"toward has {len(toward)} vectors and {words[0]} {len(concepts[0])}: both need as many")
+        raise InvalidValue(f"toward has {len(toward)} vectors and {words[0]} {len(concepts[0])}: both need as many")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
+from ...errors import InvalidValue
 from ...host import frontend, turns
 from ...host.arguments import checked
 from ...results.sampling import Sample, sample, save_samples
@@ -101,7 +102,7 @@ class ExplorePanel(parts.Panel):
             ValueError: nothing is shown. OSError: they can't be written.
         """
         if self.grid.drawing is None or not self.grid.drawing.samples:
-            raise ValueError("nothing is drawn yet: press Draw first")
+            raise InvalidValue("nothing is drawn yet: press Draw first")
         return save_samples(self.grid.drawing.samples, self.out)
 
     def _begin(self) -> Drawing:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ...errors import InvalidValue
 from ...models.tokens import split_on_words
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def read_seeds(text: str) -> list[int]:
     for piece in re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip())):
         found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", piece)
         if found is None:
-            raise ValueError(f"seeds {text!r}: write whole numbers, as in 0, 1, 2 or 0-3")
+            raise InvalidValue(f"seeds {text!r}: write whole numbers, as in 0, 1, 2 or 0-3")
         first, last = int(found[1]), int(found[2] or found[1])
         if not 0 <= last - first < WIDEST:
-            raise ValueError(f"seeds {piece}: write a range from low to high, of at most {WIDEST}")
+            raise InvalidValue(f"seeds {piece}: write a range from low to high, of at most {WIDEST}")
         seeds |= dict.fromkeys(range(first, last + 1))
     return list(seeds)
 
@@ -43,12 +44,12 @@ def read_numbers(text: str, what: str) -> list[float]:
     try:
         numbers = list(dict.fromkeys(float(piece) for piece in re.split(r"[,\s]+", text.strip())))
     except ValueError:
-        raise ValueError(f"values {text!r}: write numbers with commas between them, as in 1, 2.5") from None
+        raise InvalidValue(f"values {text!r}: write numbers with commas between them, as in 1, 2.5") from None
     low, high = RANGES[what]
     for number in numbers:
         if not low <= number <= high or (what == "steps" and number % 1):
             kind = "whole numbers" if what == "steps" else "numbers"
-            raise ValueError(f"{what} is {number:g}: give {kind} from {low} to {high}")
+            raise InvalidValue(f"{what} is {number:g}: give {kind} from {low} to {high}")
     return numbers
 
 
@@ -65,7 +66,7 @@ def count_tokens(text: str, model: Model, words: dict[str, int]) -> int:
         counts.append(sum(spelled) + sum(words.get(piece, 0) for piece in pieces))
         room.append(int(encoder.tokenizer.model_max_length) - 2)
     if max(counts) > min(room):
-        raise ValueError(f"prompt is {max(counts)} tokens long, {min(room)} fit: shorten {text[:40]!r}...")
+        raise InvalidValue(f"prompt is {max(counts)} tokens long, {min(room)} fit: shorten {text[:40]!r}...")
     return max(counts)
 
 

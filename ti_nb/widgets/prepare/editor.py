@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 from PIL import ImageStat
 
+from ...errors import InvalidValue
 from ...models.tokens import tokenise
 from ...pictures import subject
 from ...words.prompts import fill
@@ -171,7 +172,7 @@ class Editor(widgets.VBox):
         if not caption:
             return "empty: training says its templates", "plain"
         if "{}" not in caption and "{word}" not in caption:
-            raise ValueError("write {} where the word goes")
+            raise InvalidValue("write {} where the word goes")
         if not model:
             return f"it says: {fill(caption, word)}", "good"
         for encoder in model.encoders:

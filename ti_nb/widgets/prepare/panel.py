@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ...errors import InvalidValue
 from ...host.arguments import checked
 from ...models.tokens import check_word
 from ...pictures import faults as findings
@@ -78,7 +79,7 @@ class PreparePanel(parts.Panel):
         """
         chosen = [e for e in self.entries if e.use]
         if not chosen:
-            raise ValueError("no picture is chosen: load some, and tick 'Use this picture'")
+            raise InvalidValue("no picture is chosen: load some, and tick 'Use this picture'")
         loaded = [squared(e.read(), e.crop, e.mask_of(e.size)) for e in chosen]
         images, masks = zip(*loaded)
         return ConceptImages(
@@ -171,7 +172,7 @@ class PreparePanel(parts.Panel):
                 whole, more = read_mask(mask, f"mask of {entry.name}")
                 noted += [f"mask of {entry.name}: {note}" for note in more]
                 if whole.size != entry.size:
-                    raise ValueError(
+                    raise InvalidValue(
                         f"mask of {entry.name} is {whole.size} px, the picture {entry.size}: it is not used"
                     )
                 entry.base, entry.mask = reduced(whole), "painted"
@@ -216,7 +217,7 @@ class PreparePanel(parts.Panel):
         path = self.folder.value.strip()
         try:
             if not path:
-                raise ValueError("no folder is given: type its path, such as my-photos/")
+                raise InvalidValue("no folder is given: type its path, such as my-photos/")
             self.load(path)
         except (ValueError, OSError) as error:
             parts.say(self.loaded, str(error), "error")
@@ -268,7 +269,7 @@ class PreparePanel(parts.Panel):
         try:
             used = [e for e in self.entries if e.use]
             if not used:
-                raise ValueError("no picture is chosen: load some, and tick 'Use this picture'")
+                raise InvalidValue("no picture is chosen: load some, and tick 'Use this picture'")
             for encoder in self.model.encoders:
                 check_word(self.word.value, encoder.tokenizer)
             captions = tuple(e.caption for e in used) if any(e.caption for e in used) else ()

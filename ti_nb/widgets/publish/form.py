@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ...errors import InvalidValue
 from ...hub.client import repository
 from ...hub.page import license_of
 from ...words.concept import Concept
@@ -77,12 +78,12 @@ class Parcel(widgets.VBox):
         """
         name, owner = self.repository.value.strip(), self.owner.value
         if "/" in name:
-            raise ValueError(f"{name!r} has a '/': write only the repository's own name; whose it is, 'Owner' says")
+            raise InvalidValue(f"{name!r} has a '/': write only the repository's own name; whose it is, 'Owner' says")
         try:
             repository(f"{owner or 'owner'}/{name}")
         except ValueError:
             can = f"write letters, digits and single '-', '_' or '.', such as {name_of(name)}"
-            raise ValueError(f"{name!r} is no repository's name: {can}") from None
+            raise InvalidValue(f"{name!r} is no repository's name: {can}") from None
         return f"{owner}/{name}" if owner else name
 
     def _where(self, kind: str) -> list[widgets.Widget]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from ...errors import HubError
+from ...errors import HubError, NotPossible
 from ...host.arguments import checked
 from ...hub.publication import Publication
 from ...hub.publishing import publish
@@ -185,7 +185,7 @@ class PublishPanel(parts.Panel):
     def _at_work(self, text: str) -> Iterator[None]:
         """Says what is being done, what the Hub says meanwhile, and what went wrong."""
         if not self._lock.acquire(blocking=False):  # clicks may come in a thread of their own (ipykernel 7.0 to 7.3)
-            raise RuntimeError("the panel is at work: wait for it")
+            raise NotPossible("the panel is at work: wait for it")
         try:
             parts.say(self.message, text)
             self.plan_button.disabled = self.publish_button.disabled = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from ...errors import InvalidValue
 from ...host import frontend
 from ...host.arguments import SEEDS, checked
 from ...host.devices import used_memory
@@ -64,7 +65,7 @@ class TrainPanel(parts.Panel):
         live: bool = True,
     ) -> None:
         if every < 0:
-            raise ValueError(f"every is {every}: give a number of steps, or 0 for no previews")
+            raise InvalidValue(f"every is {every}: give a number of steps, or 0 for no previews")
         self.run, self.every, self.live = run, every, live
         self.prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         self.seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
