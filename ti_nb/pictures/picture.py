@@ -222,7 +222,7 @@ def _unpacked(packed: bytes) -> bytes | None:
 def _told_by_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, bool]:
     """The turn that sets it upright, and whether it says where it was taken (there, or in its XMP)."""
     xmp = (picture.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
-    turn, located = None, any("GPSLatitude" in str(said) for said in xmp)
+    turn, located = None, any("GPSL" in str(text) for text in xmp)  # latitude, longitude
     try:
         exif = picture.getexif()
         turn = TURNS.get(exif.get(ORIENTATION, 1))
