@@ -120,13 +120,7 @@ def _fit(value: Any, hint: Any) -> Any:
         return _number(value, hint)
     if hint is Path:
         return Path(_path(os.fspath(value))) if isinstance(value, os.PathLike) else _if(False, value)
-    return _if(_is_a(value, hint), value) if isinstance(hint, type) else value
-
-
-def _is_a(value: Any, kind: type) -> bool:
-    """Also where the package was reloaded since, as notebooks do: then its classes have twins of the same name."""
-    twins = ((one.__module__, one.__qualname__) for one in type(value).__mro__)
-    return isinstance(value, kind) or (kind.__module__, kind.__qualname__) in twins
+    return _if(isinstance(value, hint), value) if isinstance(hint, type) else value
 
 
 def _fit_one_of(value: Any, kinds: Sequence[Any]) -> Any:
