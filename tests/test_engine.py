@@ -298,7 +298,8 @@ def test_the_loss_with_a_mask_is_the_loss_inside_it(small: ti.Model, photos: ti.
         from ti_nb.models.conditioning import condition
         from ti_nb.models.denoise import predict, target_of
 
-        error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target_of(small, batch)
+        target = target_of(small, batch.latents, batch.noise, batch.timesteps)
+        error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target
     torch.testing.assert_close(ours, error[..., :4].square().mean(dim=(1, 2, 3)))
 
 

@@ -11,7 +11,6 @@ from ..errors import NotFinite
 from ..host import turns
 
 if TYPE_CHECKING:
-    from ..training.batches import Batch
     from .conditioning import Conditioning
     from .model import Model
 
@@ -62,11 +61,11 @@ def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, told: Co
     return out.float()
 
 
-def target_of(model: Model, batch: Batch) -> torch.Tensor:
+def target_of(model: Model, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """What the UNet was trained to predict: the noise, or the velocity."""
     if model.prediction_type == "epsilon":
-        return batch.noise
-    velocity: torch.Tensor = copy(model.scheduler).get_velocity(batch.latents, batch.noise, batch.timesteps)
+        return noise
+    velocity: torch.Tensor = copy(model.scheduler).get_velocity(latents, noise, timesteps)
     return velocity
 
 

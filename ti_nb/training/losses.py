@@ -39,7 +39,7 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
     if batch.negative_ids is not None:
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
         predicted = against + guidance * (predicted - against)
-    return mean_square(predicted, target_of(model, batch), batch.weights)
+    return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
 
 
 class Watch:
