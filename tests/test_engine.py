@@ -97,7 +97,7 @@ def test_the_plan_fits_what_is_free(small: ti.Model) -> None:
     assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // plan.activation_bytes(small, True) - 1)]
     assert [p.checkpointing for p in plans] == [False, False, False, False, True]
     assert all(p.activations <= p.free * plan.ROOM for p in plans[:4])
-    assert "8 pictures at once" in str(plans[0]) and "MiB" in str(plans[0])
+    assert "8 pictures at once" in str(plans[0]) and "MB" in str(plans[0])
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .plain_text import size
+
 if TYPE_CHECKING:
     import torch
 
@@ -85,10 +87,10 @@ def free_memory(device: torch.device) -> int | None:
 def used_memory(device: torch.device) -> str:
     """What is in use, in words: on a GPU the most this process had at once, else this process's share of the machine's."""
     if device.type == "cuda":
-        return f"{_size(torch.cuda.max_memory_allocated(device))} at most"
+        return f"{size(torch.cuda.max_memory_allocated(device))} at most"
     import psutil
 
-    return _size(psutil.Process().memory_info().rss)
+    return size(psutil.Process().memory_info().rss)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -104,7 +106,3 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"

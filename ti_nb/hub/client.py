@@ -262,11 +262,6 @@ def head_of(info: Any) -> str:
     return info.sha
 
 
-def size(count: int) -> str:
-    """Bytes, as people read them."""
-    return f"{count} bytes" if count < 2000 else f"{count / 1e3:.0f} kB" if count < 2e6 else f"{count / 1e6:.0f} MB"
-
-
 def some(names: Iterable[str]) -> str:
     """A few of a repository's files, in words."""
     shown = [plain(name, 80) for name in names if name != ".gitattributes"]

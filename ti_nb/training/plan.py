@@ -16,7 +16,8 @@ from torch.func import functional_call
 
 from ..host import turns
 from ..host.arguments import checked
-from ..host.devices import _size, free_memory, is_out_of_memory, release
+from ..host.devices import free_memory, is_out_of_memory, release
+from ..host.plain_text import size
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -48,8 +49,8 @@ class Plan:
 
     def __str__(self) -> str:
         parts = f"{self.micro} pictures at once" + (", activations recomputed" if self.checkpointing else "")
-        need = f"weights {_size(self.weights)} ({self.dtype}) + activations {_size(self.activations)}"
-        return f"{parts}; {need}; free for activations: {_size(self.free) if self.free is not None else 'unknown'}"
+        need = f"weights {size(self.weights)} ({self.dtype}) + activations {size(self.activations)}"
+        return f"{parts}; {need}; free for activations: {size(self.free) if self.free is not None else 'unknown'}"
 
     def smaller(self) -> Plan | None:
         """The next plan to try when the device ran out of memory: half the pictures at once, then recomputing."""
@@ -187,7 +188,7 @@ def in_parts(work: Callable[[slice], T], count: int, at_once: int, device: torch
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
+    return sum(p.numel() * p.elementsize() for p in module.parameters())
 
 
 def own_share(count: int) -> range:
