@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ..host.devices import use_free_cores
 from ..host.plain_text import place
 from ..models.conditioning import Conditioning
 from ..training import plan
-from ..words.concept import Concept
+from ..words.concept import Concept, fingerprint
 from ..words.prompts import check_prompt, encode, fill
 
 if TYPE_CHECKING:
@@ -234,14 +233,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise InvalidValue(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
     settings: dict[str, Any] = json.loads(said)
     return settings
-
-
-def fingerprint(concept: Concept) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the concept's vectors: equal for equal vectors."""
-    digest = hashlib.sha256()
-    for key in sorted(concept.vectors):
-        digest.update(key.encode() + concept.vectors[key].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _as_parameters(said: dict[str, Any]) -> str:

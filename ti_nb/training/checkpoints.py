@@ -22,7 +22,7 @@ from ..files.writing import save
 from ..host import claims
 from ..host.atomic import LEFT, replacing
 from ..host.plain_text import place
-from ..words.concept import Concept
+from ..words.concept import Concept, fingerprint
 from .records import (
     RECORDS,
     STATE,
@@ -34,7 +34,6 @@ from .records import (
     as_state,
     digest,
     digest_of_images,
-    digest_of_vectors,
     holds_run,
     read,
     size,
@@ -89,7 +88,7 @@ class RunFolder:
             "model": start.facts.get("model", ""),
             "settings": json.loads(json.dumps(asdict(settings))),
             "images": digest_of_images(images),
-            "start": digest_of_vectors(start),
+            "start": fingerprint(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
         if _writes():

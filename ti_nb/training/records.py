@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
-FORMAT = 2  # of the folder; raise it as well with whatever makes a resumed run compute something else
+FORMAT = 3  # of the folder; raise it as well with whatever makes a resumed run compute something else
 History = dict[str, list[torch.Tensor]]
 
 
@@ -280,14 +280,6 @@ def digest_of_images(images: ConceptImages) -> str:
     whole = hashlib.sha256(repr((images.flip, images.captions)).encode())
     for picture in (*images.images, *images.masks):
         whole.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
-    return whole.hexdigest()[:16]
-
-
-def digest_of_vectors(concept: Concept) -> str:
-    """Of each encoder's, one after the other."""
-    whole = hashlib.sha256()
-    for rows in concept.vectors.values():
-        whole.update(rows.contiguous().float().cpu().numpy().tobytes())
     return whole.hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,14 @@ def check_fits(concept: Concept, model: Model) -> None:
             f"concept {concept.word!r} has vectors for {shown}; model {model.name!r} needs {wanted}: "
             "use it with the model it was learned on"
         )
+
+
+def fingerprint(concept: Concept) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the concept's vectors: equal for equal vectors."""
+    digest = hashlib.sha256()
+    for key in sorted(concept.vectors):
+        digest.update(key.encode() + concept.vectors[key].contiguous().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @checked("word", seed=SEEDS)
