@@ -84,7 +84,7 @@ FAULTS = (
     Fault("new repositories public", "_made(api, repo, private is not False, files)", "_made(api, repo, bool(private), files)", "hub hub_strangers"),
     Fault("training pictures of last time stay", 'OURS = ("gallery/", "concept_images/")', 'OURS = ("gallery/",)', "hub"),
     Fault("the first steps for the latest", "key=lambda f: (-steps[f],", "key=lambda f: (steps[f],", "hub hub_library hub_strangers"),
-    Fault("the licence of the family for any base", "if base is None or base in USUAL.values() else None", "if True else None", "model_card hub"),
+    Fault("the licence of the family for any base", "if base is None or base in USUAL else None", "if True else None", "model_card hub"),
     Fault("bands begin at their start", "middles = ((torch.arange(bands) + 0.5) / bands", "middles = ((torch.arange(bands) + 0.0) / bands", "inside"),
     Fault("small pictures pass", "if side < size:", "if side < size // 2:", "findings"),
     Fault("a pause is not saved", 'if state in ("paused", "stopped"):', 'if state == "stopped":', "promises"),

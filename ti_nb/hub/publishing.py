@@ -123,7 +123,7 @@ def _base(concept: Concept, base: str | None) -> str | None:
 
 def _terms(api: HfApi, base: str | None) -> Terms | None:
     """The licence that the base model's page says, unless it is one whose licence is known, or can't be asked."""
-    if base is None or base in USUAL.values():
+    if base is None or base in USUAL:
         return None
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidValue, NotWritten
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import place
-from .families import HALVES, REPOSITORIES, SUPPORTED
+from .families import RELEASES, SUPPORTED
 from .model import TINY, Model, of_parts
 from .model_files import check_whole, first_line, read_index, variant_of
 from .supported import check_pipeline, needed
@@ -47,7 +47,8 @@ def load_model(
     import torch
 
     dtype = dtype or default_dtype(device)
-    if variant is None and str(name) in HALVES and dtype != torch.float32:
+    release = RELEASES.get(str(name))
+    if variant is None and release and release.half and dtype != torch.float32:
         variant = "fp16"
     pipeline = _loaded(folder, kind, dtype, variant)
     check_pipeline(pipeline, str(name))  # before it is moved, which weights that are missing can't be
@@ -147,8 +148,8 @@ def _find(name: str) -> tuple[str, str, str | None]:
     """The folder or repository id that `name` stands for, its pipeline's class, and which variant of its files to load."""
     if name == "tiny":
         return str(TINY), SUPPORTED[0], None
-    if name in REPOSITORIES:
-        return _checked_repository(REPOSITORIES[name])
+    if name in RELEASES:
+        return _checked_repository(RELEASES[name].repository)
     path = Path(name).expanduser() if not name.startswith("~") or name[1:2] in ("", "/", "\\") else Path(name)
     if path.is_file() or (path.suffix.lower() in CHECKPOINTS and not path.is_dir()):
         raise InvalidValue(_of_file(path))
@@ -160,7 +161,7 @@ def _find(name: str) -> tuple[str, str, str | None]:
 
 
 def _known() -> str:
-    return f"{', '.join(('tiny', *REPOSITORIES))}, a folder, or a repository id such as 'owner/name'"
+    return f"{', '.join(('tiny', *RELEASES))}, a folder, or a repository id such as 'owner/name'"
 
 
 def _of_file(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..host import turns
+from .families import KEY_OF_WIDTH
 from .supported import check_pipeline, needed, noise_schedule
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
 def of_parts(pipeline: Any, name: str) -> Model:
     """`from_pipeline` for a pipeline that was checked."""
-    first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
+    first = KEY_OF_WIDTH.get(pipeline.text_encoder.config.hidden_size, "clip_l")
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:
         encoders.append(TextEncoder("clip_g", pipeline.tokenizer_2, pipeline.text_encoder_2))

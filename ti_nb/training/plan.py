@@ -188,7 +188,7 @@ def in_parts(work: Callable[[slice], T], count: int, at_once: int, device: torch
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return sum(p.numel() * p.elementsize() for p in module.parameters())
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def own_share(count: int) -> range:

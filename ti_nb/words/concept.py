@@ -12,7 +12,7 @@ import torch
 from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
-from ..models.families import FAMILIES, TINY_WIDTH, WIDTHS
+from ..models.families import ENCODERS, family_name
 
 if TYPE_CHECKING:
     from ..models.model import Model, TextEncoder, Vectors
@@ -70,10 +70,7 @@ class Concept:
     @property
     def family(self) -> str:
         """The models it fits, by its encoders and their widths: "SD 1.x", "SD 2.x", "SDXL", "tiny", ..."""
-        if tuple(self.vectors) == ("clip_l",):
-            width = self.vectors["clip_l"].shape[1]
-            return {768: "SD 1.x", TINY_WIDTH: "tiny"}.get(width, f"models of width {width}")
-        return FAMILIES.get(tuple(self.vectors), " and ".join(self.vectors))
+        return family_name({key: vectors.shape[1] for key, vectors in self.vectors.items()})
 
     def __repr__(self) -> str:
         parts = [
@@ -118,7 +115,9 @@ def check_fits(concept: Concept, model: Model) -> None:
     has = {key: v.shape[1] for key, v in concept.vectors.items()}
     needs = {e.key: e.width for e in model.encoders}
     if has != needs:
-        shown = ", ".join(f"{k} of width {w}" + (f" ({WIDTHS[w]})" if w in WIDTHS else "") for k, w in has.items())
+        shown = ", ".join(
+            f"{k} of width {w}" + (f" ({ENCODERS[w][1]})" if w in ENCODERS else "") for k, w in has.items()
+        )
         wanted = ", ".join(f"{k} of width {w}" for k, w in needs.items())
         raise InvalidValue(
             f"concept {concept.word!r} has vectors for {shown}; model {model.name!r} needs {wanted}: "
