@@ -14,9 +14,9 @@ import torch
 
 import ti_nb as ti
 from ti_nb.host import devices
-from ti_nb.training import plan
+from ti_nb.models.denoise import activation_bytes
 from ti_nb.training.batches import Draws, mask_weights, rows_of_step
-from ti_nb.training.losses import Watch, word_loss
+from ti_nb.training.losses import ROOM, Watch, word_loss
 from ti_nb.training.optimiser import GROW_AFTER
 
 from .families import pipeline
@@ -92,11 +92,11 @@ def test_a_device_too_small_for_one_picture_says_so(
 
 def test_the_plan_fits_what_is_free(small: ti.Model) -> None:
     settings = ti.TrainSettings(batch=8)
-    one = plan.activation_bytes(small, checkpointing=False)
-    plans = [plan.plan_memory(small, settings, free=int(n * one / plan.ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
-    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // plan.activation_bytes(small, True) - 1)]
+    one = activation_bytes(small, checkpointing=False)
+    plans = [ti.plan_memory(small, settings, free=int(n * one / ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
+    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // activation_bytes(small, True) - 1)]
     assert [p.checkpointing for p in plans] == [False, False, False, False, True]
-    assert all(p.activations <= p.free * plan.ROOM for p in plans[:4])
+    assert all(p.activations <= p.free * ROOM for p in plans[:4])
     assert "8 pictures at once" in str(plans[0]) and "MB" in str(plans[0])
 
 
@@ -118,7 +118,7 @@ def test_the_plans_activations_are_what_autograd_keeps(small: ti.Model, checkpoi
         small.unet(torch.zeros(1, 4, 8, 8), torch.tensor([5]), states)
     small.unet.disable_gradient_checkpointing()
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert plan.activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
+    assert activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
 
 
 # Numbers that are not finite

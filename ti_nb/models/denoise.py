@@ -1,11 +1,16 @@
-"""What a frozen model computes: pictures to latents, noisy latents to a prediction."""
+"""What a frozen model computes: pictures to latents, noisy latents to a prediction; and what memory that takes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.func import functional_call
 
 from ..errors import NotFinite
 from ..host import turns
@@ -77,3 +82,62 @@ def add_noise(model: Model, latents: torch.Tensor, noise: torch.Tensor, timestep
     """
     noisy: torch.Tensor = copy(model.scheduler).add_noise(latents, noise, timesteps)
     return noisy
+
+
+def activation_bytes(model: Model, checkpointing: bool) -> int:
+    """Bytes one picture's forward pass keeps for its backward pass: counted on a copy of the UNet without storage.
+
+    Measured by what autograd saves (each storage once, weights not), not by formula. Temporaries are not in it. Fake
+    tensors know their device, so attention takes the kernel it takes there; meta tensors would keep whole maps.
+    """
+    unet = model.unet
+    pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
+    with turns.turn:  # `attention` puts others there for a moment
+        plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
+    config = json.dumps({**unet.config, "sample_size": model.latent_side})
+    return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
+
+
+@lru_cache(maxsize=64)
+def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: int, checkpointing: bool) -> int:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
+    unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())  # whatever the user set is near one
+    kept: dict[int, torch.Tensor] = {}
+    with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
+        weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
+        frozen = {p.untyped_storage()._cdata for p in weights.values()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()._cdata
+            if storage not in frozen:
+                kept[storage] = tensor
+            return tensor
+
+        side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        width = width[0] if isinstance(width, list | tuple) else width
+        latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
+        states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
+        more: dict[str, Any] = {}
+        if pooled:
+            sizes = torch.empty(1, 6, dtype=dtype)
+            more["added_cond_kwargs"] = {"text_embeds": torch.empty(1, pooled, dtype=dtype), "time_ids": sizes}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            functional_call(unet, weights, (latents, torch.zeros(1, dtype=torch.long), states), more)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@contextmanager
+def recomputing(unet: Any, on: bool) -> Iterator[None]:
+    """Within the block the UNet recomputes its activations in the backward pass, if `on`."""
+    if on:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            unet.disable_gradient_checkpointing()

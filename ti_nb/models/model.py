@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,50 @@ class TextEncoder:
     def spread(self) -> float:
         """Standard deviation of a coordinate over the vocabulary: the unit of learning rates (0.014 in SD 1.5)."""
         return float(self.table.std(0).mean())
+
+
+class ExtendedEmbedding(torch.nn.Module):
+    """A frozen embedding table followed by a few rows of its own: id `len(table) + i` gives `rows[i]`.
+
+    A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
+    written. The same way serves any encoder that looks its ids up in a table, T5 as well as CLIP.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table
+        self.rows = rows
+        self.first = self.num_embeddings = table.num_embeddings
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table; transformers looks here for the dtype."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., ) ids -> (..., width) vectors in the table's dtype."""
+        known = self.table(ids.clamp(max=self.first - 1))
+        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
+        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
+
+
+@contextmanager
+def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
+    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
+    table = plain(text_encoder).get_input_embeddings()
+    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
+    try:
+        yield table.num_embeddings
+    finally:
+        text_encoder.set_input_embeddings(table)
+
+
+def plain(text_encoder: Any) -> Any:
+    """The encoder, without the rows that an interrupt may have left in it."""
+    table = text_encoder.get_input_embeddings()
+    if isinstance(table, ExtendedEmbedding):
+        text_encoder.set_input_embeddings(table.table)
+    return text_encoder
 
 
 @dataclass(eq=False)
@@ -167,8 +212,6 @@ class Model:
     def fresh_pipeline(self) -> Any:
         """A pipeline whose tokenizers and text encoders are copies, so that loading words into it leaves the model alone."""
         from copy import deepcopy
-
-        from .conditioning import plain
 
         with turns.turn:  # not while a word being trained stands in its table
             copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)

@@ -17,10 +17,9 @@ from ..errors import InvalidValue, NoSuchFile, NotWritten
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
-from ..host.devices import use_free_cores
+from ..host.devices import attempt, use_free_cores
 from ..host.plain_text import place
 from ..models.conditioning import Conditioning
-from ..training import plan
 from ..words.concept import Concept, fingerprint
 from ..words.prompts import check_prompt, encode, fill
 
@@ -149,7 +148,7 @@ def sample(
             said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
             least = "one picture at once" if len(some) == 1 else ""
             work = partial(_in_turn, pipeline, model, said, against, some, given)
-            images = plan.attempt(work, model.device, least=least)
+            images = attempt(work, model.device, least=least)
             if images is None:
                 batch = len(some) // 2
                 continue

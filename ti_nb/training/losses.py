@@ -1,31 +1,37 @@
-"""The model's own denoising loss of a batch, as a function of the word's vectors (paper, section 4.1, equation 2)."""
+"""The model's own denoising loss of a batch, as a function of the word's vectors (paper, section 4.1, equation 2).
+
+`Plan` says how many pictures the device has room for at once, `Watch` measures the word on a fixed batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..host import turns
+from ..host.arguments import checked
+from ..host.devices import add_up, free_memory, in_parts, own_share
+from ..host.plain_text import size
 from ..models.conditioning import condition, token_ids
-from ..models.denoise import add_noise, predict, target_of
+from ..models.denoise import activation_bytes, add_noise, predict, target_of
 from ..models.model import Vectors
-from . import plan as memory
-from .batches import Batch, mean_square
-from .plan import add_up, own_share
+from .batches import mean_square
 from .settings import FEWEST
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
     from ..words.concept import Concept
     from .batches import Batch, Draws
-    from .plan import Plan
     from .records import StepRecord
     from .settings import TrainSettings
 
 
 COUNT = 8  # pictures in the fixed batch
+CPU_MICRO_BATCH = 32  # fastest on tiny: 78 pictures/s (16: 70, 80: 58)
+ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
 
 def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.0) -> torch.Tensor:
@@ -40,6 +46,68 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
         predicted = against + guidance * (predicted - against)
     return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a step is computed, and what that needs.
+
+    Attributes:
+        micro: pictures through the UNet at once; a batch is cut into parts of that size, which changes no result.
+        checkpointing: recompute the UNet's activations in the backward pass instead of keeping them.
+        weights, activations: bytes of the frozen weights on the device, and of what is kept for one part's backward pass.
+        free: bytes the device has for activations; None if it can't say.
+        dtype: precision of the frozen weights.
+    """
+
+    micro: int
+    checkpointing: bool
+    weights: int
+    activations: int
+    free: int | None
+    dtype: str
+
+    def __str__(self) -> str:
+        parts = f"{self.micro} pictures at once" + (", activations recomputed" if self.checkpointing else "")
+        need = f"weights {size(self.weights)} ({self.dtype}) + activations {size(self.activations)}"
+        return f"{parts}; {need}; free for activations: {size(self.free) if self.free is not None else 'unknown'}"
+
+    def smaller(self) -> Plan | None:
+        """The next plan to try when the device ran out of memory: half the pictures at once, then recomputing."""
+        if self.micro > 1:
+            return replace(self, micro=(self.micro + 1) // 2, activations=self.activations // 2)
+        return None if self.checkpointing else replace(self, checkpointing=True)
+
+
+@checked(together=(1, None), free=(0, None))
+def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, free: int | None = None) -> Plan:
+    """Choose how many pictures go through the UNet at once, and whether to recompute activations.
+
+    As many as fit, up to the batch; recomputing (a fifth to a third slower) only where one picture doesn't fit without.
+
+    Args:
+        together: runs that share each pass. free: bytes to plan with; by default what the device has free.
+    """
+    from accelerate import PartialState
+
+    wanted = -(-settings.batch * together // PartialState().num_processes)  # each process takes its share
+    passes = 2 if settings.negative else 1
+    weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
+    with turns.turn:  # what a step of another run takes for a moment is not taken for good
+        free = free_memory(model.device) if free is None else free
+    room = None if free is None else int(free * ROOM)
+    for checkpointing in (False, True):
+        one = activation_bytes(model, checkpointing) * passes
+        fits = wanted if room is None else min(wanted, room // max(one, 1))
+        fits = min(fits, CPU_MICRO_BATCH) if model.device.type == "cpu" else fits
+        if fits >= 1 or checkpointing:
+            break
+    micro = -(-wanted // -(-wanted // max(1, fits)))  # parts of equal size
+    return Plan(micro, checkpointing, weights, one * micro, free, str(model.dtype).removeprefix("torch."))
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 class Watch:
@@ -111,5 +179,5 @@ class Watch:
         def losses(part: slice) -> torch.Tensor:
             return word_loss(self.model, on, mine[part], guidance=guidance)
 
-        found = memory.in_parts(losses, len(mine), self.plan.micro, self.model.device)
+        found = in_parts(losses, len(mine), self.plan.micro, self.model.device)
         return float(add_up(torch.cat([*found, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)

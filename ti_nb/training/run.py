@@ -8,26 +8,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import InvalidValue, NotFinite
 from ..host import turns
-from ..host.arguments import SEEDS, checked, fitted
-from ..host.devices import use_free_cores
-from ..models import tokens
+from ..host.arguments import fitted
+from ..host.interrupts import held
 from ..models.model import Vectors
 from ..words import prompts
-from ..words.concept import Concept, check_fits, initial_concept
-from . import plan
+from ..words.concept import Concept, initial_concept
 from .batches import Batch, Draws
 from .checkpoints import RunFolder
-from .losses import Watch
-from .optimiser import Learner
+from .losses import Watch, plan_memory
+from .optimiser import Learner, gradients
 from .records import StepRecord, damaged
-from .settings import TrainSettings, as_settings
+from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from ..models.model import Model
@@ -81,14 +78,13 @@ class Run:
         words = {c.word: len(c) for c in (start, self._negative) if c}
         self._draws = Draws(model, images, settings, words, settings.seed)
         self._first, self._learner = first, Learner(model, first, settings)
-        self.plan = plan.plan_memory(model, settings)
+        self.plan = plan_memory(model, settings)
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
         self._watch: Watch | None = None
         self._panel: TrainPanel | None = None
         self._options: dict[str, Any] = {}
-        self._before: tuple[int, dict[str, Any], list[str]] | None = (
-            None  # the step being done: steps, state and notes before
-        )
+        # Steps, state and notes before the step being done.
+        self._before: tuple[int, dict[str, Any], list[str]] | None = None
 
     def __iter__(self) -> Iterator[StepRecord]:
         return self
@@ -97,9 +93,10 @@ class Run:
         return self.settings.steps
 
     def __next__(self) -> StepRecord:
-        from .optimiser import together
-
-        return next(together([self]))[0]
+        if self.finished:
+            self.save_rest()
+            raise StopIteration
+        return advance([self])[0]
 
     @property
     def finished(self) -> bool:
@@ -179,6 +176,11 @@ class Run:
             if self.finished:
                 self.folder.release()
 
+    def save_rest(self) -> None:
+        """Save what the last save, which failed, left out."""
+        if self.folder is not None and self.folder.saved < len(self.records):
+            self.save()
+
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: small tensors and numbers."""
         with turns.turn:
@@ -250,60 +252,32 @@ class Run:
         return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
 
 
-@checked(save_every=(1, None))
-def train(
-    model: Model,
-    images: ConceptImages,
-    *,
-    word: str,
-    init: str | Concept | None,
-    settings: TrainSettings | str | None = None,
-    out: str | Path | None = None,
-    resume: str = "auto",
-    save_every: int = 25,
-    **changes: Any,
-) -> Run:
-    """Start to learn `word` from `images`. Iterate over what it returns: nothing is trained before.
-
-    Args:
-        model: from `load_model`; it stays as it is.
-        images: from `load_images`.
-        word: the placeholder token, such as "<my-cat>".
-        init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
-            for random vectors.
-        settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
-        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing. It is
-            the run's own until it is finished, gone, or given over to another run of this program while it rests.
-        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder or one in use;
-            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
-        save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
-        **changes: single settings to change, such as `steps=500`.
-
-    Raises:
-        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
-            word, a prompt that doesn't fit, a folder that holds another run, is in use, or is damaged.
-        FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
-    """
-    settings = as_settings(settings, changes)
-    tokens.check_word(word, model.tokenizer)
-    if isinstance(init, Concept):
-        check_fits(init, model)
-        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
-    else:
-        start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
-    use_free_cores()
-    folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
-    return Run(model, images, start, settings, folder=folder)
+def advance(runs: Sequence[Run]) -> list[StepRecord]:
+    """One step of each: done and recorded, or, whatever comes between and how often, as if it had not been begun."""
+    with turns.turn:
+        for run in runs:
+            run.claim()
+        try:
+            began = time.monotonic()
+            batches, learners, first = [run._begin() for run in runs], [run._learner for run in runs], runs[0]
+            guidance = first.settings.negative_guidance
+            losses, plan = gradients(first.model, first.plan, learners, batches, guidance=guidance)
+            for run in runs:
+                run.plan = plan
+            return [run._end(loss, began) for run, loss in zip(runs, losses)]
+        except BaseException:
+            with held():
+                _save_all(runs)
+            raise
 
 
-@checked(seeds=SEEDS)
-def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
-    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
-    if not seeds:
-        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
-    which = range(seeds) if isinstance(seeds, int) else seeds
-    out = arguments.pop("out", None)
-    return [
-        train(model, images, seed=seed, out=None if out is None else Path(out) / f"seed-{seed}", **arguments)
-        for seed in which
-    ]
+def _save_all(runs: Sequence[Run]) -> None:
+    """Save each, though another's save fails."""
+    errors = []
+    for run in runs:
+        try:
+            run.save()
+        except (OSError, ValueError) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
