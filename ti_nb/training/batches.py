@@ -180,7 +180,7 @@ def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | 
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def join(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
+def join_batches(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
     """Several concepts' batches as one, their words' ids moved so that they count through all concepts' rows.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from ..host import turns
 from ..host.devices import add_up, attempt, own_share
 from ..models.denoise import recomputing
-from .batches import join
+from .batches import join_batches
 from .losses import word_loss
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _gradients_in_parts(
     """Parts of `plan.micro` pictures of this process's share of all batches; each learner's loss has its own scale."""
     firsts = {e.key: e.first for e in model.encoders}
     sizes = [{key: len(rows) for key, rows in learner.rows.items()} for learner in learners]
-    whole = join(batches, sizes, firsts)
+    whole = join_batches(batches, sizes, firsts)
     owner = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batches)])
     share = torch.cat([torch.full((len(b),), 1 / len(b)) for b in batches])
     scale = torch.tensor([learner.loss_scale for learner in learners])[owner]

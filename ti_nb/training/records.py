@@ -200,7 +200,7 @@ def read(path: Path) -> Saved:
         word_is_whole = word.exists() and digest(word.read_bytes()) == facts["digests"].get(WORD)
         return Saved({**state, **facts["numbers"]}, facts, records, history, parts, digest(data), word_is_whole)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
-        kind = Taken if isinstance(error, Taken) else ValueError
+        kind = Taken if isinstance(error, Taken) else InvalidValue
         raise kind(damaged(path, error)) from error
     except SafetensorError as error:
         raise InvalidValue(damaged(path, error)) from error
