@@ -173,3 +173,18 @@ def add_up(values: torch.Tensor) -> torch.Tensor:
         return values
     total: torch.Tensor = reduce(values, "sum")
     return total
+
+
+def is_main_process() -> bool:
+    """Whether this is the one of the processes that train together which writes files."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def from_main_process(text: str) -> str:
+    """The main process's `text`, in every process."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    return str(broadcast_object_list([text])[0]) if PartialState().num_processes > 1 else text

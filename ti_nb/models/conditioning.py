@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the UNet is told: `states` (b, 77, width), and with SDXL the pooled text `pooled` (b, width)."""
+    """What the UNet is conditioned on: the text encoders' `states` (b, 77, width); in SDXL also the `pooled` text (b, width)."""
 
     states: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -58,9 +58,10 @@ def token_ids(model: Model, prompts: Sequence[str], words: Mapping[str, int]) ->
     """
     out = {}
     for encoder in model.encoders:
-        at, places = encoder.first, {}
+        next_id, ids_of_word = encoder.first, {}
         for word, count in words.items():
-            places[word] = list(range(at, at + count))
-            at += count
-        out[encoder.key] = torch.tensor([tokenise(p, encoder.tokenizer, places) for p in prompts], device=model.device)
+            ids_of_word[word] = list(range(next_id, next_id + count))
+            next_id += count
+        ids = [tokenise(prompt, encoder.tokenizer, ids_of_word) for prompt in prompts]
+        out[encoder.key] = torch.tensor(ids, device=model.device)
     return out

@@ -37,32 +37,32 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
 
 def _encoded(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     vae, dtype = model.vae.to(model.device), model.vae.dtype
-    if trap := dtype == torch.float16 and vae.config.force_upcast:
+    if overflows := dtype == torch.float16 and vae.config.force_upcast:
         vae.to(torch.float32)
-    means, spreads = [], []
+    means, stds = [], []
     try:
-        for one in pixels.unsqueeze(1):
-            posterior = vae.encode(one.to(model.device, vae.dtype)).latent_dist
+        for picture in pixels.unsqueeze(1):
+            posterior = vae.encode(picture.to(model.device, vae.dtype)).latent_dist
             means.append(posterior.mean.float().cpu())
-            spreads.append(posterior.std.float().cpu())
+            stds.append(posterior.std.float().cpu())
     finally:
-        if trap:
+        if overflows:
             vae.to(dtype)
         vae.to("cpu")
-    return torch.cat(means), torch.cat(spreads)
+    return torch.cat(means), torch.cat(stds)
 
 
-def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, told: Conditioning) -> torch.Tensor:
+def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """The UNet's prediction, float32."""
     dtype = model.dtype
-    more: dict[str, Any] = {}
-    if told.pooled is not None:
-        more["added_cond_kwargs"] = {
-            "text_embeds": told.pooled.to(dtype),
+    extra: dict[str, Any] = {}
+    if conditioning.pooled is not None:
+        extra["added_cond_kwargs"] = {
+            "text_embeds": conditioning.pooled.to(dtype),
             "time_ids": model.time_ids().to(dtype).expand(len(noisy), -1),
         }
     with turns.turn:
-        out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, told.states.to(dtype), **more).sample
+        out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, conditioning.states.to(dtype), **extra).sample
     return out.float()
 
 
@@ -85,14 +85,15 @@ def add_noise(model: Model, latents: torch.Tensor, noise: torch.Tensor, timestep
 
 
 def activation_bytes(model: Model, checkpointing: bool) -> int:
-    """Bytes one picture's forward pass keeps for its backward pass: counted on a copy of the UNet without storage.
+    """Bytes one picture's forward pass keeps for its backward pass: counted on a copy of the UNet that has no data.
 
-    Measured by what autograd saves (each storage once, weights not), not by formula. Temporaries are not in it. Fake
-    tensors know their device, so attention takes the kernel it takes there; meta tensors would keep whole maps.
+    Measured, not computed by a formula: the tensors that autograd saves, each storage once, without weights and
+    temporaries. Fake tensors know their device, so that attention takes the kernel it takes there; with meta tensors it
+    would save whole attention maps.
     """
     unet = model.unet
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
-    with turns.turn:  # `attention` puts others there for a moment
+    with turns.turn:  # `attention` replaces them for a moment
         plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
     config = json.dumps({**unet.config, "sample_size": model.latent_side})
     return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
@@ -106,7 +107,9 @@ def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: in
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
-    unet.set_attn_processor(AttnProcessor() if plain else AttnProcessor2_0())  # whatever the user set is near one
+    unet.set_attn_processor(
+        AttnProcessor() if plain else AttnProcessor2_0()
+    )  # other processors need about what one of these does
     kept: dict[int, torch.Tensor] = {}
     with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
         weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
@@ -122,12 +125,12 @@ def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: in
         width = width[0] if isinstance(width, list | tuple) else width
         latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
         states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
-        more: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
         if pooled:
             sizes = torch.empty(1, 6, dtype=dtype)
-            more["added_cond_kwargs"] = {"text_embeds": torch.empty(1, pooled, dtype=dtype), "time_ids": sizes}
+            extra["added_cond_kwargs"] = {"text_embeds": torch.empty(1, pooled, dtype=dtype), "time_ids": sizes}
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            functional_call(unet, weights, (latents, torch.zeros(1, dtype=torch.long), states), more)
+            functional_call(unet, weights, (latents, torch.zeros(1, dtype=torch.long), states), extra)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

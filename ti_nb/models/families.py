@@ -1,4 +1,4 @@
-"""The families of models we know: one place for what is a fact of a family and not of a word or a file."""
+"""The families of models: one row each, with all that is a fact of a family and not of a word or a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import plain
 
-ENCODERS = {  # width: the key its embeddings go by in shared files, and what has it
+ENCODERS = {  # width: the key of its embeddings in shared files, and which models have it
     768: ("clip_l", "SD 1.x"),
     1024: ("clip_h", "SD 2.x"),
     1280: ("clip_g", "SDXL's second encoder"),
@@ -23,7 +23,7 @@ class Release:
     """A model with a short name. Sizes are of its files, rounded; memory and time are estimates, not measured by us.
 
     Attributes:
-        repository: that still exists (Stability and Runway removed theirs).
+        repository: one that still exists (Stability and Runway removed theirs).
         full, half: about how many GB are downloaded in full, and in half precision; None if the repository has no float16 files.
         memory: GB of a GPU to train on. time: to learn a word in.
     """
@@ -100,7 +100,7 @@ FAMILIES = (
         releases={"sdxl": Release("stabilityai/stable-diffusion-xl-base-1.0", 14, 7, 12, "tens of minutes on a T4")},
     ),
     Family("tiny", ("clip_l",), width=192, license="apache-2.0"),
-    Family("Flux", ("clip_l", "t5xxl")),  # from here on: words are read and written, not trained
+    Family("Flux", ("clip_l", "t5xxl")),  # from here on words can be read and written, but not trained
     Family("SD 3", ("clip_l", "clip_g", "t5xxl")),
     Family("models with a T5", ("t5xxl",)),
 )
@@ -110,15 +110,15 @@ USUAL = tuple(row.usual for row in FAMILIES if row.usual)
 
 
 def family(name: str) -> Family:
-    """The family of that name; one of which nothing is known if there is none."""
+    """The family of that name; for an unknown name a family with the defaults."""
     return next((row for row in FAMILIES if row.name == name), Family(name))
 
 
 def family_name(widths: Mapping[str, int]) -> str:
     """The models that a word fits which has vectors for such encoders, by their keys, of such widths."""
     keys = tuple(widths)
-    found = (row.name for row in FAMILIES if row.encoders == keys and row.width in (None, widths[keys[0]]))
-    return next(found, f"models of width {widths['clip_l']}" if keys == ("clip_l",) else " and ".join(keys))
+    names = (row.name for row in FAMILIES if row.encoders == keys and row.width in (None, widths[keys[0]]))
+    return next(names, f"models of width {widths['clip_l']}" if keys == ("clip_l",) else " and ".join(keys))
 
 
 def living(base: str) -> str:

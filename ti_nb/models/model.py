@@ -30,7 +30,7 @@ class TextEncoder:
     """One of a model's text encoders.
 
     Attributes:
-        key: the name its embeddings go by in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
+        key: the name of its embeddings in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
         tokenizer, network: as transformers loads them.
     """
 
@@ -51,7 +51,7 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
-        """Numbers in one embedding vector."""
+        """Size of one embedding vector."""
         return int(self.network.config.hidden_size)
 
     @cached_property
@@ -97,7 +97,7 @@ def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
 
 
 def plain(text_encoder: Any) -> Any:
-    """The encoder, without the rows that an interrupt may have left in it."""
+    """The encoder with its own table, whatever an interrupt may have left in it."""
     table = text_encoder.get_input_embeddings()
     if isinstance(table, ExtendedEmbedding):
         text_encoder.set_input_embeddings(table.table)
@@ -125,7 +125,7 @@ class Model:
 
     @property
     def shared_name(self) -> str:
-        """The name as others may see it in a file: of a folder only the last part."""
+        """The name to write into files that are shared: of a folder only the last part."""
         is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", self.name) is not None and not Path(self.name).exists()
         return self.name if is_repository else re.split(r"[\\/]", self.name.rstrip("\\/"))[-1]
 
@@ -192,7 +192,7 @@ class Model:
         from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
         with turns.turn:
-            self.vae.to(self.device)  # training sets it aside
+            self.vae.to(self.device)  # training moves it to the CPU
         parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
         for encoder, suffix in zip(self.encoders, ("", "_2")):
             parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}
@@ -213,7 +213,7 @@ class Model:
         """A pipeline whose tokenizers and text encoders are copies, so that loading words into it leaves the model alone."""
         from copy import deepcopy
 
-        with turns.turn:  # not while a word being trained stands in its table
+        with turns.turn:  # not while a training step has replaced its embedding table
             copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
         return replace(self, encoders=copies).pipeline()
 
@@ -222,7 +222,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
     """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
 
     Raises:
-        ValueError: a pipeline whose parts can't be trained; the message says what is missing or other.
+        ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
     """
     unwrap(pipeline)
     check_pipeline(pipeline, name)
@@ -230,7 +230,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
 
 def of_parts(pipeline: Any, name: str) -> Model:
-    """`from_pipeline` for a pipeline that was checked."""
+    """`from_pipeline` for a pipeline that has been checked."""
     first = KEY_OF_WIDTH.get(pipeline.text_encoder.config.hidden_size, "clip_l")
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one loss is made of, on the model's device.
+    """The inputs of one loss, on the model's device.
 
     Attributes:
         latents, noise: (b, c, h, w) float32. timesteps: (b,) int64.
         ids: each encoder's token ids (b, 77). negative_ids: those of the negative prompts, if there are any.
-        weights: (b, 1 or c, 1 or h, 1 or w) float32, what each squared error counts; its mean over a picture is 1 for masks.
+        weights: (b, 1 or c, 1 or h, 1 or w) float32, of each squared error; those of a mask have the mean 1 over a picture.
     """
 
     latents: torch.Tensor
@@ -58,7 +58,7 @@ class Draws:
     """Draws batches of one concept: the seed and `step` say which pictures, `generator` has all other randomness.
 
     Attributes:
-        step: the one to draw next, from 0.
+        step: the next to draw, from 0.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Draws:
         self._negative = rest[0] if rest else None
         self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
         self._ids: dict[str, dict[str, torch.Tensor]] = {}
-        for choices in self._prompts:  # what does not fit is found here, before any step
+        for choices in self._prompts:  # a prompt that is too long is found here, before any step
             for prompt in choices:
                 self._tokens(prompt)
 
@@ -127,15 +127,20 @@ class Draws:
 
 
 def rows_of_step(pictures: int, batch: int, step: int, seed: int) -> torch.Tensor:
-    """Which of the pictures step `step` (from 0) draws (batch,): each comes once a round, every round in another order."""
+    """Which of the pictures step `step` (from 0) draws (batch,): each comes once an epoch, in a new order every epoch."""
     first = step * batch
     numbers = range(first // pictures, (first + batch - 1) // pictures + 1)
-    rounds = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
-    return torch.from_numpy(np.concatenate(rounds)[first % pictures :][:batch])
+    epochs = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
+    return torch.from_numpy(np.concatenate(epochs)[first % pictures :][:batch])
 
 
 class Step(NamedTuple):
-    """What chance decides of a step but its pictures: (b,) places in their latents' distribution, noise, timesteps, prompts."""
+    """The random part of a step, besides which pictures it takes.
+
+    Attributes:
+        spread: (b, c, h, w) standard normal, times the latents' standard deviation. noise: (b, c, h, w).
+        timesteps: (b,) int64. prompts: one a picture.
+    """
 
     spread: torch.Tensor
     noise: torch.Tensor
@@ -181,7 +186,7 @@ def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | 
 
 
 def join_batches(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
-    """Several concepts' batches as one, their words' ids moved so that they count through all concepts' rows.
+    """Concatenate several concepts' batches; their words' ids are offset, so that they index all concepts' rows one after the other.
 
     Args:
         sizes: each concept's number of rows for each encoder. firsts: each encoder's first id past its vocabulary.
@@ -233,10 +238,10 @@ def drawn_samples(
     settings: TrainSettings | str | None = None,
     **changes: Any,
 ) -> list[Drawn]:
-    """What training's step `step` (from 1) shows the model; the same arguments as `train`, nothing is encoded.
+    """What training step `step` (from 1) will show the model; takes the arguments of `train`, and encodes nothing.
 
     Raises:
-        ValueError: a word, initializer, caption or setting that won't do.
+        ValueError: an invalid word, initializer, caption or setting.
     """
     chosen = as_settings(settings, changes)
     prompts = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))

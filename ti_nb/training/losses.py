@@ -19,7 +19,7 @@ from ..models.conditioning import condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
 from ..models.model import Vectors
 from .batches import mean_square
-from .settings import FEWEST
+from .settings import MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from .settings import TrainSettings
 
 
-COUNT = 8  # pictures in the fixed batch
+FIXED_BATCH = 8  # pictures in the batch that gains are measured on
 CPU_MICRO_BATCH = 32  # fastest on tiny: 78 pictures/s (16: 70, 80: 58)
 ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
 
 def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.0) -> torch.Tensor:
-    """Each picture's loss (b,), float32, with ids past the vocabulary standing for `rows`, each encoder's (n, width).
+    """Each picture's loss (b,), float32, where ids past the vocabulary are looked up in `rows`, each encoder's (n, width).
 
     With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
     (DreamArtist, Dong et al. 2022).
@@ -93,17 +93,17 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
     wanted = -(-settings.batch * together // PartialState().num_processes)  # each process takes its share
     passes = 2 if settings.negative else 1
     weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
-    with turns.turn:  # what a step of another run takes for a moment is not taken for good
+    with turns.turn:  # between two steps of other runs, whose memory is free again then
         free = free_memory(model.device) if free is None else free
     room = None if free is None else int(free * ROOM)
     for checkpointing in (False, True):
-        one = activation_bytes(model, checkpointing) * passes
-        fits = wanted if room is None else min(wanted, room // max(one, 1))
+        per_picture = activation_bytes(model, checkpointing) * passes
+        fits = wanted if room is None else min(wanted, room // max(per_picture, 1))
         fits = min(fits, CPU_MICRO_BATCH) if model.device.type == "cpu" else fits
         if fits >= 1 or checkpointing:
             break
     micro = -(-wanted // -(-wanted // max(1, fits)))  # parts of equal size
-    return Plan(micro, checkpointing, weights, one * micro, free, str(model.dtype).removeprefix("torch."))
+    return Plan(micro, checkpointing, weights, per_picture * micro, free, str(model.dtype).removeprefix("torch."))
 
 
 def _bytes(module: torch.nn.Module) -> int:
@@ -121,17 +121,17 @@ class Watch:
         self, model: Model, draws: Draws, start: Concept, negative: Concept | None, settings: TrainSettings, plan: Plan
     ) -> None:
         self.model, self.settings, self.start, self.plan = model, settings, start, plan
-        self.batch = draws.fixed(COUNT)
+        self.batch = draws.fixed(FIXED_BATCH)
         first = dict(start.vectors)
         if negative:
             first = {key: torch.cat([rows, negative.vectors[key]]) for key, rows in first.items()}
-        empty = token_ids(model, [""] * COUNT, {})
+        empty = token_ids(model, [""] * FIXED_BATCH, {})
         self.initial = self._loss(self.batch, first)
         self.empty = self._loss(replace(self.batch, ids=empty, negative_ids=None), first)
         self._norms = {e.key: e.table.norm(dim=-1).cpu() for e in model.encoders}
 
     def measure(self, record: StepRecord, vectors: Vectors) -> StepRecord:
-        """The record with its gain, percentile and warning filled in."""
+        """Fill in the record's gain, percentile and warning."""
         own = {key: rows[: len(self.start)] for key, rows in vectors.items()}
         loss = self._loss(self.batch, vectors)
         shorter = [(self._norms[key] < rows.norm(dim=-1).mean()).float().mean() for key, rows in own.items()]
@@ -150,9 +150,11 @@ class Watch:
         `gains` are those measured so far. Half of them, so that it fits a run of any length: of a gain that still rises
         evenly the later half has a quarter of the variance.
         """
-        every = torch.tensor([0.0, *gains])  # the initializer's own
-        last = every[len(every) // 2 :]
-        return len(gains) >= FEWEST and bool(last.var(correction=0) < share * every.var(correction=0))
+        all_gains = torch.tensor([0.0, *gains])  # 0: the initializer's own gain
+        later_half = all_gains[len(all_gains) // 2 :]
+        return len(gains) >= MIN_MEASUREMENTS and bool(
+            later_half.var(correction=0) < share * all_gains.var(correction=0)
+        )
 
     def _warning(self, record: StepRecord) -> str:
         assert record.gain is not None
@@ -165,7 +167,7 @@ class Watch:
             longest = max(float(norms.max()) for norms in self._norms.values())
             return (
                 f"the word is longer than any of the vocabulary's ({record.norm:.2f}, the longest {longest:.2f}): it drowns "
-                "the rest of the prompt; hold its norm, or train less"
+                "the rest of the prompt: hold its norm, or train less"
             )
         return ""
 
@@ -179,5 +181,5 @@ class Watch:
         def losses(part: slice) -> torch.Tensor:
             return word_loss(self.model, on, mine[part], guidance=guidance)
 
-        found = in_parts(losses, len(mine), self.plan.micro, self.model.device)
-        return float(add_up(torch.cat([*found, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)
+        parts = in_parts(losses, len(mine), self.plan.micro, self.model.device)
+        return float(add_up(torch.cat([*parts, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)

@@ -31,9 +31,9 @@ class Learner:
 
     Attributes:
         rows: each encoder's (n, width) parameter.
-        bad: steps skipped one after the other.
-        factor: what the settings' rate is multiplied by, for whoever turns it while the run goes on.
-        notes: what is to be said of the step being done.
+        bad: consecutive steps that were skipped.
+        factor: multiplies the settings' rate; may be changed while the run goes on.
+        notes: what was unusual in the current step.
         loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise. It is
             halved where they overflow, and doubled after each `GROW_AFTER` good steps (as torch's `GradScaler`).
     """
@@ -49,7 +49,7 @@ class Learner:
         self._mean = {key: rows.clone() for key, rows in self._start.items()} if settings.ema else None
         self._is_half = model.dtype == torch.float16
         self.loss_scale = 2.0**14 if self._is_half else 1.0
-        self.bad, self._good = 0, 0  # one after the other; good ones since the loss scale changed
+        self.bad, self._good = 0, 0  # consecutive skipped steps; good steps since the loss scale changed
         self.factor = 1.0
         self._slower = 1.0
         self.notes: list[str] = []
@@ -63,7 +63,7 @@ class Learner:
         return self.factor * self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
 
     def note(self, text: str) -> None:
-        """Say something about the step being done."""
+        """Add a note to the current step."""
         self.notes.append(text)
 
     def clear(self) -> None:
@@ -71,13 +71,13 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def reduce(self) -> None:
-        """Add up the gradients of all processes (a process may have had no part)."""
+        """Add up the gradients of all processes (a process may have computed none)."""
         for rows in self.rows.values():
             rows.grad = add_up(torch.zeros_like(rows) if rows.grad is None else rows.grad)
 
     @torch.no_grad()
     def step(self, step: int, loss: float) -> str:
-        """Apply the gradients; returns a note on what was out of the ordinary, "" if nothing was."""
+        """Apply the gradients; returns a note on what was unusual, "" for nothing."""
         if math.isfinite(loss) and self._unscale():
             self.bad = 0
             self._apply(step)
@@ -112,7 +112,7 @@ class Learner:
                 assert rows.grad is not None
                 rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
         if self.settings.norm == "fixed":
-            self._turn(self.rate(step))
+            self._rotate(self.rate(step))
         else:
             self.optimizer.step()
         for key, rows in self.rows.items():
@@ -122,8 +122,8 @@ class Learner:
             if self._mean is not None:
                 self._mean[key].lerp_(rows, 1 - min(self.settings.ema, (1 + step) / (10 + step)))
 
-    def _turn(self, angle: float) -> None:
-        """Turn each vector by `angle` radians against its gradient, whose size does not matter.
+    def _rotate(self, angle: float) -> None:
+        """Rotate each vector by `angle` radians against its gradient, whose size does not matter.
 
         Riemannian gradient descent on the sphere, as in Directional Textual Inversion (arXiv 2512.13672); with `pull`
         its von Mises-Fisher prior, as (vectors - start) has the start's direction along the sphere.
@@ -131,9 +131,9 @@ class Learner:
         for key, rows in self.rows.items():
             assert rows.grad is not None
             unit = torch.nn.functional.normalize(rows, dim=-1)
-            along = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
-            turned = math.cos(angle) * unit - math.sin(angle) * torch.nn.functional.normalize(along, dim=-1)
-            rows.copy_(self._lengths[key] * torch.nn.functional.normalize(turned, dim=-1))
+            tangent = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
+            rotated = math.cos(angle) * unit - math.sin(angle) * torch.nn.functional.normalize(tangent, dim=-1)
+            rows.copy_(self._lengths[key] * torch.nn.functional.normalize(rotated, dim=-1))
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as clones."""

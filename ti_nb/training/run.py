@@ -1,4 +1,4 @@
-"""Textual inversion: a `Run` is an iterator that does one optimiser step a turn and says what it did.
+"""Textual inversion: a `Run` is an iterator that does one optimiser step at a time and returns its `StepRecord`.
 
 The loss is the model's own denoising loss; only the word's vectors are parameters (Gal et al. 2022, section 4).
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..pictures.concept_images import ConceptImages
     from ..widgets.train.panel import TrainPanel
 
-GIVE_UP = 8  # bad steps one after the other, after which more of them won't help
+MAX_BAD_STEPS = 8  # consecutive steps that were not finite, after which the run gives up
 
 
 class Run:
@@ -53,17 +53,17 @@ class Run:
         folder: RunFolder | None = None,
     ) -> None:
         self.model, self.settings, self.start, self.folder = model, settings, start, folder
-        found = folder.open(settings, start, images) if folder is not None else None
-        self.records: list[StepRecord] = found[1] if found else []
+        saved = folder.open(settings, start, images) if folder is not None else None
+        self.records: list[StepRecord] = saved[1] if saved else []
         try:
             if folder is not None and not self.finished:
-                folder.claim()  # where it can't be written that is said before any work
+                folder.claim()  # before any work, so that an unwritable folder costs none
             self._prepare(images)
-            if folder is not None and found:
-                self._resume(folder, found[0], found[2])
+            if folder is not None and saved:
+                self._resume(folder, saved[0], saved[2])
         except BaseException:
             if folder is not None:
-                folder.release()  # its traceback may be kept for long
+                folder.release()  # a kept traceback would keep it claimed
             raise
 
     def _prepare(self, images: ConceptImages) -> None:
@@ -134,7 +134,7 @@ class Run:
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
 
     def _after(self, step: int) -> Vectors:
-        """All that is learned, after that step: of what was recorded, as another thread may be within a step."""
+        """All learned vectors after that step: from the history, as another thread may be in the middle of a step."""
         return self._first if step == 0 else {key: rows[step - 1] for key, rows in self.history.items()}
 
     @property
@@ -152,7 +152,7 @@ class Run:
             self._learner.note(f"rate times {factor:g} from here on")
 
     def panel(self, **options: Any) -> TrainPanel:
-        """The panel that shows and steers this run, the same one until it is asked for with other `options` (`TrainPanel`'s).
+        """The panel that shows and controls this run; the same one until called with other `options` (those of `TrainPanel`).
 
         Raises:
             ValueError: other options while it trains.
@@ -162,13 +162,17 @@ class Run:
 
             if self._panel is not None and self._panel.state == "running":
                 raise InvalidValue(
-                    "this run is being trained in its panel: pause it before you ask for one with other options"
+                    "this run is being trained in its panel: pause it before you open one with other options"
                 )
             self._panel, self._options = TrainPanel(self, **options), options
         return self._panel
 
     def save(self) -> None:
-        """Write the run's state to its folder, if any; a ValueError where another run wrote there meanwhile."""
+        """Write the run's state to its folder, if it has one.
+
+        Raises:
+            ValueError: another run wrote there meanwhile.
+        """
         if self.folder is None:
             return
         with turns.turn:
@@ -177,7 +181,7 @@ class Run:
                 self.folder.release()
 
     def save_rest(self) -> None:
-        """Save what the last save, which failed, left out."""
+        """Save the steps that are not saved yet, as after a save that failed."""
         if self.folder is not None and self.folder.saved < len(self.records):
             self.save()
 
@@ -202,9 +206,13 @@ class Run:
         if self.finished:
             folder.release()
 
-    # What a step asks of a run, in the order it asks.
+    # What `advance` calls, in this order.
     def claim(self) -> None:
-        """See that its folder, if any, is its own, and this thread at work there: a ValueError where it is another run's."""
+        """Claim its folder, if any, for this thread.
+
+        Raises:
+            ValueError: it is another run's by now.
+        """
         if self.folder is not None:
             self.folder.use()
 
@@ -219,7 +227,7 @@ class Run:
         step, before = len(self.records) + 1, self.records[-1].seconds if self.records else 0.0
         rate = self._learner.rate(step - 1)
         note = self._learner.step(step - 1, loss)
-        if self._learner.bad > GIVE_UP:
+        if self._learner.bad > MAX_BAD_STEPS:
             raise NotFinite(
                 f"{self._learner.bad} steps in a row were not finite (step {step}, rate {rate:g}): lower the rate, or load the "
                 "model with dtype=torch.float32"
@@ -238,7 +246,7 @@ class Run:
         return record
 
     def _put_back(self) -> None:
-        """Undo a step that was cut short. Cut short itself, it is done anew by whatever needs the state next."""
+        """Undo a step that was interrupted. If this is interrupted too, the next call that needs the state does it again."""
         if self._before is not None:
             done, state, notes = self._before
             if len(self.records) == done:
@@ -253,7 +261,7 @@ class Run:
 
 
 def advance(runs: Sequence[Run]) -> list[StepRecord]:
-    """One step of each: done and recorded, or, whatever comes between and how often, as if it had not been begun."""
+    """One step of each run, all or nothing: after an error or an interrupt each is as it was before the step, and saved."""
     with turns.turn:
         for run in runs:
             run.claim()

@@ -35,7 +35,7 @@ def train(
     save_every: int = 25,
     **changes: Any,
 ) -> Run:
-    """Start to learn `word` from `images`. Iterate over what it returns: nothing is trained before.
+    """Start to learn `word` from `images`. Iterate over the run that it returns: each iteration trains one step.
 
     Args:
         model: from `load_model`; it stays as it is.
@@ -44,16 +44,16 @@ def train(
         init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
             for random vectors.
         settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
-        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing. It is
-            the run's own until it is finished, gone, or given over to another run of this program while it rests.
+        out: a folder to save the run in: its state, each step's vectors, and its records as CSV; None to save nothing. No
+            other run can use it until this one is finished or deleted, or paused while another run of this program asks for it.
         resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder or one in use;
-            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
-        save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
+            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse a folder that holds a run.
+        save_every: steps between two saves; it also saves at the end, on an interrupt and on an error.
         **changes: single settings to change, such as `steps=500`.
 
     Raises:
-        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
-            word, a prompt that doesn't fit, a folder that holds another run, is in use, or is damaged.
+        ValueError: a word that is in the vocabulary, an unknown initializer, a setting out of range, a template without the
+            word, a prompt that is too long, a folder that holds another run, is in use, or is damaged.
         FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
     """
     settings = as_settings(settings, changes)
@@ -89,7 +89,7 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
     run's result is that of the run alone, to rounding. Yields a record for each run that is not finished.
 
     Raises:
-        ValueError: runs of different models, with negative words, or of one folder; a folder that is another run's by now.
+        ValueError: runs of different models, with negative words, or of one folder; a folder that another run has taken over.
         KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
     """
     folders = [run.folder.path for run in runs if run.folder is not None]

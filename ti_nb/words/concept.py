@@ -79,7 +79,7 @@ class Concept:
         return f"Concept({self.word!r}, for {self.family}, {'; '.join(parts)})"
 
     def norms(self) -> dict[str, torch.Tensor]:
-        """Length of each vector (n,), for each encoder."""
+        """Length (L2 norm) of each vector (n,), for each encoder."""
         return {key: v.norm(dim=-1) for key, v in self.vectors.items()}
 
     @checked(count=(1, None))
