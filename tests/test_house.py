@@ -220,3 +220,8 @@ def test_no_module_bears_a_public_name() -> None:
     rooms = [path.parent if path.name == "__init__.py" else path for path in MODULES]
     hidden = [name_of(room) for room in rooms if f" as {room.stem}\n" in faces.get(room.parent, "")]
     assert not hidden, hidden
+
+
+@pytest.mark.parametrize("name", ["load_model", "train", "adjust", "mix"])
+def test_what_is_looked_up_most_has_an_example(name: str) -> None:
+    assert ">>> " in (inspect.getdoc(getattr(ti, name)) or "")

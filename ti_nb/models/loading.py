@@ -37,7 +37,11 @@ def load_model(
     Raises:
         ValueError: an unknown name, a folder or repository without a complete diffusers model, or a model that can't be
             trained; the message says what is missing or different.
-        OSError: a repository that can't be fetched.
+        OSError: a repository that can't be downloaded.
+
+    >>> model = load_model("tiny")
+    >>> model.resolution, [encoder.key for encoder in model.encoders]
+    (64, ['clip_l'])
     """
     device = _checked_device(device)
     _check_dtype(dtype)

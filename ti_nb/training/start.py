@@ -55,6 +55,15 @@ def train(
         ValueError: a word that is in the vocabulary, an unknown initializer, a setting out of range, a template without the
             word, a prompt that is too long, a folder that holds another run, is in use, or is damaged.
         FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
+
+    >>> import ti_nb as ti
+    >>> run = train(ti.load_model("tiny"), ti.example_images("penguin"), word="<my-bird>", init="bird", steps=2, watch=0)
+    >>> for record in run:
+    ...     print(f"step {record.step} of {record.steps}")
+    step 1 of 2
+    step 2 of 2
+    >>> run.concept().word
+    '<my-bird>'
     """
     settings = as_settings(settings, changes)
     tokens.check_word(word, model.tokenizer)

@@ -35,6 +35,14 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
 
     Raises:
         ValueError: a number out of range; different encoders, widths or counts of vectors; vectors that are opposite or zero.
+
+    >>> import torch
+    >>> learned = Concept("<my-cat>", {"clip_l": torch.tensor([[3.0, 0.0]])})
+    >>> start = Concept("<my-cat>", {"clip_l": torch.tensor([[0.0, 1.0]])})
+    >>> adjust(learned, None, strength=0.5).vectors["clip_l"]
+    tensor([[1.5000, 0.0000]])
+    >>> adjust(learned, start, editability=0.5).vectors["clip_l"]  # half of the right angle between them
+    tensor([[2.1213, 2.1213]])
     """
     if not (math.isfinite(strength) and strength >= 0):
         raise InvalidValue(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
@@ -66,6 +74,13 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
 
     Raises:
         ValueError: a share outside 0 to 1; different encoders, widths or counts of vectors; vectors that are opposite or zero.
+
+    >>> import torch
+    >>> cat = Concept("<cat>", {"clip_l": torch.tensor([[3.0, 0.0]])})
+    >>> dog = Concept("<dog>", {"clip_l": torch.tensor([[0.0, 1.0]])})
+    >>> both = mix(cat, dog, 0.5)
+    >>> both.word, both.vectors["clip_l"]  # half of the angle between them, and the mean of their lengths
+    ('<cat-dog>', tensor([[1.4142, 1.4142]]))
     """
     _check_pair(a, b)
 
