@@ -392,9 +392,11 @@ def test_guided_loss_is_the_guided_prediction(small: ti.Model, photos: ti.Concep
     assert batch.negative_ids is not None
     with torch.no_grad():
         plain = word_loss(small, rows, replace(batch, negative_ids=None))
-        torch.testing.assert_close(word_loss(small, rows, batch, guidance=1.0), plain)
+        torch.testing.assert_close(word_loss(small, rows, batch, ti.TrainSettings(negative_guidance=1)), plain)
         swapped = replace(batch, ids=batch.negative_ids, negative_ids=None)
-        torch.testing.assert_close(word_loss(small, rows, batch, guidance=0.0), word_loss(small, rows, swapped))
+        torch.testing.assert_close(
+            word_loss(small, rows, batch, ti.TrainSettings(negative_guidance=0)), word_loss(small, rows, swapped)
+        )
 
 
 # Starts

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..host.arguments import checked
 from ..models.conditioning import token_ids
@@ -209,11 +208,6 @@ def join_batches(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], f
         {key: torch.cat(parts) for key, parts in ids.items()},
         torch.cat(weights),
     )
-
-
-def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Each picture's weighted mean squared error (b,)."""
-    return (weights * F.mse_loss(predicted, target, reduction="none")).mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from ..host import turns
 from ..host.arguments import checked
@@ -18,8 +19,7 @@ from ..host.plain_text import size
 from ..models.conditioning import condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
 from ..models.model import Vectors
-from .batches import mean_square
-from .settings import MIN_MEASUREMENTS
+from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
@@ -34,7 +34,7 @@ CPU_MICRO_BATCH = 32  # fastest on tiny: 78 pictures/s (16: 70, 80: 58)
 ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
 
-def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.0) -> torch.Tensor:
+def word_loss(model: Model, rows: Vectors, batch: Batch, settings: TrainSettings = FAST) -> torch.Tensor:
     """Each picture's loss (b,), float32, where ids past the vocabulary are looked up in `rows`, each encoder's (n, width).
 
     With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
@@ -44,8 +44,13 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
     predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
     if batch.negative_ids is not None:
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
-        predicted = against + guidance * (predicted - against)
+        predicted = against + settings.negative_guidance * (predicted - against)
     return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
+
+
+def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Each picture's weighted mean squared error (b,)."""
+    return (weights * F.mse_loss(predicted, target, reduction="none")).mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
@@ -176,10 +181,10 @@ class Watch:
         """Over the whole batch, of which each process computes its share, as many pictures at once as the plan has."""
         on = {key: v.to(self.model.device) for key, v in rows.items()}
         share = own_share(len(batch))
-        mine, guidance = batch[share.start : share.stop], self.settings.negative_guidance
+        mine = batch[share.start : share.stop]
 
         def losses(part: slice) -> torch.Tensor:
-            return word_loss(self.model, on, mine[part], guidance=guidance)
+            return word_loss(self.model, on, mine[part], self.settings)
 
         parts = in_parts(losses, len(mine), self.plan.micro, self.model.device)
         return float(add_up(torch.cat([*parts, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)

@@ -168,13 +168,13 @@ class Learner:
 
 
 def gradients(
-    model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch], *, guidance: float = 3.0
+    model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch]
 ) -> tuple[list[float], Plan]:
     """Put each batch's gradient into its learner; returns their losses, and the plan that the device had room for."""
     while True:
         smaller = plan.smaller()
         least = "" if smaller else f"one picture at once ({plan})"
-        work = partial(_gradients_in_parts, model, plan, learners, batches, guidance)
+        work = partial(_gradients_in_parts, model, plan, learners, batches)
         losses = attempt(work, model.device, least=least)
         if losses is not None:
             return losses, plan
@@ -185,9 +185,7 @@ def gradients(
 
 
 @torch.enable_grad()
-def _gradients_in_parts(
-    model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch], guidance: float
-) -> list[float]:
+def _gradients_in_parts(model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch]) -> list[float]:
     """Parts of `plan.micro` pictures of this process's share of all batches; each learner's loss has its own scale."""
     firsts = {e.key: e.first for e in model.encoders}
     sizes = [{key: len(rows) for key, rows in learner.rows.items()} for learner in learners]
@@ -203,7 +201,7 @@ def _gradients_in_parts(
         for at in range(mine.start, mine.stop, plan.micro):
             part = slice(at, min(at + plan.micro, mine.stop))
             rows: Vectors = {key: torch.cat([learner.rows[key] for learner in learners]) for key in firsts}
-            each = word_loss(model, rows, whole[part], guidance=guidance)
+            each = word_loss(model, rows, whole[part], learners[0].settings)
             weighed = each * share[part].to(each)
             (weighed * scale[part].to(each)).sum().backward()  # type: ignore[no-untyped-call]
             losses.index_add_(0, owner[part].to(losses.device), weighed.detach())

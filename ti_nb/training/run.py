@@ -268,8 +268,7 @@ def advance(runs: Sequence[Run]) -> list[StepRecord]:
         try:
             began = time.monotonic()
             batches, learners, first = [run._begin() for run in runs], [run._learner for run in runs], runs[0]
-            guidance = first.settings.negative_guidance
-            losses, plan = gradients(first.model, first.plan, learners, batches, guidance=guidance)
+            losses, plan = gradients(first.model, first.plan, learners, batches)
             for run in runs:
                 run.plan = plan
             return [run._end(loss, began) for run, loss in zip(runs, losses)]
