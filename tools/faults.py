@@ -46,7 +46,7 @@ class Fault:
 
 
 FAULTS = (
-    Fault("the rate falls to nothing", "return rate * (0.1 + 0.9 * fall)", "return rate * fall", "settings"),
+    Fault("the rate falls to nothing", "return rate * (0.1 + 0.9 * decayed)", "return rate * decayed", "settings"),
     Fault("min-SNR from below", "return snr.clamp(max=self.snr_gamma)", "return snr.clamp(min=self.snr_gamma)", "settings"),
     Fault("timesteps beyond their part", "((low + share * (high - low)) * total)", "((low + share * high) * total)", "settings"),
     Fault("no weight decay", "weight_decay=settings.weight_decay)", "weight_decay=0.0)", "training engine"),
@@ -58,14 +58,14 @@ FAULTS = (
     Fault("norms not held", 'if self.settings.norm == "clamp":', 'if self.settings.norm == "held":', "training engine"),
     Fault("turned up the slope", "turned = unit - angle *", "turned = unit + angle *", "training engine"),
     Fault("pushed from the start", "alpha=self.settings.pull)", "alpha=-self.settings.pull)", "promises"),
-    Fault("prompt and negative swapped in training", "predicted = against + guidance * (predicted - against)", "predicted = predicted + guidance * (against - predicted)", "engine families"),
+    Fault("prompt and negative swapped in training", "predicted = against + settings.negative_guidance * (predicted - against)", "predicted = predicted + settings.negative_guidance * (against - predicted)", "engine families"),
     Fault("negative prompt not heard", "negative_prompt_embeds=against.states.to(model.dtype),", "negative_prompt_embeds=torch.zeros_like(against.states).to(model.dtype),", "promises"),
     Fault("guidance not heard", '"guidance_scale": guidance}', '"guidance_scale": 5.0}', "promises"),
     Fault("one seed for pictures drawn at once", "manual_seed(seed) for _, seed in jobs]", "manual_seed(jobs[0][1]) for _ in jobs]", "files_and_sampling"),
     Fault("nothing outside masks counts", "weights = unmasked + (1 - unmasked) * masks", "weights = masks", "training engine"),
     Fault("the word left out of captions", "kept = [p for p in parts if word in p or float(", "kept = [p for p in parts if float(", "prompts engine"),
     Fault("SDXL from the last layer", "out.hidden_states[-2] if model.is_xl", "out.hidden_states[-1] if model.is_xl", "families"),
-    Fault("vectors of two words overlap", "at += count", "at += 1", "promises"),
+    Fault("vectors of two words overlap", "next_id += count", "next_id += 1", "promises"),
     Fault("vectors of a longer initializer cut", "return rows.mean(0, keepdim=True).repeat(count, 1)", "return rows[:count]", "engine training"),
     Fault("random vectors around nothing", "return table.mean(0) + table.std(0) * torch.randn(", "return table.std(0) * torch.randn(", "promises"),
     Fault("nearest by length", "cosines = table @ mean / (table.norm(dim=-1) * mean.norm())", "cosines = table @ mean / (0 * table.norm(dim=-1) + mean.norm())", "promises"),
