@@ -189,8 +189,8 @@ def test_losses_by_timestep_fit_the_device(
     torch.testing.assert_close(losses(), plain)
     assert sizes[0] > 3
     sizes.clear()
-    free = int(2.5 * activation_bytes(small, False) / losses.ROOM)
-    monkeypatch.setattr(losses, "free_memory", lambda _: free)
+    free = int(2.5 * activation_bytes(small, False) / loss_module.ROOM)
+    monkeypatch.setattr(loss_module, "free_memory", lambda _: free)
     torch.testing.assert_close(losses(), plain)
     assert max(sizes) == 2
 
