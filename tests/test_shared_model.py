@@ -15,6 +15,7 @@ from ti_nb.host import devices, turns
 from ti_nb.models.denoise import activation_bytes, cache_latents
 from ti_nb.results import sampling
 from ti_nb.results.look_inside import _recording
+from ti_nb.training import losses as loss_module
 from ti_nb.training.batches import Draws
 from ti_nb.training.losses import word_loss
 
