@@ -36,9 +36,10 @@ from tqdm.auto import tqdm
 import ti_nb as ti
 from ti_nb.host import devices
 from ti_nb.host.devices import default_dtype
+from ti_nb.models.denoise import activation_bytes
 from ti_nb.models.model import TINY
 from ti_nb.pictures.concept_images import EXAMPLES
-from ti_nb.training import plan
+from ti_nb.training.losses import ROOM
 
 ROOT = Path(__file__).parents[1]
 RESULTS, TABLES = ROOT / "outputs/step_time.json", ROOT / "benchmarks/step_time.md"
@@ -452,10 +453,10 @@ def _fits(network: str, pipeline: Any, flags: Flags) -> int:
     keys = [ti.TextEncoder(str(i), None, e) for i, e in enumerate(encoders)]
     model = ti.Model(network, tuple(keys), pipeline.unet, pipeline.vae, pipeline.scheduler)
     free = devices.free_memory(model.device)
-    one = plan.activation_bytes(model, False)
+    one = activation_bytes(model, False)
     if free is None:
         return flags.batch
-    count = int((free * plan.ROOM - tables) // one)
+    count = int((free * ROOM - tables) // one)
     if count < 1:
         raise MemoryError(f"one picture needs {(one + tables) / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
     return max(n for n in range(1, flags.batch + 1) if flags.batch % n == 0 and n <= count)

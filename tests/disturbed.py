@@ -200,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    losses.COUNT = 2  # fewer pictures to measure the gain on
+    losses.FIXED_BATCH = 2  # fewer pictures to measure the gain on
     wrong = False
     with tempfile.TemporaryDirectory() as folder:
         ways = {"two": two, "interrupts": interrupts, "kernels": kernels}

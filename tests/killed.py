@@ -295,7 +295,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)
-    losses.COUNT = 2  # fewer pictures to measure the gain on
+    losses.FIXED_BATCH = 2  # fewer pictures to measure the gain on
     model = smallest()
     if options.how == "kill":
         for line in kill(model, options.folder, times=options.times, steps=options.steps, seed=options.seed):

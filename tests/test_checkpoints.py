@@ -46,7 +46,7 @@ def one_thread_and_little_to_do() -> Iterator[None]:
     threads, interrupt = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "COUNT", 2)
+        patch.setattr(losses, "FIXED_BATCH", 2)
         yield
     torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, interrupt)
@@ -385,7 +385,7 @@ def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
     with pytest.raises(KeyboardInterrupt):
         next(run)
     monkeypatch.undo()
-    monkeypatch.setattr(losses, "COUNT", 2)
+    monkeypatch.setattr(losses, "FIXED_BATCH", 2)
     assert len(run.records) == 1
     assert torch.equal(run.concept().vectors["clip_l"], whole.concept(1).vectors["clip_l"])
     list(run)
@@ -523,10 +523,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        (dict(word="<old>"), r"word '<new>' there, '<old>' asked"),
-        (dict(seed=1), r"seed 0 there, 1 asked"),
-        (dict(ema=0.5, batch=3), r"batch 2 there, 3 asked; ema 0\.9 there, 0\.5 asked"),
-        (dict(timesteps=(0.5, 1)), r"timesteps \[0\.0, 1\.0\] there, \[0\.5, 1\] asked"),
+        (dict(word="<old>"), r"word: '<new>' in the folder, '<old>' requested"),
+        (dict(seed=1), r"seed: 0 in the folder, 1 requested"),
+        (dict(ema=0.5, batch=3), r"batch: 2 in the folder, 3 requested; ema: 0\.9 in the folder, 0\.5 requested"),
+        (dict(timesteps=(0.5, 1)), r"timesteps: \[0\.0, 1\.0\] in the folder, \[0\.5, 1\] requested"),
         (dict(init="bus"), "another initializer"),
     ],
 )

@@ -14,9 +14,9 @@ import torch
 
 import ti_nb as ti
 from ti_nb.host import devices
-from ti_nb.training import plan
+from ti_nb.models.denoise import activation_bytes
 from ti_nb.training.batches import Draws, mask_weights, rows_of_step
-from ti_nb.training.losses import Watch, word_loss
+from ti_nb.training.losses import ROOM, Watch, word_loss
 from ti_nb.training.optimiser import GROW_AFTER
 
 from .families import pipeline
@@ -92,12 +92,12 @@ def test_a_device_too_small_for_one_picture_says_so(
 
 def test_the_plan_fits_what_is_free(small: ti.Model) -> None:
     settings = ti.TrainSettings(batch=8)
-    one = plan.activation_bytes(small, checkpointing=False)
-    plans = [plan.plan_memory(small, settings, free=int(n * one / plan.ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
-    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // plan.activation_bytes(small, True) - 1)]
+    one = activation_bytes(small, checkpointing=False)
+    plans = [ti.plan_memory(small, settings, free=int(n * one / ROOM) + 9) for n in (100, 8, 5, 1, 0.5)]
+    assert [p.micro for p in plans] == [8, 8, 4, 1, 1 + int(0.5 * one // activation_bytes(small, True) - 1)]
     assert [p.checkpointing for p in plans] == [False, False, False, False, True]
-    assert all(p.activations <= p.free * plan.ROOM for p in plans[:4])
-    assert "8 pictures at once" in str(plans[0]) and "MiB" in str(plans[0])
+    assert all(p.activations <= p.free * ROOM for p in plans[:4])
+    assert "8 pictures at once" in str(plans[0]) and "MB" in str(plans[0])
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -118,7 +118,7 @@ def test_the_plans_activations_are_what_autograd_keeps(small: ti.Model, checkpoi
         small.unet(torch.zeros(1, 4, 8, 8), torch.tensor([5]), states)
     small.unet.disable_gradient_checkpointing()
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    assert plan.activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
+    assert activation_bytes(small, checkpointing) == pytest.approx(real, rel=0.1)
 
 
 # Numbers that are not finite
@@ -298,7 +298,8 @@ def test_the_loss_with_a_mask_is_the_loss_inside_it(small: ti.Model, photos: ti.
         from ti_nb.models.conditioning import condition
         from ti_nb.models.denoise import predict, target_of
 
-        error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target_of(small, batch)
+        target = target_of(small, batch.latents, batch.noise, batch.timesteps)
+        error = predict(small, noisy, batch.timesteps, condition(small, batch.ids, rows)) - target
     torch.testing.assert_close(ours, error[..., :4].square().mean(dim=(1, 2, 3)))
 
 
@@ -391,9 +392,11 @@ def test_guided_loss_is_the_guided_prediction(small: ti.Model, photos: ti.Concep
     assert batch.negative_ids is not None
     with torch.no_grad():
         plain = word_loss(small, rows, replace(batch, negative_ids=None))
-        torch.testing.assert_close(word_loss(small, rows, batch, guidance=1.0), plain)
+        torch.testing.assert_close(word_loss(small, rows, batch, ti.TrainSettings(negative_guidance=1)), plain)
         swapped = replace(batch, ids=batch.negative_ids, negative_ids=None)
-        torch.testing.assert_close(word_loss(small, rows, batch, guidance=0.0), word_loss(small, rows, swapped))
+        torch.testing.assert_close(
+            word_loss(small, rows, batch, ti.TrainSettings(negative_guidance=0)), word_loss(small, rows, swapped)
+        )
 
 
 # Starts

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.results.sampling import fingerprint, read_settings, save_samples
+from ti_nb.results.sampling import read_settings, save_samples
+from ti_nb.words.concept import fingerprint
 
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:

@@ -176,7 +176,7 @@ def test_findings_are_said_beside_their_picture_and_of_the_set(model: ti.Model) 
     assert said_in(panel.of_the_set) == [same]
     (one,) = said_in(panel._tiles.children[2].faults)
     assert "✓ nothing to remark" in one
-    panel.editor.choose(["small.png", "wide.png"], "wide.png")
+    panel.editor.choose(panel.entries, "wide.png")
     panel.editor.across.value = 0  # once a crop is chosen, the middle is no matter
     assert "cuts off" not in "".join(said_in(panel._tiles.children[1].faults))
 
@@ -247,7 +247,7 @@ def test_a_mask_from_transparency(model: ti.Model) -> None:
     panel.editor.across.value = 100
     mask, none = panel.images().masks
     assert np.array_equal(mask, alpha.crop((100, 0, 200, 100))) and none is None
-    panel.editor.choose([e.name for e in panel.entries], panel.entries[1].name)
+    panel.editor.choose(panel.entries, panel.entries[1].name)
     panel.editor.mask.value = "alpha"
     assert "no transparent part" in panel.editor.said.value
 

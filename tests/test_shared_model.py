@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb.host import turns
-from ti_nb.models.denoise import cache_latents
+from ti_nb.host import devices, turns
+from ti_nb.models.denoise import activation_bytes, cache_latents
 from ti_nb.results import sampling
 from ti_nb.results.look_inside import _recording
-from ti_nb.training import plan as memory
+from ti_nb.training import losses as loss_module
 from ti_nb.training.batches import Draws
 from ti_nb.training.losses import word_loss
 
@@ -146,7 +146,7 @@ def test_what_a_failed_pass_held_is_let_go_before_memory_is_given_back(
     """Else there is nothing to give back, and the smaller pass fails as well."""
     _, held = hold_what_is_drawn(monkeypatch, small, 2)
     left: list[int] = []
-    monkeypatch.setattr(memory, "release", lambda _: left.append(sum(ref() is not None for ref in held)))
+    monkeypatch.setattr(devices, "release", lambda _: left.append(sum(ref() is not None for ref in held)))
     use(small, photos)
     assert held and left and set(left) == {0}
 
@@ -190,8 +190,8 @@ def test_losses_by_timestep_fit_the_device(
     torch.testing.assert_close(losses(), plain)
     assert sizes[0] > 3
     sizes.clear()
-    free = int(2.5 * memory.activation_bytes(small, False) / memory.ROOM)
-    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    free = int(2.5 * activation_bytes(small, False) / loss_module.ROOM)
+    monkeypatch.setattr(loss_module, "free_memory", lambda _: free)
     torch.testing.assert_close(losses(), plain)
     assert max(sizes) == 2
 
@@ -210,7 +210,7 @@ def test_errors_that_are_not_of_memory_are_raised_as_they_are() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        memory.attempt(fails, torch.device("cpu"))
+        devices.attempt(fails, torch.device("cpu"))
 
 
 def test_attention_is_recorded_of_words_only(small: ti.Model) -> None:
@@ -238,7 +238,7 @@ def test_processes_compute_each_picture_once_whatever_each_plans(
 ) -> None:
     import accelerate
 
-    from ti_nb.training.plan import own_share
+    from ti_nb.host.devices import own_share
 
     for pictures in range(1, 12):
         shares = []
@@ -253,7 +253,7 @@ def test_a_process_plans_for_its_share(small: ti.Model, monkeypatch: pytest.Monk
     import accelerate
 
     monkeypatch.setattr(accelerate, "PartialState", lambda: Process(0, 4))
-    assert memory.plan_memory(small, ti.TrainSettings(batch=10)).micro == 3
+    assert ti.plan_memory(small, ti.TrainSettings(batch=10)).micro == 3
 
 
 def test_the_vaes_turn_is_given_back_where_it_fails(

@@ -343,6 +343,6 @@ def test_concepts_and_models_can_be_compared_and_kept_in_sets(model: ti.Model) -
 
 
 def test_needs_promises_half_precision_only_where_it_is_fetched() -> None:
-    from ti_nb.models.families import HALVES, REPOSITORIES
+    from ti_nb.models.families import RELEASES
 
-    assert {name for name in REPOSITORIES if "in half precision" in ti.needs(name)} == set(HALVES)
+    assert [name for name in RELEASES if "in half precision" in ti.needs(name)] == ["sd15", "sdxl"]

@@ -10,41 +10,20 @@ import io
 import math
 import pickletools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..errors import NotAConcept
 from ..host.plain_text import quoted
+from .storage import DTYPES
+from .storage import Storage as Storage
 
 NUMBERS = 1 << 25  # bytes at most that a tensor may span in the file
 STEPS = 1 << 18  # instructions at most: a whole model's has under 100,000
 COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
 NAME = 1000  # letters at most of a key
-
-DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Numbers in the file: `key` names the place, `count` says how many there are; `fetch` gives bytes, from, how many."""
-
-    dtype: torch.dtype
-    key: str
-    count: int
-    fetch: Callable[[Storage, int, int], bytes] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..errors import InvalidValue, NotAConcept, NotWritten
 from ..host.arguments import checked
 from ..host.atomic import replacing
 from ..host.plain_text import place, warn
-from ..models.families import ARCHITECTURES
+from ..models.families import family
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from . import png_cards, torch_files
@@ -178,8 +178,8 @@ def _metadata(concept: Concept) -> dict[str, str]:
         "modelspec.title": concept.word.strip("<>"),
         "modelspec.trigger_phrase": concept.word,
     }
-    if concept.family in ARCHITECTURES:
-        said["modelspec.architecture"] = f"{ARCHITECTURES[concept.family]}/textual-inversion"
+    if architecture := family(concept.family).architecture:
+        said["modelspec.architecture"] = f"{architecture}/textual-inversion"
     if "license" in concept.facts:
         said["modelspec.license"] = str(concept.facts["license"])
     return said

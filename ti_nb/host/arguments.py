@@ -18,7 +18,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
-from ..errors import InvalidValue
+from ..errors import InvalidValue, TiError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +52,7 @@ MADE_BY = {  # our classes, and who makes them
 }
 
 
-class Unfit(Exception):
+class Unfit(TiError):
     """A value that is not of a kind."""
 
 

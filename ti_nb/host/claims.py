@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from filelock import FileLock, Timeout
 
+from ..errors import InvalidValue
 from .plain_text import place
 
 NAME = ".lock"
@@ -27,7 +28,7 @@ WITHOUT_MARKS: dict[str, Any] = (
 )
 
 
-class Taken(ValueError):
+class Taken(InvalidValue):
     """A folder that is another's."""
 
 

@@ -1,17 +1,24 @@
-"""GPU or CPU: which one, how precise, how much memory it has, and how many threads."""
+"""GPU or CPU: which one, how precise, how much memory it has and what to do when that is full, how many threads and processes."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+
+from .plain_text import size
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 OMP_PAUSE_SOFT = 1  # of OpenMP 5.0
 
 
@@ -85,10 +92,10 @@ def free_memory(device: torch.device) -> int | None:
 def used_memory(device: torch.device) -> str:
     """What is in use, in words: on a GPU the most this process had at once, else this process's share of the machine's."""
     if device.type == "cuda":
-        return f"{_size(torch.cuda.max_memory_allocated(device))} at most"
+        return f"{size(torch.cuda.max_memory_allocated(device))} at most"
     import psutil
 
-    return _size(psutil.Process().memory_info().rss)
+    return size(psutil.Process().memory_info().rss)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -106,5 +113,78 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"
+def attempt(work: Callable[[], T], device: torch.device, *, least: str = "") -> T | None:
+    """What `work` returns; None if the device had too little memory for it, which is then free for a smaller attempt.
+
+    The error's traceback holds the tensors of the work that failed, so that it is let go before memory is given back.
+
+    Args:
+        least: what was asked for, in words, where there is no smaller attempt to make.
+
+    Raises:
+        torch.OutOfMemoryError: too little memory for the least.
+    """
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if least:
+            raise torch.OutOfMemoryError(
+                f"the device is out of memory with {least}: free some of it, or use a smaller model"
+            ) from error
+        traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    release(device)
+    return None
+
+
+def in_parts(work: Callable[[slice], T], count: int, at_once: int, device: torch.device) -> list[T]:
+    """What `work` returns for each part of `count` pictures: `at_once` of them, or fewer where memory is short."""
+    out: list[T] = []
+    at = 0
+    while at < count:
+        part = slice(at, min(at + at_once, count))
+        size = part.stop - at
+        done = attempt(partial(work, part), device, least="one picture at once" if size == 1 else "")
+        if done is None:
+            at_once = size // 2
+            continue
+        out.append(done)
+        at = part.stop
+    return out
+
+
+def own_share(count: int) -> range:
+    """Which of `count` pictures this process computes: processes' shares are apart and together all, whatever each plans."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    ends = [count * number // state.num_processes for number in (state.process_index, state.process_index + 1)]
+    return range(*ends)
+
+
+def add_up(values: torch.Tensor) -> torch.Tensor:
+    """The sum of all processes' `values`, the same in each."""
+    from accelerate import PartialState
+    from accelerate.utils import reduce
+
+    if PartialState().num_processes == 1:
+        return values
+    total: torch.Tensor = reduce(values, "sum")
+    return total
+
+
+def is_main_process() -> bool:
+    """Whether this is the one of the processes that train together which writes files."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def from_main_process(text: str) -> str:
+    """The main process's `text`, in every process."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    return str(broadcast_object_list([text])[0]) if PartialState().num_processes > 1 else text

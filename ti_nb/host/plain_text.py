@@ -47,3 +47,11 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "ti_nb":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
+
+
+def size(count: int) -> str:
+    """Bytes, as people read them."""
+    for unit, name, digits in ((1e9, "GB", 1), (1e6, "MB", 0), (1e3, "kB", 0)):
+        if count >= (0.25 if name == "GB" else 2) * unit:
+            return f"{count / unit:.{digits}f} {name}"
+    return f"{count} bytes"

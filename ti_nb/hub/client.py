@@ -29,6 +29,7 @@ TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one t
 FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
 PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
 READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
+MAY_ONLY_READ = "your token may only read: make one that may write at https://huggingface.co/settings/tokens"
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,6 @@ def head_of(info: Any) -> str:
     if not isinstance(info.sha, str) or not info.sha:
         raise TypeError(f"it does not say at which commit {info.id!r} is")
     return info.sha
-
-
-def size(count: int) -> str:
-    """Bytes, as people read them."""
-    return f"{count} bytes" if count < 2000 else f"{count / 1e3:.0f} kB" if count < 2e6 else f"{count / 1e6:.0f} MB"
 
 
 def some(names: Iterable[str]) -> str:

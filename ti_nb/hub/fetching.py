@@ -11,12 +11,12 @@ from ..errors import HubError, NoAnswer, NotAConcept
 from ..files.formats import LORA, generic
 from ..files.reading import load_words
 from ..host.arguments import checked
-from ..host.plain_text import warn
+from ..host.plain_text import size, warn
 from ..models.families import living
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from .answers import in_words
-from .client import PATIENCE, READING, address, client, head_of, patiently, size, some
+from .client import PATIENCE, READING, address, client, head_of, patiently, some
 from .page import SANE
 
 if TYPE_CHECKING:

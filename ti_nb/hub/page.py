@@ -9,7 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ..host.plain_text import plain
-from ..models.families import LICENSES, PIPELINES, TAGS, USUAL, living
+from ..models.families import USUAL, family, living
 from ..words.concept import Concept
 from ..words.prompts import TEMPLATES, fill
 
@@ -39,14 +39,14 @@ def license_of(concept: Concept) -> str | None:
     said, base = concept.facts.get("license"), base_of(concept)
     if isinstance(said, str) and re.fullmatch(SANE, said):
         return said
-    return LICENSES.get(concept.family) if base is None or base in USUAL.values() else None
+    return family(concept.family).license if base is None or base in USUAL else None
 
 
 def base_of(concept: Concept) -> str | None:
     """The repository of the model a word was learned on; where it is not known, the usual one of its family, or None."""
     said = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
     # A folder's name is no repository, nor is what a stranger's file may say.
-    return said if "/" in said and re.fullmatch(SANE, said) else USUAL.get(concept.family)
+    return said if "/" in said and re.fullmatch(SANE, said) else family(concept.family).usual
 
 
 def model_card(
@@ -95,8 +95,8 @@ def model_card(
 
 
 def _tags(concept: Concept, is_tiny: bool) -> list[str]:
-    family = [] if is_tiny else [TAGS.get(concept.family, "stable-diffusion"), "diffusers"]
-    return ["textual_inversion", "text-to-image", "ti_nb", *family]
+    of_family = [] if is_tiny else [family(concept.family).tag, "diffusers"]
+    return ["textual_inversion", "text-to-image", "ti_nb", *of_family]
 
 
 def _what(concept: Concept, kind: str, base: str | None) -> str:
@@ -140,7 +140,7 @@ ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
 
 
 def _with_diffusers(concept: Concept, repo: str, base: str, prompt: str) -> str:
-    pipeline = PIPELINES.get(concept.family, "StableDiffusionPipeline")
+    pipeline = family(concept.family).pipeline
     head = ["import torch", f"from diffusers import {pipeline}"]
     load = [f'pipe.load_textual_inversion("{repo}", weight_name="learned_embeds.safetensors")']
     if len(concept.vectors) > 1:

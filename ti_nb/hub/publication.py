@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files.writing import save
-from ..host.plain_text import plain
+from ..host.plain_text import plain, size
 from ..words.concept import Concept
-from .client import size
 
 if TYPE_CHECKING:
     from ..pictures.concept_images import ConceptImages

@@ -17,7 +17,7 @@ from ..models.families import USUAL, living
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from .answers import busy, in_words
-from .client import account, address, client, patiently, repository
+from .client import MAY_ONLY_READ, account, address, client, patiently, repository
 from .page import Terms, base_of, license_of, model_card
 from .publication import CARD, Publication, files_of
 from .repository import commit, find
@@ -123,7 +123,7 @@ def _base(concept: Concept, base: str | None) -> str | None:
 
 def _terms(api: HfApi, base: str | None) -> Terms | None:
     """The licence that the base model's page says, unless it is one whose licence is known, or can't be asked."""
-    if base is None or base in USUAL.values():
+    if base is None or base in USUAL:
         return None
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -212,5 +212,5 @@ def _owner(api: HfApi, said: str) -> tuple[str, str]:
             f"you are {who.name!r}, and {said!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
         )
     if not who.may_write:
-        raise HubError("your token may only read: make one that may write at https://huggingface.co/settings/tokens")
+        raise HubError(MAY_ONLY_READ)
     return owner, who.name

@@ -1,69 +1,24 @@
-"""A concept's vectors stand in for rows of the embedding table while a prompt is encoded.
-
-Nothing is resized and no weight is written: ids past the vocabulary take rows of a separate parameter. The same way
-serves any encoder that looks its ids up in a table, T5 as well as CLIP.
-"""
+"""How a prompt enters a model: token ids, and what its text encoders make of them, a concept's vectors in their places."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..host import turns
-from .model import Vectors
+from .model import Vectors, extended
 from .tokens import tokenise
 
 if TYPE_CHECKING:
     from .model import Model
 
 
-class ExtendedEmbedding(torch.nn.Module):
-    """A frozen embedding table followed by a few rows of its own: id `len(table) + i` gives `rows[i]`."""
-
-    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor) -> None:
-        super().__init__()
-        self.table = table
-        self.rows = rows
-        self.first = self.num_embeddings = table.num_embeddings
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The frozen table; transformers looks here for the dtype."""
-        return self.table.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(..., ) ids -> (..., width) vectors in the table's dtype."""
-        known = self.table(ids.clamp(max=self.first - 1))
-        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
-        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
-
-
-@contextmanager
-def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
-    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
-    table = plain(text_encoder).get_input_embeddings()
-    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
-    try:
-        yield table.num_embeddings
-    finally:
-        text_encoder.set_input_embeddings(table)
-
-
-def plain(text_encoder: Any) -> Any:
-    """The encoder, without the rows that an interrupt may have left in it."""
-    table = text_encoder.get_input_embeddings()
-    if isinstance(table, ExtendedEmbedding):
-        text_encoder.set_input_embeddings(table.table)
-    return text_encoder
-
-
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the UNet is told: `states` (b, 77, width), and with SDXL the pooled text `pooled` (b, width)."""
+    """What the UNet is conditioned on: the text encoders' `states` (b, 77, width); in SDXL also the `pooled` text (b, width)."""
 
     states: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -103,9 +58,10 @@ def token_ids(model: Model, prompts: Sequence[str], words: Mapping[str, int]) ->
     """
     out = {}
     for encoder in model.encoders:
-        at, places = encoder.first, {}
+        next_id, ids_of_word = encoder.first, {}
         for word, count in words.items():
-            places[word] = list(range(at, at + count))
-            at += count
-        out[encoder.key] = torch.tensor([tokenise(p, encoder.tokenizer, places) for p in prompts], device=model.device)
+            ids_of_word[word] = list(range(next_id, next_id + count))
+            next_id += count
+        ids = [tokenise(prompt, encoder.tokenizer, ids_of_word) for prompt in prompts]
+        out[encoder.key] = torch.tensor(ids, device=model.device)
     return out

@@ -1,17 +1,21 @@
-"""What a frozen model computes: pictures to latents, noisy latents to a prediction."""
+"""What a frozen model computes: pictures to latents, noisy latents to a prediction; and what memory that takes."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.func import functional_call
 
 from ..errors import NotFinite
 from ..host import turns
 
 if TYPE_CHECKING:
-    from ..training.batches import Batch
     from .conditioning import Conditioning
     from .model import Model
 
@@ -33,40 +37,40 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
 
 def _encoded(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     vae, dtype = model.vae.to(model.device), model.vae.dtype
-    if trap := dtype == torch.float16 and vae.config.force_upcast:
+    if overflows := dtype == torch.float16 and vae.config.force_upcast:
         vae.to(torch.float32)
-    means, spreads = [], []
+    means, stds = [], []
     try:
-        for one in pixels.unsqueeze(1):
-            posterior = vae.encode(one.to(model.device, vae.dtype)).latent_dist
+        for picture in pixels.unsqueeze(1):
+            posterior = vae.encode(picture.to(model.device, vae.dtype)).latent_dist
             means.append(posterior.mean.float().cpu())
-            spreads.append(posterior.std.float().cpu())
+            stds.append(posterior.std.float().cpu())
     finally:
-        if trap:
+        if overflows:
             vae.to(dtype)
         vae.to("cpu")
-    return torch.cat(means), torch.cat(spreads)
+    return torch.cat(means), torch.cat(stds)
 
 
-def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, told: Conditioning) -> torch.Tensor:
+def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
     """The UNet's prediction, float32."""
     dtype = model.dtype
-    more: dict[str, Any] = {}
-    if told.pooled is not None:
-        more["added_cond_kwargs"] = {
-            "text_embeds": told.pooled.to(dtype),
+    extra: dict[str, Any] = {}
+    if conditioning.pooled is not None:
+        extra["added_cond_kwargs"] = {
+            "text_embeds": conditioning.pooled.to(dtype),
             "time_ids": model.time_ids().to(dtype).expand(len(noisy), -1),
         }
     with turns.turn:
-        out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, told.states.to(dtype), **more).sample
+        out: torch.Tensor = model.unet(noisy.to(dtype), timesteps, conditioning.states.to(dtype), **extra).sample
     return out.float()
 
 
-def target_of(model: Model, batch: Batch) -> torch.Tensor:
+def target_of(model: Model, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """What the UNet was trained to predict: the noise, or the velocity."""
     if model.prediction_type == "epsilon":
-        return batch.noise
-    velocity: torch.Tensor = copy(model.scheduler).get_velocity(batch.latents, batch.noise, batch.timesteps)
+        return noise
+    velocity: torch.Tensor = copy(model.scheduler).get_velocity(latents, noise, timesteps)
     return velocity
 
 
@@ -78,3 +82,65 @@ def add_noise(model: Model, latents: torch.Tensor, noise: torch.Tensor, timestep
     """
     noisy: torch.Tensor = copy(model.scheduler).add_noise(latents, noise, timesteps)
     return noisy
+
+
+def activation_bytes(model: Model, checkpointing: bool) -> int:
+    """Bytes one picture's forward pass keeps for its backward pass: counted on a copy of the UNet that has no data.
+
+    Measured, not computed by a formula: the tensors that autograd saves, each storage once, without weights and
+    temporaries. Fake tensors know their device, so that attention takes the kernel it takes there; with meta tensors it
+    would save whole attention maps.
+    """
+    unet = model.unet
+    pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
+    with turns.turn:  # `attention` replaces them for a moment
+        plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
+    config = json.dumps({**unet.config, "sample_size": model.latent_side})
+    return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
+
+
+@lru_cache(maxsize=64)
+def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: int, checkpointing: bool) -> int:
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(json.loads(config)).eval().requires_grad_(False)
+    unet.set_attn_processor(
+        AttnProcessor() if plain else AttnProcessor2_0()
+    )  # other processors need about what one of these does
+    kept: dict[int, torch.Tensor] = {}
+    with FakeTensorMode(), torch.device(device), recomputing(unet, checkpointing), torch.enable_grad():
+        weights = {name: torch.empty(p.shape, dtype=dtype) for name, p in unet.named_parameters()}
+        frozen = {p.untyped_storage()._cdata for p in weights.values()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()._cdata
+            if storage not in frozen:
+                kept[storage] = tensor
+            return tensor
+
+        side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        width = width[0] if isinstance(width, list | tuple) else width
+        latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
+        states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
+        extra: dict[str, Any] = {}
+        if pooled:
+            sizes = torch.empty(1, 6, dtype=dtype)
+            extra["added_cond_kwargs"] = {"text_embeds": torch.empty(1, pooled, dtype=dtype), "time_ids": sizes}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            functional_call(unet, weights, (latents, torch.zeros(1, dtype=torch.long), states), extra)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@contextmanager
+def recomputing(unet: Any, on: bool) -> Iterator[None]:
+    """Within the block the UNet recomputes its activations in the backward pass, if `on`."""
+    if on:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            unet.disable_gradient_checkpointing()

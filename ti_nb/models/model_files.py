@@ -1,4 +1,4 @@
-"""What the small files of a model's folder, or repository, say of it: is it all there, and of parts that can be trained?"""
+"""What the small files of a model's folder, or repository, say of it: is it complete, and can its parts be trained?"""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from ..errors import InvalidValue
 from ..host.plain_text import place
 from .supported import check_kind, check_part, needed
 
-NUMBERED = r"-\d{5}-of-(\d{5})"
-WEIGHTS = re.compile(rf"(?:model|diffusion_pytorch_model)(?:{NUMBERED})?(?:\.(\w+))?(?:{NUMBERED})?\.safetensors")
+SHARD = r"-\d{5}-of-(\d{5})"
+WEIGHTS = re.compile(rf"(?:model|diffusion_pytorch_model)(?:{SHARD})?(?:\.(\w+))?(?:{SHARD})?\.safetensors")
 NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
-POINTER = b"version https://git-lfs"
+LFS_POINTER = b"version https://git-lfs"
 
 
 def read_index(index: Path, name: str) -> tuple[str, list[str]]:
     """The pipeline's class and its parts, each of a class that can be trained."""
     try:
-        said = json.loads(index.read_text(encoding="utf-8"))
+        entries = json.loads(index.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InvalidValue(
             f"{place(name)} is damaged: its model_index.json can't be read ({first_line(error)})"
         ) from error
-    if not isinstance(said, Mapping):
+    if not isinstance(entries, Mapping):
         raise InvalidValue(f"{place(name)} is damaged: its model_index.json is no table of parts")
-    kind = check_kind(said.get("_class_name"), name)
+    kind = check_kind(entries.get("_class_name"), name)
     for part in needed(kind):
-        held = said.get(part)
-        if not (isinstance(held, list) and len(held) == 2 and all(isinstance(one, str) for one in held)):
+        pair = entries.get(part)
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise InvalidValue(f"{place(name)} can't be trained: it has no {part}, by its model_index.json")
-        if held[0] not in ("diffusers", "transformers"):
+        library, class_name = pair
+        if library not in ("diffusers", "transformers"):
             raise InvalidValue(
-                f"{place(name)} can't be trained: its {part} is code of its own ({held[0]}), which is not run here"
+                f"{place(name)} can't be trained: its {part} is code of its own ({library}), which is not run here"
             )
-        check_part(part, [held[1]], name)
+        check_part(part, [class_name], name)
     return kind, needed(kind)
 
 
@@ -53,11 +54,11 @@ def variant_of(files: Collection[str], parts: Iterable[str], name: str) -> str |
         if not own:
             raise InvalidValue(f"{place(name)} is not whole: it has nothing of its {part}")
         if part in NETWORKS:
-            found = _variants(own)
-            if not found:
+            variants = _variants(own)
+            if not variants:
                 raise InvalidValue(f"{place(name)} is not whole: {_no_weights(own, part)}")
-            if "" not in found:
-                only.add("fp16" if "fp16" in found else min(found))
+            if "" not in variants:
+                only.add("fp16" if "fp16" in variants else min(variants))
     if len(only) > 1:
         raise InvalidValue(
             f"{place(name)} can't be loaded: its parts are of different variants, {' and '.join(sorted(only))}"
@@ -66,12 +67,12 @@ def variant_of(files: Collection[str], parts: Iterable[str], name: str) -> str |
 
 
 def _variants(files: Iterable[str]) -> set[str]:
-    """The variants of which all files are there, "" the plain one."""
-    numbers: dict[str, list[int]] = defaultdict(list)
+    """The complete variants, "" being the plain one. A file says of how many shards it is one."""
+    shards: dict[str, list[int]] = defaultdict(list)
     for file in files:
-        if found := WEIGHTS.fullmatch(file):
-            numbers[found[2] or ""].append(int(found[1] or found[3] or 1))
-    return {variant for variant, counts in numbers.items() if len(counts) >= min(counts)}
+        if match := WEIGHTS.fullmatch(file):
+            shards[match[2] or ""].append(int(match[1] or match[3] or 1))
+    return {variant for variant, counts in shards.items() if len(counts) >= min(counts)}
 
 
 def _no_weights(files: Collection[str], part: str) -> str:
@@ -85,14 +86,14 @@ def _no_weights(files: Collection[str], part: str) -> str:
 
 
 def check_whole(file: Path) -> None:
-    """Refuse a file that is empty, cut short, or only names another."""
+    """Refuse a file that is empty, cut short, or only a git-lfs pointer."""
     from safetensors import SafetensorError, safe_open
 
     if file.suffix not in (".safetensors", ".json", ".txt"):
         return
     with file.open("rb") as opened:
         start = opened.read(64)
-    if start.startswith(POINTER):
+    if start.startswith(LFS_POINTER):
         raise InvalidValue(
             f"{place(file)} is a git-lfs pointer, not the file itself: `git lfs pull`, or fetch it again"
         )

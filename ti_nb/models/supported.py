@@ -33,7 +33,7 @@ CHANNELS = {
     9: "an inpainting model",
     8: "one that edits a picture",
     7: "one that enlarges pictures",
-    5: "one that is told depths",
+    5: "one that takes a depth map",
 }
 QUANTISED = ("quantized", "bitsandbytes", "quanto", "torchao", "gguf", "auto_gptq", "awq")  # in the names of modules
 
@@ -67,26 +67,26 @@ def check_pipeline(pipeline: Any, name: str) -> None:
     """Raise `ValueError`, saying what is missing or other, unless a word can be learned with the pipeline's parts."""
     kind = check_kind(type(pipeline).__name__, name)
     for part in needed(kind):
-        if (held := getattr(pipeline, part, None)) is not None:
-            check_part(part, [c.__name__ for c in type(held).__mro__], name)
+        if (network := getattr(pipeline, part, None)) is not None:
+            check_part(part, [c.__name__ for c in type(network).__mro__], name)
     for reason in _reasons(pipeline, kind):
         raise InvalidValue(f"{place(name)} can't be trained: {reason}")
 
 
 def _reasons(pipeline: Any, kind: str) -> Iterator[str]:
     parts = {part: getattr(pipeline, part, None) for part in needed(kind)}
-    for part, held in parts.items():
-        if held is None:
+    for part, network in parts.items():
+        if network is None:
             refiner = part == "text_encoder" and "XL" in kind
             yield f"it has no {part}: load it whole" + (" (SDXL's refiner has none: use its base)" if refiner else "")
-    yield from _of_weights({part: held for part, held in parts.items() if hasattr(held, "parameters")})
+    yield from _of_weights({part: network for part, network in parts.items() if hasattr(network, "parameters")})
     yield from _of_unet(pipeline.unet, "XL" in kind)
     yield from _of_sizes(parts)
     yield from of_scheduler(pipeline.scheduler)
 
 
 def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
-    """Offloaded, quantised, scattered, or not numbers."""
+    """Weights that are offloaded, quantised, on several devices, or not finite."""
     for part, network in networks.items():
         if any(hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook") for m in network.modules()):
             yield f"its {part} has hooks, as offloading, device maps and caches leave them: load it without, then `.to(device)`"
@@ -98,7 +98,7 @@ def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
         for key, weight in weights.items():
             if not bool(weight.isfinite().all()):
                 yield f"its {part} is damaged, {key} has numbers that are not finite: fetch it again"
-    devices = {str(network.device) for part, network in networks.items() if part != "vae"}  # which waits elsewhere
+    devices = {str(network.device) for part, network in networks.items() if part != "vae"}  # which rests on the CPU
     if len(devices) > 1:
         yield f"its parts are on {' and '.join(sorted(devices))}: put them on one device, `pipeline.to(device)`"
 
@@ -115,7 +115,7 @@ def _is_quantised(network: Any, weights: Mapping[str, Any]) -> bool:
 
 
 def _of_unet(unet: Any, is_xl: bool) -> Iterator[str]:
-    """Told other things than a text-to-image UNet, or distilled."""
+    """A UNet with other inputs than a text-to-image one's, or a distilled one."""
     config = unet.config
     if config.in_channels != 4 and config.in_channels in CHANNELS:
         yield f"its UNet takes {config.in_channels} channels, {CHANNELS[config.in_channels]}: use its text-to-image base, which takes 4"
@@ -197,5 +197,5 @@ def noise_schedule(scheduler: Any) -> Any:
     """
     from diffusers import DDPMScheduler
 
-    said = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
-    return DDPMScheduler.from_config({**said, "clip_sample": said.get("clip_sample", False)})
+    config = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
+    return DDPMScheduler.from_config({**config, "clip_sample": config.get("clip_sample", False)})

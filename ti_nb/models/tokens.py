@@ -1,4 +1,4 @@
-"""Prompts and token ids: what a tokenizer makes of a word, and where new words stand in a prompt."""
+"""Prompts and token ids: what a tokenizer makes of a word, and the ids of new words in a prompt."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from tqdm.auto import tqdm
 from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
+from ..host.devices import in_parts
 from ..models.conditioning import token_ids
 from ..models.denoise import add_noise, cache_latents, predict
-from ..training import plan
 from ..training.batches import Batch
-from ..training.losses import word_loss
+from ..training.losses import plan_memory, word_loss
 from ..training.settings import TrainSettings
 from ..words.concept import check_fits
 from ..words.prompts import check_prompt, encode, fill
@@ -65,7 +65,7 @@ def loss_by_timestep(
     total = len(model.scheduler.alphas_cumprod)
     middles = ((torch.arange(bands) + 0.5) / bands * total).long()
     losses = torch.zeros(len(concepts), bands)
-    at_once = plan.plan_memory(model, TrainSettings(batch=AT_ONCE)).micro
+    at_once = plan_memory(model, TrainSettings(batch=AT_ONCE)).micro
     for band, middle in enumerate(tqdm(middles.tolist(), desc="timesteps")):
         noise = torch.randn(latents.shape, generator=draw)
         for i, concept in enumerate(concepts):
@@ -85,7 +85,7 @@ def _loss(
         said = {key: v.expand(len(one), -1) for key, v in ids.items()}
         return word_loss(model, rows, Batch(one, its_noise, steps, said, torch.ones(len(one), 1, 1, 1, device=on)))
 
-    return float(torch.cat(plan.in_parts(losses, len(latents), at_once, on)).mean())
+    return float(torch.cat(in_parts(losses, len(latents), at_once, on)).mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +142,7 @@ def attention(
             predict(model, noisy[part], step, told)
         return _joined(layers, 1)
 
-    found = plan.in_parts(maps, len(latents), 1, model.device)  # one by one: plain attention keeps every share of it
+    found = in_parts(maps, len(latents), 1, model.device)  # one by one: plain attention keeps every share of it
     tokens = _spelled(model, prompt, concept)
     return Attention(tokens, torch.cat(found)[:, 1 : 1 + len(tokens)])
 

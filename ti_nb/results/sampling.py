@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -18,11 +17,10 @@ from ..errors import InvalidValue, NoSuchFile, NotWritten
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
-from ..host.devices import use_free_cores
+from ..host.devices import attempt, use_free_cores
 from ..host.plain_text import place
 from ..models.conditioning import Conditioning
-from ..training import plan
-from ..words.concept import Concept
+from ..words.concept import Concept, fingerprint
 from ..words.prompts import check_prompt, encode, fill
 
 if TYPE_CHECKING:
@@ -150,7 +148,7 @@ def sample(
             said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
             least = "one picture at once" if len(some) == 1 else ""
             work = partial(_in_turn, pipeline, model, said, against, some, given)
-            images = plan.attempt(work, model.device, least=least)
+            images = attempt(work, model.device, least=least)
             if images is None:
                 batch = len(some) // 2
                 continue
@@ -234,14 +232,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise InvalidValue(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
     settings: dict[str, Any] = json.loads(said)
     return settings
-
-
-def fingerprint(concept: Concept) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of the concept's vectors: equal for equal vectors."""
-    digest = hashlib.sha256()
-    for key in sorted(concept.vectors):
-        digest.update(key.encode() + concept.vectors[key].contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _as_parameters(said: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A `Run` does one optimiser step a turn and says what it did. Knows nothing of widgets."""
+"""A `Run` is an iterator: each iteration does one optimiser step and returns its record. Knows nothing of widgets."""
 
 import lazy_loader
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..host.arguments import checked
 from ..models.conditioning import token_ids
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one loss is made of, on the model's device.
+    """The inputs of one loss, on the model's device.
 
     Attributes:
         latents, noise: (b, c, h, w) float32. timesteps: (b,) int64.
         ids: each encoder's token ids (b, 77). negative_ids: those of the negative prompts, if there are any.
-        weights: (b, 1 or c, 1 or h, 1 or w) float32, what each squared error counts; its mean over a picture is 1 for masks.
+        weights: (b, 1 or c, 1 or h, 1 or w) float32, of each squared error; those of a mask have the mean 1 over a picture.
     """
 
     latents: torch.Tensor
@@ -58,7 +57,7 @@ class Draws:
     """Draws batches of one concept: the seed and `step` say which pictures, `generator` has all other randomness.
 
     Attributes:
-        step: the one to draw next, from 0.
+        step: the next to draw, from 0.
     """
 
     def __init__(
@@ -74,23 +73,18 @@ class Draws:
         self._negative = rest[0] if rest else None
         self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
         self._ids: dict[str, dict[str, torch.Tensor]] = {}
-        for choices in self._prompts:  # what does not fit is found here, before any step
+        for choices in self._prompts:  # a prompt that is too long is found here, before any step
             for prompt in choices:
                 self._tokens(prompt)
 
     def draw(self) -> Batch:
         """The next step's batch, which does not depend on the device."""
-        settings, draw, count = self.settings, self.generator, self.settings.batch
-        rows = rows_of_step(len(self.mean), count, self.step, self.seed)
+        rows = rows_of_step(len(self.mean), self.settings.batch, self.step, self.seed)
         self.step += 1
-        latents = self.mean[rows] + self.std[rows] * torch.randn(self.mean[rows].shape, generator=draw)
-        noise = torch.randn(latents.shape, generator=draw)
-        timesteps = settings.draw_timesteps(count, len(self._alphas), draw)
-        prompts = [self._prompts[row] for row in rows.tolist()]
-        picks = [int(torch.randint(len(choices), (), generator=draw)) for choices in prompts]
-        said = [choices[pick] for choices, pick in zip(prompts, picks)]
-        said = [vary_caption(s, settings.shuffle, settings.dropout, next(iter(self.words)), draw) for s in said]
-        return self._batch(rows, latents, noise, timesteps, said)
+        choices, word = [self._prompts[row] for row in rows.tolist()], next(iter(self.words))
+        drawn = draw_step(choices, self.settings, word, self.mean.shape[1:], len(self._alphas), self.generator)
+        latents = self.mean[rows] + self.std[rows] * drawn.spread
+        return self._batch(rows, latents, drawn.noise, drawn.timesteps, drawn.prompts)
 
     def fixed(self, count: int) -> Batch:
         """A batch that is the same for every run of these settings: mean latents, fixed noise, even timesteps."""
@@ -99,8 +93,8 @@ class Draws:
         noise = torch.randn(self.mean[rows].shape, generator=draw)
         low, high = self.settings.timesteps
         share = low + (torch.arange(count) + 0.5) / count * (high - low)
-        said = [self._prompts[row][0] for row in rows.tolist()]
-        return self._batch(rows, self.mean[rows], noise, (share * len(self._alphas)).long(), said)
+        prompts = [self._prompts[row][0] for row in rows.tolist()]
+        return self._batch(rows, self.mean[rows], noise, (share * len(self._alphas)).long(), prompts)
 
     def _batch(
         self,
@@ -108,18 +102,19 @@ class Draws:
         latents: torch.Tensor,
         noise: torch.Tensor,
         timesteps: torch.Tensor,
-        said: Sequence[str],
+        prompts: Sequence[str],
     ) -> Batch:
         weights = self.settings.loss_weights(self._alphas[timesteps], self.model.prediction_type)[:, None, None, None]
         if self.mask is not None:
             weights = weights * self.mask[rows]
         word = next(iter(self.words))
-        against = self._all_tokens([replace_word(s, word, self._negative) for s in said]) if self._negative else None
-        to = self.model.device
-        return Batch(latents.to(to), noise.to(to), timesteps.to(to), self._all_tokens(said), weights.to(to), against)
+        negative = [replace_word(p, word, self._negative) for p in prompts] if self._negative else []
+        negative_ids = self._all_tokens(negative) if negative else None
+        to, ids = self.model.device, self._all_tokens(prompts)
+        return Batch(latents.to(to), noise.to(to), timesteps.to(to), ids, weights.to(to), negative_ids)
 
-    def _all_tokens(self, said: Sequence[str]) -> dict[str, torch.Tensor]:
-        each = [self._tokens(s) for s in said]
+    def _all_tokens(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        each = [self._tokens(prompt) for prompt in prompts]
         return {key: torch.cat([ids[key] for ids in each]) for key in each[0]}
 
     def _tokens(self, prompt: str) -> dict[str, torch.Tensor]:
@@ -131,15 +126,51 @@ class Draws:
 
 
 def rows_of_step(pictures: int, batch: int, step: int, seed: int) -> torch.Tensor:
-    """Which of the pictures step `step` (from 0) draws (batch,): each comes once a round, every round in another order."""
+    """Which of the pictures step `step` (from 0) draws (batch,): each comes once an epoch, in a new order every epoch."""
     first = step * batch
     numbers = range(first // pictures, (first + batch - 1) // pictures + 1)
-    rounds = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
-    return torch.from_numpy(np.concatenate(rounds)[first % pictures :][:batch])
+    epochs = [np.random.default_rng([seed % 2**64, number]).permutation(pictures) for number in numbers]
+    return torch.from_numpy(np.concatenate(epochs)[first % pictures :][:batch])
+
+
+class Step(NamedTuple):
+    """The random part of a step, besides which pictures it takes.
+
+    Attributes:
+        spread: (b, c, h, w) standard normal, times the latents' standard deviation. noise: (b, c, h, w).
+        timesteps: (b,) int64. prompts: one a picture.
+    """
+
+    spread: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+    prompts: list[str]
+
+
+def draw_step(
+    choices: Sequence[Sequence[str]],
+    settings: TrainSettings,
+    word: str,
+    shape: Sequence[int],
+    total: int,
+    draw: torch.Generator,
+) -> Step:
+    """One step's random numbers, always in this order.
+
+    Args:
+        choices: the prompts of each picture of the batch. shape: of one picture's latents. total: timesteps there are.
+    """
+    count = len(choices)
+    spread, noise = (torch.randn((count, *shape), generator=draw) for _ in range(2))
+    timesteps = settings.draw_timesteps(count, total, draw)
+    picks = [int(torch.randint(len(prompts), (), generator=draw)) for prompts in choices]
+    chosen = [prompts[pick] for prompts, pick in zip(choices, picks)]
+    varied = [vary_caption(prompt, settings.shuffle, settings.dropout, word, draw) for prompt in chosen]
+    return Step(spread, noise, timesteps, varied)
 
 
 def prompts_of_pictures(images: ConceptImages, settings: TrainSettings, word: str, count: int) -> list[list[str]]:
-    """What may be said of each of `count` pictures (mirror images included): its caption, or every template."""
+    """The prompts that may go with each of `count` pictures (mirror images included): its caption, or every template."""
     templates = [fill(t, word) for t in settings.template_list()]
     captions = [[fill(c, word)] if c else templates for c in images.captions or [""] * len(images)]
     return captions * (count // len(captions))
@@ -153,8 +184,8 @@ def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | 
     return weights / weights.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def join(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
-    """Several concepts' batches as one, their words' ids moved so that they count through all concepts' rows.
+def join_batches(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: Mapping[str, int]) -> Batch:
+    """Concatenate several concepts' batches; their words' ids are offset, so that they index all concepts' rows one after the other.
 
     Args:
         sizes: each concept's number of rows for each encoder. firsts: each encoder's first id past its vocabulary.
@@ -179,11 +210,6 @@ def join(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], firsts: M
     )
 
 
-def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Each picture's weighted mean squared error (b,)."""
-    return (weights * F.mse_loss(predicted, target, reduction="none")).mean(dim=(1, 2, 3))
-
-
 @dataclass(frozen=True)
 class Drawn:
     """One sample of a training step: the picture's number, whether mirrored, the prompt, its ids without padding."""
@@ -206,39 +232,22 @@ def drawn_samples(
     settings: TrainSettings | str | None = None,
     **changes: Any,
 ) -> list[Drawn]:
-    """What training's step `step` (from 1) shows the model; the same arguments as `train`, nothing is encoded.
+    """What training step `step` (from 1) will show the model; takes the arguments of `train`, and encodes nothing.
 
     Raises:
-        ValueError: a word, initializer, caption or setting that won't do.
+        ValueError: an invalid word, initializer, caption or setting.
     """
     chosen = as_settings(settings, changes)
-    said = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))
+    prompts = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))
     size = model.resolution // model.vae_factor
-    shape = (chosen.batch, int(model.vae.config.latent_channels), size, size)
+    shape = (int(model.vae.config.latent_channels), size, size)
     draw = torch.Generator().manual_seed(chosen.seed)
     for number in range(step):
-        rows = rows_of_step(len(said), chosen.batch, number, chosen.seed).tolist()
-        prompts = _said(rows, said, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
+        rows = rows_of_step(len(prompts), chosen.batch, number, chosen.seed).tolist()
+        choices = [prompts[row] for row in rows]
+        drawn = draw_step(choices, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
     vectors = chosen.vectors or (max(len(init_ids(init, e.tokenizer)) for e in model.encoders) if init else 1)
-    return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, prompts)]
-
-
-def _said(
-    rows: list[int],
-    said: list[list[str]],
-    settings: TrainSettings,
-    word: str,
-    shape: tuple[int, ...],
-    total: int,
-    draw: torch.Generator,
-) -> list[str]:
-    """The prompts of a step: the same random numbers in the same order as `batches.Draws.draw`, for which a test stands."""
-    for _ in ("latents", "noise"):
-        torch.randn(shape, generator=draw)
-    settings.draw_timesteps(settings.batch, total, draw)
-    picks = [int(torch.randint(len(said[row]), (), generator=draw)) for row in rows]
-    prompts = [said[row][pick] for row, pick in zip(rows, picks)]
-    return [vary_caption(p, settings.shuffle, settings.dropout, word, draw) for p in prompts]
+    return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, drawn.prompts)]
 
 
 def _drawn(model: Model, row: int, prompt: str, word: str, vectors: int, count: int) -> Drawn:

@@ -1,4 +1,4 @@
-"""A run on disk: its whole state in a small file, written atomically; each step's vectors; its figures as CSV.
+"""A run on disk: its whole state in a small file, written atomically; each step's vectors; its records as CSV.
 
 A folder holds `state.safetensors` (vectors, moments, generator, settings: everything the next step depends on),
 `vectors.f32` (each step's vectors, float32, one step after the other), `records.csv`, and the word as learned so far,
@@ -21,8 +21,9 @@ from ..errors import AlreadyThere, InvalidValue, NotWritten
 from ..files.writing import save
 from ..host import claims
 from ..host.atomic import LEFT, replacing
+from ..host.devices import from_main_process, is_main_process
 from ..host.plain_text import place
-from ..words.concept import Concept
+from ..words.concept import Concept, fingerprint
 from .records import (
     RECORDS,
     STATE,
@@ -34,7 +35,6 @@ from .records import (
     as_state,
     digest,
     digest_of_images,
-    digest_of_vectors,
     holds_run,
     read,
     size,
@@ -48,7 +48,7 @@ Digests = dict[str, Any]  # of hashlib
 
 
 class RunFolder:
-    """Where a run is kept: its own while it trains. Whenever the process dies, what `save` wrote last is whole.
+    """The folder a run is saved in, which no other may use while it trains. Whenever the process dies, the last save is complete.
 
     Attributes:
         path: the folder. saved: steps on the disk.
@@ -89,18 +89,18 @@ class RunFolder:
             "model": start.facts.get("model", ""),
             "settings": json.loads(json.dumps(asdict(settings))),
             "images": digest_of_images(images),
-            "start": digest_of_vectors(start),
+            "start": fingerprint(start),
             "shapes": {key: list(v.shape) for key, v in start.vectors.items()},
         }
-        if _writes():
+        if is_main_process():
             try:
-                found = self._find()
+                saved = self._find()
             except BaseException:
-                self.release()  # its traceback may be kept for long
+                self.release()  # a kept traceback would keep it claimed
                 raise
             self._tidy()
-        self.path = _of_main_process(self.path)
-        return found if _writes() else self._look()
+        self.path = Path(from_main_process(str(self.path)))
+        return saved if is_main_process() else self._look()
 
     def claim(self) -> None:
         """See that the folder is this run's to write to, before anything is computed for it.
@@ -108,7 +108,7 @@ class RunFolder:
         Raises:
             ValueError: it is another's now. OSError: it can't be written.
         """
-        if not _writes() or (self._claim is not None and self._claim.holds()):
+        if not is_main_process() or (self._claim is not None and self._claim.holds()):
             return
         try:
             self._claim = claims.take(self.path)
@@ -127,13 +127,13 @@ class RunFolder:
             self._claim.use()
 
     def release(self) -> None:
-        """Let others have it. A later save claims it again, if nobody else wrote there."""
+        """Give the folder up. A later save claims it again, unless another run wrote there."""
         if self._claim is not None:
             self._claim.release()
         self._claim = None
 
     def _find(self) -> tuple[dict[str, Any], list[StepRecord], History] | None:
-        """Claim and read the folder, or the first beside it that will do."""
+        """Claim and read the folder, or the first free one beside it."""
         first, number = self.path, 1
         while True:
             try:
@@ -154,15 +154,15 @@ class RunFolder:
             raise AlreadyThere(
                 f"{place(self.path)} holds a run: give another folder, or resume='auto' to go on with it"
             )
-        found = read(self.path)
-        if different := _differences(found.facts, self._facts):
+        saved = read(self.path)
+        if different := _differences(saved.facts, self._facts):
             raise claims.Taken(
-                f"{place(self.path)} holds another run ({'; '.join(different)}): give another folder, the same settings"
+                f"{place(self.path)} holds another run ({'; '.join(different)}): give another folder, or the same settings"
             )
-        self.saved, self._ends = len(found.records), found.facts["ends"]
-        self._digests = {name: hashlib.sha256(part) for name, part in found.parts.items()}
-        self._own, self._word_is_whole = [found.own], found.word_is_whole
-        return (found.state, found.records, found.history) if found.state else None
+        self.saved, self._ends = len(saved.records), saved.facts["ends"]
+        self._digests = {name: hashlib.sha256(part) for name, part in saved.parts.items()}
+        self._own, self._word_is_whole = [saved.own], saved.word_is_whole
+        return (saved.state, saved.records, saved.history) if saved.state else None
 
     def is_own(self) -> bool:
         """Whether the state there is the one that this run left; a folder that was removed is written anew."""
@@ -182,7 +182,7 @@ class RunFolder:
             )
 
     def _tidy(self) -> None:
-        """Take away what a process left that was killed while writing."""
+        """Delete the temporary files of a process that was killed while writing."""
         for left in self.path.glob(LEFT):
             left.unlink(missing_ok=True)
 
@@ -193,7 +193,7 @@ class RunFolder:
             ValueError: the folder is another's now; nothing was written.
             OSError: the disk is full or can't be written; what was saved before is whole.
         """
-        if not _writes():
+        if not is_main_process():
             return
         try:
             if self._claim is not None and not self._claim.is_whole():
@@ -210,9 +210,13 @@ class RunFolder:
             ) from error
 
     def _save(self, state: Mapping[str, Any], records: Sequence[StepRecord], history: History, word: Concept) -> None:
-        if any(size(self.path / name) < end for name, end in self._ends.items()):  # removed: all is still in memory
+        if any(
+            size(self.path / name) < end for name, end in self._ends.items()
+        ):  # deleted: write everything again, from memory
             self.saved, (self._ends, self._digests) = 0, _nothing()
-        if not self._own:  # a state first of all: parts without one are then a run that was damaged
+        if (
+            not self._own
+        ):  # the state is written first of all: a folder with parts but no state is then known to be damaged
             self._write_state({}, *_nothing(), {"step": 0, "rows": {}})
         fresh = range(self.saved, len(records))
         vectors = b"".join(history[key][i].numpy().tobytes() for i in fresh for key in sorted(history))
@@ -234,7 +238,7 @@ class RunFolder:
     ) -> None:
         of_parts = {"ends": ends, "digests": {name: whole.hexdigest() for name, whole in digests.items()}}
         data = as_state({**self._facts, **facts, **of_parts}, state)
-        self._own.append(digest(data))  # before it is there: then it is ours, whatever interrupts us
+        self._own.append(digest(data))  # before it is written, so that it counts as ours even if we are interrupted
         with replacing(self.path / STATE) as temporary:
             temporary.write_bytes(data)
 
@@ -259,30 +263,15 @@ class RunFolder:
         self._board.flush()
 
 
-def _writes() -> bool:
-    """Whether this process writes: of those that train together, one does."""
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
-
-
-def _of_main_process(path: Path) -> Path:
-    """The folder that it chose, for all that train together."""
-    from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
-
-    return Path(broadcast_object_list([str(path)])[0]) if PartialState().num_processes > 1 else path
-
-
 def _nothing() -> tuple[dict[str, int], Digests]:
-    """Where the parts end that are written piece by piece, and the digests of them up to there."""
+    """Lengths and digests of the files that are appended to, while they are empty."""
     return dict.fromkeys((VECTORS, RECORDS), 0), {name: hashlib.sha256() for name in (VECTORS, RECORDS)}
 
 
 def _append(path: Path, end: int, data: bytes) -> int:
     """Write `data` at `end`, then drop what lies behind it; returns the new end. On the disk when done.
 
-    In that order: what a state on the disk counts on is written over with the same, never missing.
+    In that order: bytes that a state on the disk refers to are overwritten with the same bytes, and never missing.
     """
     with open(path, "r+b" if path.exists() else "w+b") as file:
         file.seek(end)
@@ -293,11 +282,11 @@ def _append(path: Path, end: int, data: bytes) -> int:
     return end + len(data)
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What sets two runs apart, in words; more or fewer steps do not."""
-    out = [f"{k} {found[k]!r} there, {wanted[k]!r} asked" for k in ("word", "model") if found[k] != wanted[k]]
-    theirs, ours = found["settings"], wanted["settings"]
-    out += [f"{k} {theirs.get(k)!r} there, {v!r} asked" for k, v in ours.items() if k != "steps" and theirs.get(k) != v]
+def _differences(saved: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """How two runs differ, in words; the number of steps does not count."""
+    theirs, ours = (
+        {"word": f["word"], "model": f["model"], **f["settings"], "steps": None} for f in (saved, requested)
+    )
+    out = [f"{k}: {theirs.get(k)!r} in the folder, {v!r} requested" for k, v in ours.items() if theirs.get(k) != v]
     names = {"images": "other pictures, captions or masks", "start": "another initializer"}
-    out += [text for k, text in names.items() if not out and found.get(k, wanted[k]) != wanted[k]]
-    return out
+    return out or [text for k, text in names.items() if saved[k] != requested[k]]

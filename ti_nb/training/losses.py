@@ -1,35 +1,41 @@
-"""The model's own denoising loss of a batch, as a function of the word's vectors (paper, section 4.1, equation 2)."""
+"""The model's own denoising loss of a batch, as a function of the word's vectors (paper, section 4.1, equation 2).
+
+`Plan` says how many pictures the device has room for at once, `Watch` measures the word on a fixed batch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
+from ..host import turns
+from ..host.arguments import checked
+from ..host.devices import add_up, free_memory, in_parts, own_share
+from ..host.plain_text import size
 from ..models.conditioning import condition, token_ids
-from ..models.denoise import add_noise, predict, target_of
+from ..models.denoise import activation_bytes, add_noise, predict, target_of
 from ..models.model import Vectors
-from . import plan as memory
-from .batches import Batch, mean_square
-from .plan import add_up, own_share
-from .settings import FEWEST
+from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
     from ..words.concept import Concept
     from .batches import Batch, Draws
-    from .plan import Plan
     from .records import StepRecord
     from .settings import TrainSettings
 
 
-COUNT = 8  # pictures in the fixed batch
+FIXED_BATCH = 8  # pictures in the batch that gains are measured on
+CPU_MICRO_BATCH = 32  # fastest on tiny: 78 pictures/s (16: 70, 80: 58)
+ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
 
-def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.0) -> torch.Tensor:
-    """Each picture's loss (b,), float32, with ids past the vocabulary standing for `rows`, each encoder's (n, width).
+def word_loss(model: Model, rows: Vectors, batch: Batch, settings: TrainSettings = FAST) -> torch.Tensor:
+    """Each picture's loss (b,), float32, where ids past the vocabulary are looked up in `rows`, each encoder's (n, width).
 
     With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
     (DreamArtist, Dong et al. 2022).
@@ -38,8 +44,75 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, *, guidance: float = 3.
     predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
     if batch.negative_ids is not None:
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
-        predicted = against + guidance * (predicted - against)
-    return mean_square(predicted, target_of(model, batch), batch.weights)
+        predicted = against + settings.negative_guidance * (predicted - against)
+    return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
+
+
+def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Each picture's weighted mean squared error (b,)."""
+    return (weights * F.mse_loss(predicted, target, reduction="none")).mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a step is computed, and what that needs.
+
+    Attributes:
+        micro: pictures through the UNet at once; a batch is cut into parts of that size, which changes no result.
+        checkpointing: recompute the UNet's activations in the backward pass instead of keeping them.
+        weights, activations: bytes of the frozen weights on the device, and of what is kept for one part's backward pass.
+        free: bytes the device has for activations; None if it can't say.
+        dtype: precision of the frozen weights.
+    """
+
+    micro: int
+    checkpointing: bool
+    weights: int
+    activations: int
+    free: int | None
+    dtype: str
+
+    def __str__(self) -> str:
+        parts = f"{self.micro} pictures at once" + (", activations recomputed" if self.checkpointing else "")
+        need = f"weights {size(self.weights)} ({self.dtype}) + activations {size(self.activations)}"
+        return f"{parts}; {need}; free for activations: {size(self.free) if self.free is not None else 'unknown'}"
+
+    def smaller(self) -> Plan | None:
+        """The next plan to try when the device ran out of memory: half the pictures at once, then recomputing."""
+        if self.micro > 1:
+            return replace(self, micro=(self.micro + 1) // 2, activations=self.activations // 2)
+        return None if self.checkpointing else replace(self, checkpointing=True)
+
+
+@checked(together=(1, None), free=(0, None))
+def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, free: int | None = None) -> Plan:
+    """Choose how many pictures go through the UNet at once, and whether to recompute activations.
+
+    As many as fit, up to the batch; recomputing (a fifth to a third slower) only where one picture doesn't fit without.
+
+    Args:
+        together: runs that share each pass. free: bytes to plan with; by default what the device has free.
+    """
+    from accelerate import PartialState
+
+    wanted = -(-settings.batch * together // PartialState().num_processes)  # each process takes its share
+    passes = 2 if settings.negative else 1
+    weights = sum(_bytes(part) for part in (model.unet, *(e.network for e in model.encoders)))
+    with turns.turn:  # between two steps of other runs, whose memory is free again then
+        free = free_memory(model.device) if free is None else free
+    room = None if free is None else int(free * ROOM)
+    for checkpointing in (False, True):
+        per_picture = activation_bytes(model, checkpointing) * passes
+        fits = wanted if room is None else min(wanted, room // max(per_picture, 1))
+        fits = min(fits, CPU_MICRO_BATCH) if model.device.type == "cpu" else fits
+        if fits >= 1 or checkpointing:
+            break
+    micro = -(-wanted // -(-wanted // max(1, fits)))  # parts of equal size
+    return Plan(micro, checkpointing, weights, per_picture * micro, free, str(model.dtype).removeprefix("torch."))
+
+
+def _bytes(module: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 class Watch:
@@ -53,17 +126,17 @@ class Watch:
         self, model: Model, draws: Draws, start: Concept, negative: Concept | None, settings: TrainSettings, plan: Plan
     ) -> None:
         self.model, self.settings, self.start, self.plan = model, settings, start, plan
-        self.batch = draws.fixed(COUNT)
+        self.batch = draws.fixed(FIXED_BATCH)
         first = dict(start.vectors)
         if negative:
             first = {key: torch.cat([rows, negative.vectors[key]]) for key, rows in first.items()}
-        empty = token_ids(model, [""] * COUNT, {})
+        empty = token_ids(model, [""] * FIXED_BATCH, {})
         self.initial = self._loss(self.batch, first)
         self.empty = self._loss(replace(self.batch, ids=empty, negative_ids=None), first)
         self._norms = {e.key: e.table.norm(dim=-1).cpu() for e in model.encoders}
 
     def measure(self, record: StepRecord, vectors: Vectors) -> StepRecord:
-        """The record with its gain, percentile and warning filled in."""
+        """Fill in the record's gain, percentile and warning."""
         own = {key: rows[: len(self.start)] for key, rows in vectors.items()}
         loss = self._loss(self.batch, vectors)
         shorter = [(self._norms[key] < rows.norm(dim=-1).mean()).float().mean() for key, rows in own.items()]
@@ -82,9 +155,11 @@ class Watch:
         `gains` are those measured so far. Half of them, so that it fits a run of any length: of a gain that still rises
         evenly the later half has a quarter of the variance.
         """
-        every = torch.tensor([0.0, *gains])  # the initializer's own
-        last = every[len(every) // 2 :]
-        return len(gains) >= FEWEST and bool(last.var(correction=0) < share * every.var(correction=0))
+        all_gains = torch.tensor([0.0, *gains])  # 0: the initializer's own gain
+        later_half = all_gains[len(all_gains) // 2 :]
+        return len(gains) >= MIN_MEASUREMENTS and bool(
+            later_half.var(correction=0) < share * all_gains.var(correction=0)
+        )
 
     def _warning(self, record: StepRecord) -> str:
         assert record.gain is not None
@@ -97,7 +172,7 @@ class Watch:
             longest = max(float(norms.max()) for norms in self._norms.values())
             return (
                 f"the word is longer than any of the vocabulary's ({record.norm:.2f}, the longest {longest:.2f}): it drowns "
-                "the rest of the prompt; hold its norm, or train less"
+                "the rest of the prompt: hold its norm, or train less"
             )
         return ""
 
@@ -106,10 +181,10 @@ class Watch:
         """Over the whole batch, of which each process computes its share, as many pictures at once as the plan has."""
         on = {key: v.to(self.model.device) for key, v in rows.items()}
         share = own_share(len(batch))
-        mine, guidance = batch[share.start : share.stop], self.settings.negative_guidance
+        mine = batch[share.start : share.stop]
 
         def losses(part: slice) -> torch.Tensor:
-            return word_loss(self.model, on, mine[part], guidance=guidance)
+            return word_loss(self.model, on, mine[part], self.settings)
 
-        found = memory.in_parts(losses, len(mine), self.plan.micro, self.model.device)
-        return float(add_up(torch.cat([*found, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)
+        parts = in_parts(losses, len(mine), self.plan.micro, self.model.device)
+        return float(add_up(torch.cat([*parts, torch.zeros(0, device=self.model.device)]).sum())) / len(batch)

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import InvalidValue
 from ..host import turns
-from ..host.arguments import checked
-from ..host.interrupts import held
-from . import plan as memory
-from .batches import join
+from ..host.devices import add_up, attempt, own_share
+from ..models.denoise import recomputing
+from .batches import join_batches
 from .losses import word_loss
-from .plan import add_up, own_share
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
     from .batches import Batch
-    from .records import StepRecord
-    from .run import Run
+    from .losses import Plan
     from .settings import TrainSettings
 
-GROW_AFTER = (
-    50  # good steps, as many as a run may well do before it ends: at most one in 50 is lost to finding the limit
-)
+# Good steps after which the loss scale is tried twice as large. No more than a run has, so that at most one step in 50 is
+# lost to finding the limit.
+GROW_AFTER = 50
 
 
 class Learner:
@@ -35,9 +31,9 @@ class Learner:
 
     Attributes:
         rows: each encoder's (n, width) parameter.
-        bad: steps skipped one after the other.
-        factor: what the settings' rate is multiplied by, for whoever turns it while the run goes on.
-        notes: what is to be said of the step being done.
+        bad: consecutive steps that were skipped.
+        factor: multiplies the settings' rate; may be changed while the run goes on.
+        notes: what was unusual in the current step.
         loss_scale: multiply the loss by it before the backward pass: float16 gradients would vanish otherwise. It is
             halved where they overflow, and doubled after each `GROW_AFTER` good steps (as torch's `GradScaler`).
     """
@@ -53,7 +49,7 @@ class Learner:
         self._mean = {key: rows.clone() for key, rows in self._start.items()} if settings.ema else None
         self._is_half = model.dtype == torch.float16
         self.loss_scale = 2.0**14 if self._is_half else 1.0
-        self.bad, self._good = 0, 0  # one after the other; good ones since the loss scale changed
+        self.bad, self._good = 0, 0  # consecutive skipped steps; good steps since the loss scale changed
         self.factor = 1.0
         self._slower = 1.0
         self.notes: list[str] = []
@@ -67,7 +63,7 @@ class Learner:
         return self.factor * self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
 
     def note(self, text: str) -> None:
-        """Say something about the step being done."""
+        """Add a note to the current step."""
         self.notes.append(text)
 
     def clear(self) -> None:
@@ -75,15 +71,13 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def reduce(self) -> None:
-        """Add up the gradients of all processes (a process may have had no part)."""
-        from .plan import add_up
-
+        """Add up the gradients of all processes (a process may have computed none)."""
         for rows in self.rows.values():
             rows.grad = add_up(torch.zeros_like(rows) if rows.grad is None else rows.grad)
 
     @torch.no_grad()
     def step(self, step: int, loss: float) -> str:
-        """Apply the gradients; returns a note on what was out of the ordinary, "" if nothing was."""
+        """Apply the gradients; returns a note on what was unusual, "" for nothing."""
         if math.isfinite(loss) and self._unscale():
             self.bad = 0
             self._apply(step)
@@ -118,7 +112,7 @@ class Learner:
                 assert rows.grad is not None
                 rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
         if self.settings.norm == "fixed":
-            self._turn(self.rate(step))
+            self._rotate(self.rate(step))
         else:
             self.optimizer.step()
         for key, rows in self.rows.items():
@@ -128,8 +122,8 @@ class Learner:
             if self._mean is not None:
                 self._mean[key].lerp_(rows, 1 - min(self.settings.ema, (1 + step) / (10 + step)))
 
-    def _turn(self, angle: float) -> None:
-        """Turn each vector by `angle` radians against its gradient, whose size does not matter.
+    def _rotate(self, angle: float) -> None:
+        """Rotate each vector by `angle` radians against its gradient, whose size does not matter.
 
         Riemannian gradient descent on the sphere, as in Directional Textual Inversion (arXiv 2512.13672); with `pull`
         its von Mises-Fisher prior, as (vectors - start) has the start's direction along the sphere.
@@ -137,9 +131,9 @@ class Learner:
         for key, rows in self.rows.items():
             assert rows.grad is not None
             unit = torch.nn.functional.normalize(rows, dim=-1)
-            along = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
-            turned = math.cos(angle) * unit - math.sin(angle) * torch.nn.functional.normalize(along, dim=-1)
-            rows.copy_(self._lengths[key] * torch.nn.functional.normalize(turned, dim=-1))
+            tangent = rows.grad - (rows.grad * unit).sum(-1, keepdim=True) * unit
+            rotated = math.cos(angle) * unit - math.sin(angle) * torch.nn.functional.normalize(tangent, dim=-1)
+            rows.copy_(self._lengths[key] * torch.nn.functional.normalize(rotated, dim=-1))
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as clones."""
@@ -173,101 +167,44 @@ class Learner:
                 self._mean[key].copy_(state[f"mean.{key}"])
 
 
-def gradients(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
-    """Put each run's gradient into its learner, and return its loss; with less at once if the device is full."""
+def gradients(
+    model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch]
+) -> tuple[list[float], Plan]:
+    """Put each batch's gradient into its learner; returns their losses, and the plan that the device had room for."""
     while True:
-        plan = runs[0].plan
         smaller = plan.smaller()
         least = "" if smaller else f"one picture at once ({plan})"
-        losses = memory.attempt(lambda: _gradients_in_parts(runs, batches), runs[0].model.device, least=least)
+        work = partial(_gradients_in_parts, model, plan, learners, batches)
+        losses = attempt(work, model.device, least=least)
         if losses is not None:
-            return losses
+            return losses, plan
         assert smaller is not None
-        for run in runs:
-            run.plan = smaller
-            run._learner.note(f"out of memory: now {smaller}")
+        plan = smaller
+        for learner in learners:
+            learner.note(f"out of memory: now {plan}")
 
 
 @torch.enable_grad()
-def _gradients_in_parts(runs: Sequence[Run], batches: Sequence[Batch]) -> list[float]:
-    """Parts of `plan.micro` pictures of this process's share of all batches; each run's loss has its own scale."""
-    model, plan, guidance = runs[0].model, runs[0].plan, runs[0].settings.negative_guidance
+def _gradients_in_parts(model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch]) -> list[float]:
+    """Parts of `plan.micro` pictures of this process's share of all batches; each learner's loss has its own scale."""
     firsts = {e.key: e.first for e in model.encoders}
-    sizes = [{key: len(rows) for key, rows in run._learner.rows.items()} for run in runs]
-    whole = join(batches, sizes, firsts)
+    sizes = [{key: len(rows) for key, rows in learner.rows.items()} for learner in learners]
+    whole = join_batches(batches, sizes, firsts)
     owner = torch.cat([torch.full((len(b),), i) for i, b in enumerate(batches)])
     share = torch.cat([torch.full((len(b),), 1 / len(b)) for b in batches])
-    scale = torch.tensor([run._learner.loss_scale for run in runs])[owner]
-    losses = torch.zeros(len(runs), device=model.device)
-    for run in runs:
-        run._learner.clear()
+    scale = torch.tensor([learner.loss_scale for learner in learners])[owner]
+    losses = torch.zeros(len(learners), device=model.device)
+    for learner in learners:
+        learner.clear()
     mine = own_share(len(whole))
-    with turns.turn, memory.recomputing(model.unet, plan.checkpointing):
+    with turns.turn, recomputing(model.unet, plan.checkpointing):
         for at in range(mine.start, mine.stop, plan.micro):
             part = slice(at, min(at + plan.micro, mine.stop))
-            rows: Vectors = {key: torch.cat([run._learner.rows[key] for run in runs]) for key in firsts}
-            each = word_loss(model, rows, whole[part], guidance=guidance)
+            rows: Vectors = {key: torch.cat([learner.rows[key] for learner in learners]) for key in firsts}
+            each = word_loss(model, rows, whole[part], learners[0].settings)
             weighed = each * share[part].to(each)
             (weighed * scale[part].to(each)).sum().backward()  # type: ignore[no-untyped-call]
             losses.index_add_(0, owner[part].to(losses.device), weighed.detach())
-    for run in runs:
-        run._learner.reduce()
+    for learner in learners:
+        learner.reduce()
     return [float(loss) for loss in add_up(losses).tolist()]
-
-
-@checked()
-def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
-    """Advance several runs of one model side by side, all their batches through the UNet at once.
-
-    Several seeds, or several concepts, share the model and fill the device better than one after the other; each
-    run's result is that of the run alone, to rounding. Yields a record for each run that is not finished.
-
-    Raises:
-        ValueError: runs of different models, with negative words, or of one folder; a folder that is another run's by now.
-        KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
-    """
-    folders = [run.folder.path for run in runs if run.folder is not None]
-    if len(set(folders)) < len(folders):
-        raise InvalidValue(
-            f"runs that go together need folders of their own: {', '.join(map(repr, map(str, folders)))}"
-        )
-    if len({id(run.model) for run in runs}) > 1:
-        raise InvalidValue("runs that go together need the same loaded model")
-    if len(runs) > 1 and any(run.settings.negative for run in runs):
-        raise InvalidValue("runs with negative words can't go together: iterate over them one after the other")
-    if len(runs) > 1:
-        plan = memory.plan_memory(runs[0].model, runs[0].settings, together=len(runs))
-        for run in runs:
-            run.plan = plan
-    while going := [run for run in runs if not run.finished]:
-        yield _step(going)
-    for run in runs:
-        if run.folder is not None and run.folder.saved < len(run.records):  # the last save failed
-            run.save()
-
-
-def _step(runs: Sequence[Run]) -> list[StepRecord]:
-    """One step of each: done and recorded, or, whatever comes between and how often, as if it had not been begun."""
-    with turns.turn:
-        for run in runs:
-            run.claim()
-        try:
-            began = time.monotonic()
-            losses = gradients(runs, [run._begin() for run in runs])
-            return [run._end(loss, began) for run, loss in zip(runs, losses)]
-        except BaseException:
-            with held():
-                _save_all(runs)
-            raise
-
-
-def _save_all(runs: Sequence[Run]) -> None:
-    """Save each, though another's save fails."""
-    errors = []
-    for run in runs:
-        try:
-            run.save()
-        except (OSError, ValueError) as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
-FORMAT = 2  # of the folder; raise it as well with whatever makes a resumed run compute something else
+FORMAT = 3  # of the folder; raise it as well with whatever makes a resumed run compute something else
 History = dict[str, list[torch.Tensor]]
 
 
@@ -51,7 +51,7 @@ class StepRecord:
         gain_empty: loss with an empty prompt minus loss with the word.
         percentile: share of the vocabulary (0 to 1) whose vectors are shorter than the word's.
         warning: what looks wrong, in a sentence; "" for nothing.
-        note: what happened in this step out of the ordinary; "" for nothing.
+        note: what was unusual in this step; "" for nothing.
     """
 
     step: int
@@ -68,9 +68,14 @@ class StepRecord:
     note: str = ""
 
     def __str__(self) -> str:
-        said = [f"loss {self.loss:.3f}", f"rate {self.rate:.2g}", f"norm {self.norm:.3f}", f"cosine {self.cosine:.3f}"]
-        said += [] if self.gain is None else [f"gain {self.gain:+.4f}"]
-        return ", ".join([f"step {self.step} of {self.steps}: {said[0]}", *said[1:], f"{self.seconds:.1f} s"])
+        figures = [
+            f"loss {self.loss:.3f}",
+            f"rate {self.rate:.2g}",
+            f"norm {self.norm:.3f}",
+            f"cosine {self.cosine:.3f}",
+        ]
+        figures += [] if self.gain is None else [f"gain {self.gain:+.4f}"]
+        return ", ".join([f"step {self.step} of {self.steps}: {figures[0]}", *figures[1:], f"{self.seconds:.1f} s"])
 
     @staticmethod
     def of(
@@ -170,7 +175,7 @@ class Saved:
     Attributes:
         state: what the next step depends on. facts: of the folder. records, history: of the steps done.
         parts: the bytes of the vectors and of the records that count. own: the digest of the state's file.
-        word_is_whole: whether the word's file is the one of the last step; killed in a save, a run leaves the next one's.
+        word_is_whole: whether the word's file is of the last step; a run killed while saving may leave the next step's.
     """
 
     state: dict[str, Any]
@@ -200,7 +205,7 @@ def read(path: Path) -> Saved:
         word_is_whole = word.exists() and digest(word.read_bytes()) == facts["digests"].get(WORD)
         return Saved({**state, **facts["numbers"]}, facts, records, history, parts, digest(data), word_is_whole)
     except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError) as error:
-        kind = Taken if isinstance(error, Taken) else ValueError
+        kind = Taken if isinstance(error, Taken) else InvalidValue
         raise kind(damaged(path, error)) from error
     except SafetensorError as error:
         raise InvalidValue(damaged(path, error)) from error
@@ -212,14 +217,14 @@ def holds_run(path: Path) -> bool:
     Raises:
         ValueError: there are parts of one, but no state, which is written first of all.
     """
-    there = [name for name in (STATE, VECTORS, RECORDS, WORD) if (path / name).exists()]
-    if there and STATE not in there:
-        raise InvalidValue(damaged(path, f"{STATE} is missing beside {there[0]}"))
-    return bool(there)
+    present = [name for name in (STATE, VECTORS, RECORDS, WORD) if (path / name).exists()]
+    if present and STATE not in present:
+        raise InvalidValue(damaged(path, f"{STATE} is missing beside {present[0]}"))
+    return bool(present)
 
 
 def damaged(path: Path, reason: object) -> str:
-    """What is said of a folder that can't be gone on with."""
+    """The message for a folder that can't be read."""
     return f"the run in {place(path)} can't be read ({reason}): give another folder"
 
 
@@ -234,18 +239,18 @@ def as_state(facts: Mapping[str, Any], state: Mapping[str, Any]) -> bytes:
 
 def _read_state(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     tensors = from_bytes(data)
-    said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    facts = json.loads(said["ti_nb"])
-    version = facts.get("version", 1)  # the first said nothing of it
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    facts = json.loads(metadata["ti_nb"])
+    version = facts.get("version", 1)  # the first format had no version
     if version != FORMAT:
         raise Taken(f"written by another version of ti_nb, its format is {version}, this one's {FORMAT}")
-    if said["digest"] != _digest_of_state(said["ti_nb"], tensors):
+    if metadata["digest"] != _digest_of_state(metadata["ti_nb"], tensors):
         raise InvalidValue(f"{STATE} was changed")
     return tensors, facts
 
 
 def _read_part(path: Path, facts: Mapping[str, Any]) -> bytes:
-    """What the state counts on; a process that was killed may have left more."""
+    """The part of the file that the state refers to; a process that was killed may have written more."""
     end: int = facts["ends"][path.name]
     if size(path) < end:
         raise InvalidValue(f"{path.name} is missing or cut short")
@@ -266,33 +271,25 @@ def _history(data: bytes, steps: int, shapes: Mapping[str, Sequence[int]]) -> Hi
 
 
 def size(path: Path) -> int:
-    """In bytes; of no file 0."""
+    """Size of a file in bytes, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
 def digest(data: bytes) -> str:
-    """Its SHA-256."""
+    """SHA-256 of the data."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of_images(images: ConceptImages) -> str:
-    """Of what they hold, not of their latents, which devices compute differently in the last digit."""
-    whole = hashlib.sha256(repr((images.flip, images.captions)).encode())
+    """Digest of the pictures themselves: their latents differ in the last digit from device to device."""
+    sha = hashlib.sha256(repr((images.flip, images.captions)).encode())
     for picture in (*images.images, *images.masks):
-        whole.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
-    return whole.hexdigest()[:16]
-
-
-def digest_of_vectors(concept: Concept) -> str:
-    """Of each encoder's, one after the other."""
-    whole = hashlib.sha256()
-    for rows in concept.vectors.values():
-        whole.update(rows.contiguous().float().cpu().numpy().tobytes())
-    return whole.hexdigest()[:16]
+        sha.update(repr(picture.size).encode() + picture.tobytes() if picture else b"none")
+    return sha.hexdigest()[:16]
 
 
 def _digest_of_state(facts: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    whole = hashlib.sha256(facts.encode())
+    sha = hashlib.sha256(facts.encode())
     for name, tensor in sorted(tensors.items()):
-        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
-    return whole.hexdigest()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    return sha.hexdigest()

@@ -1,4 +1,4 @@
-"""Textual inversion: a `Run` is an iterator that does one optimiser step a turn and says what it did.
+"""Textual inversion: a `Run` is an iterator that does one optimiser step at a time and returns its `StepRecord`.
 
 The loss is the model's own denoising loss; only the word's vectors are parameters (Gal et al. 2022, section 4).
 """
@@ -8,33 +8,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import InvalidValue, NotFinite
 from ..host import turns
-from ..host.arguments import SEEDS, checked, fitted
-from ..host.devices import use_free_cores
-from ..models import tokens
+from ..host.arguments import fitted
+from ..host.interrupts import held
 from ..models.model import Vectors
 from ..words import prompts
-from ..words.concept import Concept, check_fits, initial_concept
-from . import plan
+from ..words.concept import Concept, initial_concept
 from .batches import Batch, Draws
 from .checkpoints import RunFolder
-from .losses import Watch
-from .optimiser import Learner
+from .losses import Watch, plan_memory
+from .optimiser import Learner, gradients
 from .records import StepRecord, damaged
-from .settings import TrainSettings, as_settings
+from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from ..models.model import Model
     from ..pictures.concept_images import ConceptImages
     from ..widgets.train.panel import TrainPanel
 
-GIVE_UP = 8  # bad steps one after the other, after which more of them won't help
+MAX_BAD_STEPS = 8  # consecutive steps that were not finite, after which the run gives up
 
 
 class Run:
@@ -56,17 +53,17 @@ class Run:
         folder: RunFolder | None = None,
     ) -> None:
         self.model, self.settings, self.start, self.folder = model, settings, start, folder
-        found = folder.open(settings, start, images) if folder is not None else None
-        self.records: list[StepRecord] = found[1] if found else []
+        saved = folder.open(settings, start, images) if folder is not None else None
+        self.records: list[StepRecord] = saved[1] if saved else []
         try:
             if folder is not None and not self.finished:
-                folder.claim()  # where it can't be written that is said before any work
+                folder.claim()  # before any work, so that an unwritable folder costs none
             self._prepare(images)
-            if folder is not None and found:
-                self._resume(folder, found[0], found[2])
+            if folder is not None and saved:
+                self._resume(folder, saved[0], saved[2])
         except BaseException:
             if folder is not None:
-                folder.release()  # its traceback may be kept for long
+                folder.release()  # a kept traceback would keep it claimed
             raise
 
     def _prepare(self, images: ConceptImages) -> None:
@@ -81,14 +78,13 @@ class Run:
         words = {c.word: len(c) for c in (start, self._negative) if c}
         self._draws = Draws(model, images, settings, words, settings.seed)
         self._first, self._learner = first, Learner(model, first, settings)
-        self.plan = plan.plan_memory(model, settings)
+        self.plan = plan_memory(model, settings)
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
         self._watch: Watch | None = None
         self._panel: TrainPanel | None = None
         self._options: dict[str, Any] = {}
-        self._before: tuple[int, dict[str, Any], list[str]] | None = (
-            None  # the step being done: steps, state and notes before
-        )
+        # Steps, state and notes before the step being done.
+        self._before: tuple[int, dict[str, Any], list[str]] | None = None
 
     def __iter__(self) -> Iterator[StepRecord]:
         return self
@@ -97,9 +93,10 @@ class Run:
         return self.settings.steps
 
     def __next__(self) -> StepRecord:
-        from .optimiser import together
-
-        return next(together([self]))[0]
+        if self.finished:
+            self.save_rest()
+            raise StopIteration
+        return advance([self])[0]
 
     @property
     def finished(self) -> bool:
@@ -137,7 +134,7 @@ class Run:
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
 
     def _after(self, step: int) -> Vectors:
-        """All that is learned, after that step: of what was recorded, as another thread may be within a step."""
+        """All learned vectors after that step: from the history, as another thread may be in the middle of a step."""
         return self._first if step == 0 else {key: rows[step - 1] for key, rows in self.history.items()}
 
     @property
@@ -155,7 +152,7 @@ class Run:
             self._learner.note(f"rate times {factor:g} from here on")
 
     def panel(self, **options: Any) -> TrainPanel:
-        """The panel that shows and steers this run, the same one until it is asked for with other `options` (`TrainPanel`'s).
+        """The panel that shows and controls this run; the same one until called with other `options` (those of `TrainPanel`).
 
         Raises:
             ValueError: other options while it trains.
@@ -165,19 +162,28 @@ class Run:
 
             if self._panel is not None and self._panel.state == "running":
                 raise InvalidValue(
-                    "this run is being trained in its panel: pause it before you ask for one with other options"
+                    "this run is being trained in its panel: pause it before you open one with other options"
                 )
             self._panel, self._options = TrainPanel(self, **options), options
         return self._panel
 
     def save(self) -> None:
-        """Write the run's state to its folder, if any; a ValueError where another run wrote there meanwhile."""
+        """Write the run's state to its folder, if it has one.
+
+        Raises:
+            ValueError: another run wrote there meanwhile.
+        """
         if self.folder is None:
             return
         with turns.turn:
             self.folder.save(self.state(), self.records, self.history, self.concept())
             if self.finished:
                 self.folder.release()
+
+    def save_rest(self) -> None:
+        """Save the steps that are not saved yet, as after a save that failed."""
+        if self.folder is not None and self.folder.saved < len(self.records):
+            self.save()
 
     def state(self) -> dict[str, Any]:
         """All that the next step depends on: small tensors and numbers."""
@@ -200,9 +206,13 @@ class Run:
         if self.finished:
             folder.release()
 
-    # What a step asks of a run, in the order it asks.
+    # What `advance` calls, in this order.
     def claim(self) -> None:
-        """See that its folder, if any, is its own, and this thread at work there: a ValueError where it is another run's."""
+        """Claim its folder, if any, for this thread.
+
+        Raises:
+            ValueError: it is another run's by now.
+        """
         if self.folder is not None:
             self.folder.use()
 
@@ -217,7 +227,7 @@ class Run:
         step, before = len(self.records) + 1, self.records[-1].seconds if self.records else 0.0
         rate = self._learner.rate(step - 1)
         note = self._learner.step(step - 1, loss)
-        if self._learner.bad > GIVE_UP:
+        if self._learner.bad > MAX_BAD_STEPS:
             raise NotFinite(
                 f"{self._learner.bad} steps in a row were not finite (step {step}, rate {rate:g}): lower the rate, or load the "
                 "model with dtype=torch.float32"
@@ -236,7 +246,7 @@ class Run:
         return record
 
     def _put_back(self) -> None:
-        """Undo a step that was cut short. Cut short itself, it is done anew by whatever needs the state next."""
+        """Undo a step that was interrupted. If this is interrupted too, the next call that needs the state does it again."""
         if self._before is not None:
             done, state, notes = self._before
             if len(self.records) == done:
@@ -250,60 +260,31 @@ class Run:
         return self.settings.stop == "flat" and Watch.is_flat([r.gain for r in self.records if r.gain is not None])
 
 
-@checked(save_every=(1, None))
-def train(
-    model: Model,
-    images: ConceptImages,
-    *,
-    word: str,
-    init: str | Concept | None,
-    settings: TrainSettings | str | None = None,
-    out: str | Path | None = None,
-    resume: str = "auto",
-    save_every: int = 25,
-    **changes: Any,
-) -> Run:
-    """Start to learn `word` from `images`. Iterate over what it returns: nothing is trained before.
-
-    Args:
-        model: from `load_model`; it stays as it is.
-        images: from `load_images`.
-        word: the placeholder token, such as "<my-cat>".
-        init: the initializer: one or several known words for the kind of thing; a concept, to train further; or None
-            for random vectors.
-        settings: how to train: settings, or the name of a preset: "fast" (the default), "paper", "diffusers".
-        out: a folder to keep the run in: its state, each step's vectors, and its figures as CSV; None to keep nothing. It is
-            the run's own until it is finished, gone, or given over to another run of this program while it rests.
-        resume: "auto" to go on with a run of the same settings that `out` holds, and refuse another's folder or one in use;
-            "beside" to leave that alone and take a new folder, such as out-2; "never" to refuse any run's folder.
-        save_every: steps between two saves; the end of a run, an interrupt and an error save as well.
-        **changes: single settings to change, such as `steps=500`.
-
-    Raises:
-        ValueError: a word in the vocabulary, an unknown initializer, a setting out of range, a template without the
-            word, a prompt that doesn't fit, a folder that holds another run, is in use, or is damaged.
-        FileExistsError: `out` holds a run, and `resume` is "never". OSError: `out` can't be written.
-    """
-    settings = as_settings(settings, changes)
-    tokens.check_word(word, model.tokenizer)
-    if isinstance(init, Concept):
-        check_fits(init, model)
-        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
-    else:
-        start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
-    use_free_cores()
-    folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
-    return Run(model, images, start, settings, folder=folder)
+def advance(runs: Sequence[Run]) -> list[StepRecord]:
+    """One step of each run, all or nothing: after an error or an interrupt each is as it was before the step, and saved."""
+    with turns.turn:
+        for run in runs:
+            run.claim()
+        try:
+            began = time.monotonic()
+            batches, learners, first = [run._begin() for run in runs], [run._learner for run in runs], runs[0]
+            losses, plan = gradients(first.model, first.plan, learners, batches)
+            for run in runs:
+                run.plan = plan
+            return [run._end(loss, began) for run, loss in zip(runs, losses)]
+        except BaseException:
+            with held():
+                _save_all(runs)
+            raise
 
 
-@checked(seeds=SEEDS)
-def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
-    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
-    if not seeds:
-        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
-    which = range(seeds) if isinstance(seeds, int) else seeds
-    out = arguments.pop("out", None)
-    return [
-        train(model, images, seed=seed, out=None if out is None else Path(out) / f"seed-{seed}", **arguments)
-        for seed in which
-    ]
+def _save_all(runs: Sequence[Run]) -> None:
+    """Save each, though another's save fails."""
+    errors = []
+    for run in runs:
+        try:
+            run.save()
+        except (OSError, ValueError) as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]

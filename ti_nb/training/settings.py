@@ -22,8 +22,9 @@ CHOICES = {
     "stop": ("never", "flat"),
 }
 
-USUAL_RATE, USUAL_ANGLE = 0.45, 0.2  # Adam's, in the vocabulary's spread; of a turn, in radians: as good on `tiny`
-FEWEST = 4  # measurements by which a gain can be called flat
+DEFAULT_RATE = 0.45  # of Adam, in units of the vocabulary's spread
+DEFAULT_ANGLE = 0.2  # radians a step, with norm="fixed": learns as well on `tiny` as DEFAULT_RATE does
+MIN_MEASUREMENTS = 4  # of the gain, before it can be called flat
 
 
 LIMITS: dict[str, Limits] = {
@@ -59,23 +60,23 @@ class TrainSettings:
         weight_decay: AdamW's, pulling the vectors towards zero.
         vectors: how many vectors the word has; None for as many as the initializer has tokens.
         init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
-        norm: "clamp" to give each vector the length it started with again after a step that made it longer; "fixed" to
-            hold it there and only turn it, by the rate (Riemannian descent, as Directional Textual Inversion); "free".
+        norm: "clamp" to keep each vector from growing longer than it started; "fixed" to keep its length and only rotate it,
+            by the rate (Riemannian gradient descent, as Directional Textual Inversion does); "free" for no limit.
         pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
-        ema: share of the old value in a running mean of the vectors that is what is learned; 0 for none.
+        ema: decay of an exponential moving average of the vectors, which is then the result; 0 turns it off.
         templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
             captions use those.
         shuffle: shuffle a caption's comma-separated parts. dropout: chance to leave out each part without the word.
         timesteps: the part of the schedule trained on, such as (0.5, 1) for the noisier half.
         stratified: spread a batch's timesteps evenly (less noise in the loss than uniform draws).
-        snr_gamma: weigh the loss by min(SNR, gamma) (Hang et al. 2023); None for none.
+        snr_gamma: weight the loss by min(SNR, gamma) (Hang et al. 2023); None for none.
         unmasked: weight of the loss outside the masks of pictures that have one.
-        negative: vectors of a second word for the negative prompt, learned along (DreamArtist); 0 for none.
+        negative: vectors of a second word, for the negative prompt, learned together with the first (DreamArtist); 0 for none.
         negative_guidance: guidance scale between the two while training.
-        watch: every how many steps to measure the gain on a fixed batch; 0 for never.
-        stop: "flat" to stop when the gain no longer changes, by 4 measurements of it or more (after DVAR, Voronov et al.
-            2023); "never".
-        seed: of everything random.
+        watch: steps between two measurements of the gain on a fixed batch; 0 for never.
+        stop: "flat" to stop early, once 4 measurements of the gain or more show that it no longer changes (after DVAR, Voronov
+            et al. 2023); "never".
+        seed: of all random numbers.
     """
 
     steps: int = 150
@@ -113,7 +114,7 @@ class TrainSettings:
             if getattr(self, name) not in choices:
                 raise InvalidValue(f"{name} is {getattr(self, name)!r}: choose from {', '.join(map(repr, choices))}")
         if self.ema == 1:
-            raise InvalidValue("ema is 1: the mean would stay where it began; give less")
+            raise InvalidValue("ema is 1: the average would never change; give less than 1")
         if self.vectors is not None and not 1 <= self.vectors <= 75:
             raise InvalidValue(f"vectors is {self.vectors}: 1 to 75 fit in a prompt, 1 or 2 is usual")
         if not 0 <= self.timesteps[0] < self.timesteps[1] <= 1:
@@ -121,10 +122,10 @@ class TrainSettings:
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise InvalidValue(f"snr_gamma is {self.snr_gamma}: 5 is usual, None turns it off")
         self._check_rate()
-        if self.stop == "flat" and not 0 < FEWEST * self.watch < self.steps:
+        if self.stop == "flat" and not 0 < MIN_MEASUREMENTS * self.watch < self.steps:
             raise InvalidValue(
-                f"stop='flat' needs {FEWEST} measurements of the gain before the end, and in {self.steps} steps watch="
-                f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // FEWEST)} would do, or train longer"
+                f"stop='flat' needs {MIN_MEASUREMENTS} measurements of the gain before the end, and in {self.steps} steps watch="
+                f"{self.watch} makes too few: watch={max(1, (self.steps - 1) // MIN_MEASUREMENTS)} would do, or train longer"
             )
         self._check_templates()
 
@@ -154,8 +155,8 @@ class TrainSettings:
 
     @property
     def chosen_rate(self) -> float | str:
-        """`rate`, or what it is where none was chosen."""
-        return self.rate if self.rate is not None else USUAL_ANGLE if self.norm == "fixed" else USUAL_RATE
+        """`rate`, or its default."""
+        return self.rate if self.rate is not None else DEFAULT_ANGLE if self.norm == "fixed" else DEFAULT_RATE
 
     def rate_at(self, step: int, spread: float = 1.0) -> float:
         """Learning rate of step `step` (from 0) for an encoder whose vocabulary has that spread; or the angle of the step."""
@@ -167,8 +168,8 @@ class TrainSettings:
         if step < self.warmup:
             return rate * (step + 1) / (self.warmup + 1)
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
-        fall = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[self.decay]
-        return rate * (0.1 + 0.9 * fall)
+        decayed = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}[self.decay]
+        return rate * (0.1 + 0.9 * decayed)
 
     def draw_timesteps(self, count: int, total: int, draw: torch.Generator) -> torch.Tensor:
         """`count` timesteps of `total`, in the chosen part of the schedule: (count,) int64."""
@@ -181,13 +182,13 @@ class TrainSettings:
         return ((low + share * (high - low)) * total).long().clamp(max=total - 1)
 
     def loss_weights(self, alphas: torch.Tensor, prediction_type: str) -> torch.Tensor:
-        """Weight of the loss at each of some timesteps, whose cumulative alphas are given: min-SNR's, or ones."""
+        """Weight of the loss at each of some timesteps, given their cumulative alphas: min-SNR's, or ones."""
         import torch
 
         if self.snr_gamma is None:
             return torch.ones_like(alphas)
         snr = alphas / (1 - alphas).clamp_min(1e-12)
-        # Of the error in the noise; velocity's error is (SNR + 1) times that in the picture, noise's SNR times.
+        # min-SNR weights the error of the predicted picture. The noise's error is SNR times that, the velocity's SNR + 1 times.
         return snr.clamp(max=self.snr_gamma) / (snr + 1 if prediction_type == "v_prediction" else snr.clamp_min(1e-12))
 
 

@@ -1,4 +1,4 @@
-"""A `Concept` is a word and its vectors: made, said in prompts, changed, put into a pipeline. Knows no disk and no network."""
+"""A `Concept` is a word and its vectors: made, used in prompts, edited, loaded into a pipeline. Knows no disk and no network."""
 
 import lazy_loader
 

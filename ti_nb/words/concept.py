@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import torch
 from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
-from ..models.families import FAMILIES, TINY_WIDTH, WIDTHS
+from ..models.families import ENCODERS, family_name
 
 if TYPE_CHECKING:
     from ..models.model import Model, TextEncoder, Vectors
@@ -69,10 +70,7 @@ class Concept:
     @property
     def family(self) -> str:
         """The models it fits, by its encoders and their widths: "SD 1.x", "SD 2.x", "SDXL", "tiny", ..."""
-        if tuple(self.vectors) == ("clip_l",):
-            width = self.vectors["clip_l"].shape[1]
-            return {768: "SD 1.x", TINY_WIDTH: "tiny"}.get(width, f"models of width {width}")
-        return FAMILIES.get(tuple(self.vectors), " and ".join(self.vectors))
+        return family_name({key: vectors.shape[1] for key, vectors in self.vectors.items()})
 
     def __repr__(self) -> str:
         parts = [
@@ -81,7 +79,7 @@ class Concept:
         return f"Concept({self.word!r}, for {self.family}, {'; '.join(parts)})"
 
     def norms(self) -> dict[str, torch.Tensor]:
-        """Length of each vector (n,), for each encoder."""
+        """Length (L2 norm) of each vector (n,), for each encoder."""
         return {key: v.norm(dim=-1) for key, v in self.vectors.items()}
 
     @checked(count=(1, None))
@@ -117,12 +115,22 @@ def check_fits(concept: Concept, model: Model) -> None:
     has = {key: v.shape[1] for key, v in concept.vectors.items()}
     needs = {e.key: e.width for e in model.encoders}
     if has != needs:
-        shown = ", ".join(f"{k} of width {w}" + (f" ({WIDTHS[w]})" if w in WIDTHS else "") for k, w in has.items())
+        shown = ", ".join(
+            f"{k} of width {w}" + (f" ({ENCODERS[w][1]})" if w in ENCODERS else "") for k, w in has.items()
+        )
         wanted = ", ".join(f"{k} of width {w}" for k, w in needs.items())
         raise InvalidValue(
             f"concept {concept.word!r} has vectors for {shown}; model {model.name!r} needs {wanted}: "
             "use it with the model it was learned on"
         )
+
+
+def fingerprint(concept: Concept) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of the concept's vectors: equal for equal vectors."""
+    digest = hashlib.sha256()
+    for key in sorted(concept.vectors):
+        digest.update(key.encode() + concept.vectors[key].contiguous().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @checked("word", seed=SEEDS)

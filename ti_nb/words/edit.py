@@ -20,7 +20,7 @@ from .concept import Concept, initial_concept
 if TYPE_CHECKING:
     from ..models.model import Model
 
-OPPOSITE = 1e-6  # radians short of half a turn, within which there is no one way between two directions
+OPPOSITE = 1e-6  # radians from pi within which two directions count as opposite, with no unique arc between them
 
 
 @checked(editability=SHARE)
@@ -30,11 +30,19 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
     Args:
         toward: what to turn to: the initializer (`run.start`, or `initializer(model, concept)`), or any class word as
             `initial_concept` makes it, of as many vectors; None where only the strength changes.
-        strength: times the learned length; below 1 the prompt says more, the word less.
+        strength: factor of the learned length; below 1 the rest of the prompt has more influence, the word less.
         editability: share, 0 to 1, of the angle to `toward` that each vector is turned by; its length stays.
 
     Raises:
-        ValueError: a number out of range; other encoders, widths or counts of vectors; vectors that are opposite or zero.
+        ValueError: a number out of range; different encoders, widths or counts of vectors; vectors that are opposite or zero.
+
+    >>> import torch
+    >>> learned = Concept("<my-cat>", {"clip_l": torch.tensor([[3.0, 0.0]])})
+    >>> start = Concept("<my-cat>", {"clip_l": torch.tensor([[0.0, 1.0]])})
+    >>> adjust(learned, None, strength=0.5).vectors["clip_l"]
+    tensor([[1.5000, 0.0000]])
+    >>> adjust(learned, start, editability=0.5).vectors["clip_l"]  # half of the right angle between them
+    tensor([[2.1213, 2.1213]])
     """
     if not (math.isfinite(strength) and strength >= 0):
         raise InvalidValue(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
@@ -65,13 +73,20 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
         word: the new word; by default "<a-b>" of the two words' letters.
 
     Raises:
-        ValueError: a share outside 0 to 1; other encoders, widths or counts of vectors; vectors that are opposite or zero.
+        ValueError: a share outside 0 to 1; different encoders, widths or counts of vectors; vectors that are opposite or zero.
+
+    >>> import torch
+    >>> cat = Concept("<cat>", {"clip_l": torch.tensor([[3.0, 0.0]])})
+    >>> dog = Concept("<dog>", {"clip_l": torch.tensor([[0.0, 1.0]])})
+    >>> both = mix(cat, dog, 0.5)
+    >>> both.word, both.vectors["clip_l"]  # half of the angle between them, and the mean of their lengths
+    ('<cat-dog>', tensor([[1.4142, 1.4142]]))
     """
     _check_pair(a, b)
 
-    def between(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        lengths = torch.lerp(one.norm(dim=-1, keepdim=True), other.norm(dim=-1, keepdim=True), share)
-        return lengths * slerp(one, other, share)
+    def between(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        lengths = torch.lerp(start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True), share)
+        return lengths * slerp(start, end, share)
 
     word = word or f"<{a.word.strip('<>')}-{b.word.strip('<>')}>"
     common = {key: value for key, value in a.facts.items() if key in b.facts and b.facts[key] == value}
@@ -93,20 +108,20 @@ def rename(concept: Concept, word: str) -> Concept:
 
 @checked("word")
 def join(concepts: Sequence[Concept], word: str) -> Concept:
-    """One word that stands for several, one after the other: its vectors are all of theirs.
+    """One word that stands for several, in order: it has all of their vectors.
 
     Raises:
         ValueError: fewer than two words, or words of other encoders or widths.
     """
     if len(concepts) < 2:
         raise InvalidValue(f"joining takes two words or more, not {len(concepts)}")
-    shapes = [{key: v.shape[1] for key, v in one.vectors.items()} for one in concepts]
+    shapes = [{key: v.shape[1] for key, v in c.vectors.items()} for c in concepts]
     if any(shape != shapes[0] for shape in shapes):
-        families = ", ".join(f"{one.word} for {one.family}" for one in concepts)
+        families = ", ".join(f"{c.word} for {c.family}" for c in concepts)
         raise InvalidValue(f"words of different models can't be joined: {families}")
-    rows = {key: torch.cat([one.vectors[key] for one in concepts]) for key in shapes[0]}
-    common = {k: v for k, v in concepts[0].facts.items() if all(one.facts.get(k) == v for one in concepts)}
-    return Concept(word, rows, {**common, "edits": f"joined from {', '.join(one.word for one in concepts)}"})
+    rows = {key: torch.cat([c.vectors[key] for c in concepts]) for key in shapes[0]}
+    common = {k: v for k, v in concepts[0].facts.items() if all(c.facts.get(k) == v for c in concepts)}
+    return Concept(word, rows, {**common, "edits": f"joined from {', '.join(c.word for c in concepts)}"})
 
 
 @checked()
@@ -155,7 +170,7 @@ def slerp(start: torch.Tensor, end: torch.Tensor, share: float) -> torch.Tensor:
     if bool((angle > math.pi - OPPOSITE).any()):
         raise InvalidValue("two vectors are opposite, so that no one way leads from one to the other: use another word")
     sine = angle.sin()
-    near = sine < 1e-9  # then straight and curved are the same
+    near = sine < 1e-9  # then slerp and lerp are the same
     first = torch.where(near, 1 - share, ((1 - share) * angle).sin() / sine)
     second = torch.where(near, share, (share * angle).sin() / sine)
     turned = first * a + second * b
@@ -168,16 +183,18 @@ def named(concept: Concept) -> str:
     return repr(concept.facts["init"]) if untrained else concept.word
 
 
-def _each(a: Concept, b: Concept, do: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: do(rows.double(), b.vectors[key].double()).float() for key, rows in a.vectors.items()}
+def _each(
+    a: Concept, b: Concept, combine: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    return {key: combine(rows.double(), b.vectors[key].double()).float() for key, rows in a.vectors.items()}
 
 
 def _check_pair(a: Concept, b: Concept) -> None:
     shapes = [{key: tuple(rows.shape) for key, rows in c.vectors.items()} for c in (a, b)]
     if shapes[0] == shapes[1]:
         return
-    said = [", ".join(f"{key} {n} x {width}" for key, (n, width) in s.items()) for s in shapes]
+    shown = [", ".join(f"{key} {n} x {width}" for key, (n, width) in s.items()) for s in shapes]
     raise InvalidValue(
-        f"{named(a)} has vectors {said[0]} and {named(b)} has {said[1]}: both need the same encoders and widths, and as many "
+        f"{named(a)} has vectors {shown[0]} and {named(b)} has {shown[1]}: both need the same encoders and widths, and as many "
         f"vectors; `initial_concept(model, word, init, {len(a)})` makes a class word of {len(a)}"
     )

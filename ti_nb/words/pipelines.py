@@ -1,4 +1,4 @@
-"""Words into diffusers' pipelines, and out again without a trace."""
+"""Load words into diffusers' pipelines, and unload them again without a trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("", "_2", "_3")
 def load_into(pipeline: Any, concept: Concept) -> str:
     """Load `concept` into a diffusers pipeline, each encoder's vectors into the text encoder of their width.
 
-    Returns the word to write in its prompts: the concept's, or one that diffusers can't get wrong (`file_word`).
+    Returns the word to write in its prompts: the concept's, or one like it that diffusers reads correctly (`file_word`).
 
     Raises:
         ValueError: the pipeline has no text encoder of that width, or knows the word already.
@@ -57,9 +57,9 @@ def unload(pipeline: Any, word: str | Concept) -> None:
         tokens = [token for token in added if re.fullmatch(rf"{re.escape(name)}(_\d+)?", token)]
         if name not in tokens:
             continue
-        known, learns = True, network.get_input_embeddings().weight.requires_grad
+        known, trainable = True, network.get_input_embeddings().weight.requires_grad
         pipeline.unload_textual_inversion(tokens=tokens, tokenizer=tokenizer, text_encoder=network)
-        network.get_input_embeddings().requires_grad_(learns)
+        network.get_input_embeddings().requires_grad_(trainable)
         network.config.vocab_size = network.get_input_embeddings().num_embeddings
     if not known:
         raise InvalidValue(f"the pipeline does not know {name!r}: it was not loaded into it")
@@ -69,13 +69,14 @@ def _check_takes_words(pipeline: Any) -> None:
     if not hasattr(pipeline, "load_textual_inversion"):
         kind = type(pipeline).__name__
         raise InvalidValue(
-            f"pipeline is a {kind}, which takes no words: give a diffusers pipeline, or model.fresh_pipeline()"
+            f"pipeline is a {kind}, which can't load words: give a diffusers pipeline, or model.fresh_pipeline()"
         )
 
 
 @contextmanager
 def _plainly_resized(network: Any) -> Iterator[None]:
-    """Within the block its table grows without the covariance of the whole vocabulary, for rows that are overwritten."""
+    """Within the block new rows of its table start at random, not from the vocabulary's covariance, which is slow: they are
+    overwritten at once."""
     network.resize_token_embeddings = partial(network.resize_token_embeddings, mean_resizing=False)
     try:
         yield

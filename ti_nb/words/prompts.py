@@ -96,7 +96,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 
 def fill(template: str, word: str) -> str:
-    """`template` with `word` in its place, "{}" or "{word}"; a prompt that already says the word stays as it is.
+    """`template` with `word` in its place, "{}" or "{word}"; a prompt without either stays as it is.
 
     A plain word is set off by a space from a letter it would run into ("two {}s", or writing without spaces), so that it
     is found again; CLIP's tokenizers ignore the space. "<my-cat>" needs none.
@@ -110,12 +110,12 @@ def fill(template: str, word: str) -> str:
 
 
 def _gap(left: str, right: str) -> str:
-    """A space where two texts would become one word."""
+    """A space, where two texts would otherwise join into one word."""
     return " " if re.search(r"\w$", left) and re.match(r"\w|\{(word)?\}", right) else ""
 
 
 def vary_caption(caption: str, shuffle: bool, dropout: float, word: str, draw: torch.Generator) -> str:
-    """A caption's comma-separated parts in a new order, each that does not say `word` left out by chance."""
+    """A caption's comma-separated parts in a new order, each part without `word` left out with the chance `dropout`."""
     import torch
 
     if not (shuffle or dropout) or "," not in caption:
@@ -145,7 +145,7 @@ def without_word(prompt: str, word: str) -> str:
 
 
 def check_prompt(prompt: str, words: Sequence[str]) -> None:
-    """Raise `ValueError` if `prompt` says none of `words`."""
+    """Raise `ValueError` if `prompt` contains none of `words`."""
     if words and not any(piece in words for piece in split_on_words(prompt, list(words))):
         raise InvalidValue(f"prompt {prompt!r} does not say {' or '.join(words)}: put the word, or {{word}}, into it")
 
@@ -153,7 +153,7 @@ def check_prompt(prompt: str, words: Sequence[str]) -> None:
 @checked("prompts")
 @torch.no_grad()
 def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = ()) -> Conditioning:
-    """The conditioning for `prompts`, with each concept's word known.
+    """The conditioning for `prompts`, where each concept's word stands for its vectors.
 
     Raises:
         ValueError: a prompt that does not fit, a concept of another model, two concepts of one word.
@@ -172,7 +172,7 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
 
 
 def file_word(word: str) -> str:
-    """`word`, or one like it that no program gets wrong: in lower case, between < and >, without spaces.
+    """`word`, or one like it that every program reads correctly: in lower case, between < and >, without spaces.
 
     CLIP's tokenizers drop capitals, and diffusers puts a word's vectors wherever its text occurs, within other words too
     (diffusers #3188, #3588); between brackets no word contains another.

@@ -1,8 +1,8 @@
-"""`Editor`: crop, mask and caption of one of `PreparePanel`'s pictures."""
+"""`Editor`: crop, mask and caption of one of several pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,30 @@ from .. import parts
 from .entry import LARGE, MASKS, Entry, framed
 
 if TYPE_CHECKING:
+    from ...models.model import Model
     from ...pictures.picture import Crop
-    from .panel import PreparePanel
 
 
 class Editor(widgets.VBox):
-    """Crop, mask and caption of one of a panel's pictures, `entry`."""
+    """Crop, mask and caption of one of the `entries`, `entry`.
 
-    def __init__(self, panel: PreparePanel) -> None:
-        self.panel = panel
+    Args:
+        model: checks captions. size: the model's resolution in px. word: returns the word as it is now.
+        on_edit: called with an entry that was changed. on_open: called when another one is edited.
+    """
+
+    def __init__(
+        self,
+        model: Model | None,
+        *,
+        size: int,
+        word: Callable[[], str],
+        on_edit: Callable[[Entry], None],
+        on_open: Callable[[], None],
+    ) -> None:
+        self.model, self.size, self.word = model, size, word
+        self.on_edit, self.on_open = on_edit, on_open
+        self.entries: Sequence[Entry] = ()
         self.entry: Entry | None = None
         self._quiet = False
         slider = partial(parts.control, widgets.IntSlider, width="25em")
@@ -65,10 +80,11 @@ class Editor(widgets.VBox):
         for control in (self.mask, self.tolerance, self.caption):
             control.observe(lambda _: self._set(), "value")
 
-    def choose(self, names: Sequence[str], name: str | None = None) -> None:
+    def choose(self, entries: Sequence[Entry], name: str | None = None) -> None:
         """Offer these pictures and open one of them, the first if none is named."""
+        self.entries, names = entries, [e.name for e in entries]
         self._quiet = True
-        self.which.options = list(names)
+        self.which.options = names
         self.which.value = (name or names[0]) if names else None
         self._quiet = False
         self.children = self._body if names else []
@@ -79,12 +95,12 @@ class Editor(widgets.VBox):
         if self.entry:
             self.entry.crop = square
             self._open(self.entry.name)
-            self.panel.edited(self.entry)
+            self.on_edit(self.entry)
 
     def guess(self) -> None:
         """Use the square where the thing seems to be."""
         if self.entry:
-            self.crop(subject.guess_square(self.entry.small, self.entry.size, least=self.panel.size))
+            self.crop(subject.guess_square(self.entry.small, self.entry.size, least=self.size))
 
     def stroke(self, white: bool) -> None:
         """One round stroke of the brush where its sliders say; a mask that was off is painted from now on."""
@@ -92,20 +108,20 @@ class Editor(widgets.VBox):
             self.entry.strokes.append((self.x.value / 100, self.y.value / 100, self.radius.value / 100, white))
             self.entry.mask = "painted" if self.entry.mask == "off" else self.entry.mask
             self._open(self.entry.name)
-            self.panel.edited(self.entry)
+            self.on_edit(self.entry)
 
     def undo(self) -> None:
         """Take the last stroke back."""
         if self.entry and self.entry.strokes:
             self.entry.strokes.pop()
             self._show()
-            self.panel.edited(self.entry)
+            self.on_edit(self.entry)
 
     def _open(self, name: str | None) -> None:
         """Put a picture's values into the controls."""
         if self._quiet:
             return
-        self.entry = entry = next((e for e in self.panel.entries if e.name == name), None)
+        self.entry = entry = next((e for e in self.entries if e.name == name), None)
         if entry is None:
             return
         left, top, side = entry.square()
@@ -116,7 +132,7 @@ class Editor(widgets.VBox):
         self.down.value = round(100 * top / (height - side)) if height > side else 50
         self.mask.value, self.tolerance.value, self.caption.value = entry.mask, entry.tolerance, entry.caption
         self._quiet = False
-        self.panel.mark_edited()
+        self.on_open()
         self._show()
 
     def _moved(self) -> None:
@@ -127,14 +143,14 @@ class Editor(widgets.VBox):
             left, top = (round(s.value / 100 * (n - side)) for s, n in ((self.across, width), (self.down, height)))
             self.entry.crop = (left, top, side)
             self._show()
-            self.panel.edited(self.entry)
+            self.on_edit(self.entry)
 
     def _set(self) -> None:
         if self.entry and not self._quiet:
             self.entry.mask, self.entry.tolerance = self.mask.value, self.tolerance.value
             self.entry.caption = self.caption.value.strip()
             self._show()
-            self.panel.edited(self.entry)
+            self.on_edit(self.entry)
 
     def _show(self) -> None:
         """The picture, and in words what of it is used."""
@@ -147,8 +163,8 @@ class Editor(widgets.VBox):
         width, height = entry.size
         square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
         words = [f"{entry.name}: {square} {width} x {height} px"]
-        if side < self.panel.size:
-            words.append(f"it will be enlarged to the model's {self.panel.size} px")
+        if side < self.size:
+            words.append(f"it will be enlarged to the model's {self.size} px")
         kind, mask = "plain", entry.mask_of(entry.small.size)
         if mask:
             k = mask.width / width
@@ -168,7 +184,7 @@ class Editor(widgets.VBox):
         parts.say_result(self.caption_note, self._caption_in_words)
 
     def _caption_in_words(self) -> tuple[str, str]:
-        caption, model, word = self.caption.value.strip(), self.panel.model, self.panel.word.value
+        caption, model, word = self.caption.value.strip(), self.model, self.word()
         if not caption:
             return "empty: training says its templates", "plain"
         if "{}" not in caption and "{word}" not in caption:

@@ -59,7 +59,9 @@ class PreparePanel(parts.Panel):
         self.skipped: list[tuple[str, str]] = []
         self.step = 1
         self.buttons: dict[str, widgets.Button] = {}
-        self.editor = Editor(self)
+        self.editor = Editor(
+            model, size=self.size, word=lambda: self.word.value, on_edit=self.edited, on_open=self.mark_edited
+        )
         ask = Naming(model, judge, word=word, init=init, pictures=lambda: self.images().images)
         self.word, self.init, self.kind, self.flip, self.naming = ask.word, ask.init, ask.kind, ask.flip, ask
         for control in (self.kind, self.flip, self.word, self.init):
@@ -224,11 +226,11 @@ class PreparePanel(parts.Panel):
 
     def _show_pictures(self) -> None:
         names = [e.name for e in self.entries]
-        choose = self.editor.choose
-        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, names, e.name)) for e in self.entries)
+        choose = partial(self.editor.choose, self.entries)
+        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, e.name)) for e in self.entries)
         parts.refill(self._tiles, *tiles)
         before = self.editor.entry
-        self.editor.choose(names, before.name if before and before.name in names else None)
+        choose(before.name if before and before.name in names else None)
         self._changed()
 
     def mark_edited(self) -> None:

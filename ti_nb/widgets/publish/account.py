@@ -11,10 +11,8 @@ import ipywidgets as widgets
 from ...errors import HubError
 from ...hub import client as hub
 from ...hub.answers import in_words
-from ...hub.client import account, client, kept_token, log_in, patiently
+from ...hub.client import MAY_ONLY_READ, account, client, kept_token, log_in, patiently
 from .. import parts
-
-MAY_ONLY_READ = "your token may only read: make one that may write at https://huggingface.co/settings/tokens"
 
 
 class Account(widgets.VBox):

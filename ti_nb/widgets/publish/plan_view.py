@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...host.plain_text import in_page
-from ...hub.client import size
+from ...host.plain_text import in_page, size
 
 if TYPE_CHECKING:
     from ...hub.publication import Publication
