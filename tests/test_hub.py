@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 import ti_nb as ti
 from tests import readers
 from tests.hub_server import HubServer, point_client_at
+from ti_nb.hub.browsing import Listing, Listings
 from ti_nb.hub.fetching import candidates
 from ti_nb.results.sampling import Sample
 
@@ -452,6 +454,14 @@ def test_the_library_is_shown_with_pictures(hub: HubServer) -> None:
     page = found._repr_html_()
     assert page.count("<img") == 1 and "no picture" in page and "holds no word" in page
     assert ti.browse("many", author="bob", pictures=False)[0].picture is None
+
+
+def test_a_shown_picture_says_nothing_of_where_it_comes_from() -> None:
+    picture = Image.new("RGB", (8, 8))
+    picture.info["comment"] = b"taken at home"
+    page = Listings([Listing("bob/cat", picture=picture)])._repr_html_()
+    (data,) = re.findall(r"base64,([^\"]+)", page)
+    assert b"taken at home" not in b64decode(data)
 
 
 # Logging in

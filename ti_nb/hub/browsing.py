@@ -14,6 +14,7 @@ from ..errors import InvalidValue
 from ..files.formats import generic
 from ..host.arguments import checked
 from ..host.plain_text import NO_MATH, in_page, warn
+from ..pictures.picture import bare
 from .answers import in_words, unreachable
 from .client import READING, answered_within, client, patiently
 from .fetching import candidates, of_page, sizes_of
@@ -165,7 +166,7 @@ def _tile(one: Listing) -> str:
         shown = f'<div style="{empty}">no picture</div>'
     else:
         file = io.BytesIO()
-        one.picture.save(file, format="JPEG", quality=85)
+        bare(one.picture).save(file, format="JPEG", quality=85)
         data = b64encode(file.getvalue()).decode()
         shown = (
             f'<img alt="{in_page(one.repo)}" style="width:{side};height:{side};object-fit:cover" '

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.writing import save
 from ..host.plain_text import plain
+from ..pictures.picture import bare
 from ..words.concept import Concept
 from .client import size
 
@@ -96,8 +97,7 @@ def files_of(
 def _pixels(image: Any, format: str, **options: Any) -> bytes:
     from PIL import Image
 
-    clean = Image.new("RGB", image.size)
-    clean.paste(image.convert("RGB"))
+    clean = bare(image.convert("RGB"))
     if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
         clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
     file = io.BytesIO()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Union
 
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import jpeg_factory
 
 from ..errors import InvalidValue, NoSuchFile
 from ..host.plain_text import place
@@ -157,7 +158,7 @@ def _contents(item: str | Path | bytes, name: str) -> bytes:
 
 def _decoded(data: bytes, say: Say) -> Image.Image:
     try:
-        picture = _checked(_opened(data))
+        picture = _checked(_reduced(_opened(data), say))
     except Exception:  # what stands beside the pixels may be damaged, or too long for Pillow
         if not data.startswith(b"\x89PNG"):
             raise
@@ -177,7 +178,22 @@ def _opened(data: bytes) -> Image.Image:
     if is_heic(data[:12]):
         reads_heic()
     Image.init()
+    if data.startswith(b"\xff\xd8\xff"):  # not by Image.open, which refuses large pictures before `_reduced` can see them
+        return jpeg_factory(io.BytesIO(data))
     return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+
+
+def _reduced(picture: Image.Image, say: Say) -> Image.Image:
+    """A JPEG above `MOST_PIXELS`, set to be decoded at half its size: phones take 108 and 200 megapixels.
+
+    Not a progressive one, whose coefficients are all held in memory whatever size it is decoded at.
+    """
+    width, height = picture.size
+    is_jpeg = picture.format in ("JPEG", "MPO") and "progressive" not in picture.info
+    if is_jpeg and MOST_PIXELS < width * height <= 4 * MOST_PIXELS:
+        picture.draft(picture.mode, (width // 2, height // 2))
+        say(f"it has {width} x {height} px and was read at half its size, in whose px crops count")
+    return picture
 
 
 def _checked(picture: Image.Image) -> Image.Image:
@@ -233,7 +249,7 @@ def _told_by_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | Non
 
 
 def _why(error: Exception, data: bytes) -> str:
-    if isinstance(error, UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError | SyntaxError):  # the second is Pillow's, of a JPEG
         return HEIC if is_heic(data[:12]) and not reads_heic() else "no known format"
     if isinstance(error, Image.DecompressionBombError):
         return f"its pixels are more than {MOST_PIXELS // 10**6} million"
