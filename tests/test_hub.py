@@ -18,7 +18,7 @@ import ti_nb as ti
 from tests import readers
 from tests.hub_server import HubServer, point_client_at
 from ti_nb.hub.browsing import Listing, Listings
-from ti_nb.hub.fetching import candidates
+from ti_nb.hub.fetching import candidate_files
 from ti_nb.results.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
@@ -361,7 +361,7 @@ def test_what_can_not_be_fetched_has_each_its_own_message(
 
 
 def test_a_file_too_large_for_a_word_is_not_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ti_nb.hub.fetching.LARGEST", 1000)
+    monkeypatch.setattr("ti_nb.hub.fetching.MAX_FILE_BYTES", 1000)
     hub.add("bob/cat", {"learned_embeds.bin": bytes(2000)})
     with pytest.raises(ti.HubError, match="2 kB: too large for a word, not fetched"):
         ti.fetch("bob/cat")
@@ -379,10 +379,10 @@ def test_the_file_is_chosen_by_rule() -> None:
         "optimizer.bin": 9,
         "cat.pt": 9,
     }
-    assert candidates(sizes) == ["learned_embeds.bin", "learned_embeds-steps-1500.bin", "cat.pt"]
-    assert candidates({**sizes, "learned_embeds.safetensors": 9})[0] == "learned_embeds.safetensors"
+    assert candidate_files(sizes) == ["learned_embeds.bin", "learned_embeds-steps-1500.bin", "cat.pt"]
+    assert candidate_files({**sizes, "learned_embeds.safetensors": 9})[0] == "learned_embeds.safetensors"
     del sizes["learned_embeds.bin"]
-    assert candidates(sizes) == ["learned_embeds-steps-1500.bin", "cat.pt"]
+    assert candidate_files(sizes) == ["learned_embeds-steps-1500.bin", "cat.pt"]
 
 
 def test_a_file_without_a_word_takes_the_repositorys_name(hub: HubServer, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ..host.plain_text import quoted
 from ..models.families import KEY_OF_WIDTH
 from ..words.concept import Concept
 from ..words.prompts import file_word
-from .gathering import VECTORS, Numbers, is_numbers, of_list, of_width, words_of
+from .gathering import MAX_VECTORS, LazyTensor, by_encoder, is_tensor, vectors_by_word, vectors_in_list
 from .png_cards import Card
 from .safe_pickle import Instance
 
@@ -31,7 +31,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "emb_params": (".safetensors",),  # one encoder's, the word is the file's name: kohya, AUTOMATIC1111
     "card": (".png",),  # AUTOMATIC1111's picture with the vectors inside
 }
-KEYS = {
+ENCODER_OF_KEY = {
     "clip_l": "clip_l",
     "clip_h": "clip_h",
     "clip_g": "clip_g",
@@ -40,12 +40,14 @@ KEYS = {
     "text_encoders_0": "clip_l",  # cog-sdxl
     "text_encoders_1": "clip_g",
 }
-NAMELESS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
-OUTPUTS = {f"{name}_out" for name in (*KEYS, *NAMELESS)}  # OneTrainer's, of the text encoder's output: not used
-WIDTH, WORDS, LETTERS = 1 << 14, 256, 1000  # more is no word
-NUMBERS = 1 << 22  # of all vectors of a file
+WORDLESS_KEYS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
+UNUSED_KEYS = {
+    f"{name}_out" for name in (*ENCODER_OF_KEY, *WORDLESS_KEYS)
+}  # OneTrainer's, of the text encoder's output: not used
+MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000  # more is no word
+MAX_NUMBERS = 1 << 22  # of all vectors of a file
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
-SHARED = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
+PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
@@ -74,7 +76,7 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
     return chosen
 
 
-def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
+def to_format(concept: Concept, chosen: str) -> list[dict[str, Any]]:
     """What a file of the format holds, by name; several if the format takes several files."""
     rows = {key: v.detach().to("cpu", torch.float32, copy=True) for key, v in concept.vectors.items()}
     if chosen == "diffusers":
@@ -100,7 +102,7 @@ def contents(concept: Concept, chosen: str) -> list[dict[str, Any]]:
 
 def shared_facts(concept: Concept) -> dict[str, Any]:
     """The concept's facts that may be shown to others: nothing of folders, pictures or the person."""
-    return {key: concept.facts[key] for key in SHARED if key in concept.facts}
+    return {key: concept.facts[key] for key in PUBLIC_FACTS if key in concept.facts}
 
 
 def card_name(word: str) -> str:
@@ -112,7 +114,7 @@ def card_name(word: str) -> str:
 
 
 def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Concept]:
-    """The words in what a file holds: nested dictionaries with `Numbers` in them.
+    """The words in what a file holds: nested dictionaries with `LazyTensor` in them.
 
     Args:
         stem: the file's name. nameless: the name of a word that has none in the file; by default from `stem`.
@@ -123,67 +125,67 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     facts = _facts(data)
     said = facts.pop("word", None)
     nameless = said or nameless or file_word(stem)
-    words = _words_in(data, nameless, own_name=not said and (isinstance(data, Card) or generic(stem)))
+    words = _words_in(data, nameless, own_name=not said and (isinstance(data, Card) or is_generic_name(stem)))
     for word, parts in words.items():
         for rows in parts.values():
             _check_shape(word, tuple(rows.shape))
     total = sum(math.prod(rows.shape) for parts in words.values() for rows in parts.values())
-    if len(words) > WORDS or total > NUMBERS:
+    if len(words) > MAX_WORDS or total > MAX_NUMBERS:
         raise NotAConcept(f"it holds {len(words)} words of {total} numbers, too many")
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
-def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
+def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, LazyTensor]]:
     """For each word its encoders' vectors, still in the file; `own_name` if AUTOMATIC1111's name for it counts."""
-    if is_numbers(data):
-        return {nameless: of_width(data)}
+    if is_tensor(data):
+        return {nameless: by_encoder(data)}
     if isinstance(data, list):
-        return {word or nameless: rows for word, rows in of_list(data).items()}
+        return {word or nameless: rows for word, rows in vectors_in_list(data).items()}
     if not isinstance(data, Mapping):
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
         return _of_a1111(data, nameless, own_name)
-    tensors = {str(k): v for k, v in data.items() if is_numbers(v) and k not in OUTPUTS}
+    tensors = {str(k): v for k, v in data.items() if is_tensor(v) and k not in UNUSED_KEYS}
     _refuse_models(data, tensors)
-    if any(key in KEYS for key in tensors):
+    if any(key in ENCODER_OF_KEY for key in tensors):
         return {nameless: _of_keys(tensors)}
-    if len(tensors) == 1 and next(iter(tensors)) in NAMELESS:
-        return {nameless: of_width(next(iter(tensors.values())))}
-    return {word or nameless: rows for word, rows in words_of(tensors).items()}
+    if len(tensors) == 1 and next(iter(tensors)) in WORDLESS_KEYS:
+        return {nameless: by_encoder(next(iter(tensors.values())))}
+    return {word or nameless: rows for word, rows in vectors_by_word(tensors).items()}
 
 
-def _of_a1111(data: Mapping[str, Any], nameless: str, own_name: bool) -> dict[str, dict[str, Numbers]]:
+def _of_a1111(data: Mapping[str, Any], nameless: str, own_name: bool) -> dict[str, dict[str, LazyTensor]]:
     """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
     params = data["string_to_param"]
     if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
         params = params.state.get("_parameters") if isinstance(params.state, Mapping) else None
-    if not isinstance(params, Mapping) or not params or not all(is_numbers(v) for v in params.values()):
+    if not isinstance(params, Mapping) or not params or not all(is_tensor(v) for v in params.values()):
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
     if alone and own_name and isinstance(name, str) and name.strip():
         nameless = file_word(name)
-    return {nameless if key == "*" or (alone and not key) else str(key): of_width(v) for key, v in params.items()}
+    return {nameless if key == "*" or (alone and not key) else str(key): by_encoder(v) for key, v in params.items()}
 
 
-GENERIC = re.compile(
+GENERIC_NAME = re.compile(
     r"(learned[_-]?)?embed(s|ding|dings)?([_-]steps?)?([_-]?\d+)?|((diffusion_)?pytorch_)?model|final|last",
     re.IGNORECASE,
 )
 
 
-def generic(stem: str) -> bool:
+def is_generic_name(stem: str) -> bool:
     """Whether a file's name, without its ending, says nothing of its word, as learned_embeds-steps-500 does."""
-    return GENERIC.fullmatch(stem) is not None
+    return GENERIC_NAME.fullmatch(stem) is not None
 
 
-def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    out: dict[str, Numbers] = {}
+def _of_keys(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+    out: dict[str, LazyTensor] = {}
     for name, rows in tensors.items():
-        if name not in KEYS:
+        if name not in ENCODER_OF_KEY:
             raise NotAConcept(f"besides an encoder's vectors it holds {quoted(name)}, which belongs to no word")
         wide = rows.shape[-1] if len(rows.shape) else 0
-        key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else KEYS[name]
+        key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else ENCODER_OF_KEY[name]
         if key in out:
             raise NotAConcept(f"it holds vectors for {key} twice")
         if KEY_OF_WIDTH.get(wide, key) != key:
@@ -192,23 +194,29 @@ def _of_keys(tensors: Mapping[str, Numbers]) -> dict[str, Numbers]:
     return out
 
 
-def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, Numbers]) -> None:
+def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, LazyTensor]) -> None:
     names = [str(key) for key in data]
-    if any(len(name) > LETTERS for name in names):
+    if any(len(name) > MAX_NAME_LENGTH for name in names):
         raise NotAConcept("one of its names is too long for a word")
     if any(LORA.search(name) and not name.startswith("<") for name in names):
         raise NotAConcept("it is a LoRA, not a word: load it with pipe.load_lora_weights")
-    if "state_dict" in data or any(name.endswith((".weight", ".bias")) for name in names) or len(tensors) > WORDS * 4:
+    if (
+        "state_dict" in data
+        or any(name.endswith((".weight", ".bias")) for name in names)
+        or len(tensors) > MAX_WORDS * 4
+    ):
         raise NotAConcept("it is a model or a part of one, not a word")
     if not tensors:
         inside = ", ".join(quoted(name, 40) for name in names[:4]) or "nothing"
         raise NotAConcept(f"it holds no vectors, but {inside}")
 
 
-def _concept(word: str, parts: Mapping[str, Numbers], facts: Mapping[str, Any]) -> Concept:
-    if len(word) > LETTERS or word != word.encode(errors="ignore").decode():
+def _concept(word: str, parts: Mapping[str, LazyTensor], facts: Mapping[str, Any]) -> Concept:
+    if len(word) > MAX_NAME_LENGTH or word != word.encode(errors="ignore").decode():
         raise NotAConcept(f"its word {quoted(word, 40)} is too long, or no text")
-    vectors = {key: _rows(rows) for key, rows in sorted(parts.items(), key=lambda item: list(KEYS).index(item[0]))}
+    vectors = {
+        key: _rows(rows) for key, rows in sorted(parts.items(), key=lambda item: list(ENCODER_OF_KEY).index(item[0]))
+    }
     try:
         return Concept(word, vectors, facts)
     except ValueError as error:
@@ -222,12 +230,12 @@ def _check_shape(word: str, shape: tuple[int, ...]) -> None:
             f"the vectors of {quoted(word)} have the shape {str(shape)[:60]}: (n, width) or (width,) was expected"
         )
     count, width = (1, *shape)[-2:]
-    if count > VECTORS or width > WIDTH:
+    if count > MAX_VECTORS or width > MAX_WIDTH:
         kind = "a whole vocabulary" if count > 10_000 else "more than any prompt has room for"
         raise NotAConcept(f"{quoted(word)} has {count} vectors of {width} numbers: {kind}")
 
 
-def _rows(numbers: Numbers) -> torch.Tensor:
+def _rows(numbers: LazyTensor) -> torch.Tensor:
     """(n, width) float32, from (n, width) or (width,)."""
     rows = numbers.read()
     return rows.reshape(-1, rows.shape[-1])
@@ -249,9 +257,9 @@ def _facts(data: Any) -> dict[str, Any]:
             facts = {k: v for k, v in ours.items() if isinstance(v, int | float | str)}
     if not isinstance(facts.get("word", ""), str):
         facts.pop("word")
-    return {k: v for k, v in facts.items() if k in (*SHARED, "word") and _is_fact(v)}
+    return {k: v for k, v in facts.items() if k in (*PUBLIC_FACTS, "word") and _is_fact(v)}
 
 
 def _is_fact(value: Any) -> bool:
     """Whether it is text or a number of a size that can be shown."""
-    return len(value) <= LETTERS if isinstance(value, str) else abs(value) < 1 << 63
+    return len(value) <= MAX_NAME_LENGTH if isinstance(value, str) else abs(value) < 1 << 63

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-TEXT = "sd-ti-embedding"
-PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
-BYTES = 1 << 24  # at most of its file
-JSON = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
-OBJECTS, LISTS = 64, 1024  # at most in that text
+TEXT_KEY = "sd-ti-embedding"
+MAX_PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
+MAX_FILE_BYTES = 1 << 24  # at most of its file
+MAX_JSON_BYTES = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
+MAX_OBJECTS, MAX_LISTS = 64, 1024  # at most in that text
 SIDE = 512
 
 
@@ -33,7 +33,7 @@ class Card(dict[str, Any]):
     """What a card holds. A card's own name is the word, in other files the file's is."""
 
 
-class Ready:
+class LoadedTensor:
     """A tensor that has been read."""
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -50,10 +50,10 @@ def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> 
     from PIL.PngImagePlugin import PngInfo
 
     said = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
-    if len(said) > JSON:
+    if len(said) > MAX_JSON_BYTES:
         raise InvalidValue("the word has too many vectors for a card: write a .safetensors file")
     text = PngInfo()
-    text.add_text(TEXT, base64.b64encode(said.encode()).decode())
+    text.add_text(TEXT_KEY, base64.b64encode(said.encode()).decode())
     middle = _captioned(picture, title, below)
     low, high = _blocks(zlib.compress(said.encode(), 9), middle.height, _shades(data))
     card = Image.new("RGB", (low.width + 1 + middle.width + 1 + high.width, middle.height))
@@ -64,23 +64,23 @@ def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> 
 
 
 def read(path: Path) -> Any:
-    """What the card holds, its tensors as `Ready`: from its text if that is there, else from its pixels.
+    """What the card holds, its tensors as `LoadedTensor`: from its text if that is there, else from its pixels.
 
     Raises:
         NotAConcept: it is a picture without vectors, a damaged one, or one too large.
     """
     from PIL import Image
 
-    if path.stat().st_size > BYTES:
+    if path.stat().st_size > MAX_FILE_BYTES:
         raise NotAConcept("it is a picture too large for a card")
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if image.width * image.height > PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise NotAConcept(f"it is a picture of {image.width} x {image.height} px, too large for a card")
             image.load()
-            said = image.info.get(TEXT)
+            said = image.info.get(TEXT_KEY)
             data = base64.b64decode(said) if isinstance(said, str) else _from_pixels(np.asarray(image.convert("RGB")))
-        if len(data) > JSON:
+        if len(data) > MAX_JSON_BYTES:
             raise NotAConcept("its text is too long for a word's vectors")
         held = _parsed(data)
         if isinstance(held, Card) and isinstance(image.info.get("ti_nb"), str):
@@ -101,7 +101,9 @@ def pixels(path: Path) -> Any:
 
 
 def _parsed(data: bytes) -> Any:
-    if data.count(b"{") > OBJECTS or data.count(b"[") > LISTS:  # each takes twenty times the room of its brackets
+    if (
+        data.count(b"{") > MAX_OBJECTS or data.count(b"[") > MAX_LISTS
+    ):  # each takes twenty times the room of its brackets
         raise NotAConcept("its text holds more lists than a word's vectors are")
     held = json.loads(data, object_hook=_tensors)
     return Card(held) if isinstance(held, dict) else held
@@ -111,7 +113,7 @@ def _tensors(item: dict[str, Any]) -> Any:
     if "TORCHTENSOR" not in item:
         return item
     values = np.asarray(item["TORCHTENSOR"], dtype=np.float64)
-    return Ready(torch.from_numpy(values.astype(np.float32)))
+    return LoadedTensor(torch.from_numpy(values.astype(np.float32)))
 
 
 def _noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -140,7 +142,7 @@ def _from_pixels(rgb: np.ndarray) -> bytes:
     noise = _noise(low.shape)
     packed = ((high ^ noise) << 4 | (low ^ noise)).astype(np.uint8).tobytes()
     try:
-        return zlib.decompressobj().decompress(packed, JSON + 1)
+        return zlib.decompressobj().decompress(packed, MAX_JSON_BYTES + 1)
     except zlib.error as error:
         raise NotAConcept("it is a picture without a word's vectors") from error
 

@@ -21,10 +21,10 @@ from ..words.concept import Concept
 from . import png_cards, torch_files
 from .formats import concepts_in
 
-HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
-LARGEST = 1 << 28  # bytes of a safetensors file
-PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
-LARGEST_HEADER = 100_000_000  # that the format allows
+MAX_HEADER_BYTES = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
+MAX_FILE_BYTES = 1 << 28  # bytes of a safetensors file
+PART_NAME = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
+FORMAT_MAX_HEADER_BYTES = 100_000_000  # that the format allows
 
 
 @checked()
@@ -63,41 +63,41 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
     if not path.is_file():
         raise NoSuchFile(f"no such file: {place(path)}")
     try:
-        return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
+        return join_halves(path, concepts_in(_read_parts(path), _base_name(path), nameless), nameless)
     except NotAConcept as error:
         raise NotAConcept(f"{place(path)} can't be read as a word: {error}") from error
 
 
-def _contents(path: Path) -> Any:
+def _read_parts(path: Path) -> Any:
     """What the file holds, by its first bytes, whatever its name says."""
     parts = _numbered_parts(path)
     if len(parts) > 1:
-        held = [contents_of(part) for part in parts]
+        held = [read_file(part) for part in parts]
         if not all(isinstance(part, Mapping) for part in held):
             raise NotAConcept("its numbered parts hold no tensors with names")
         return {key: value for part in held for key, value in part.items()}
-    return contents_of(path)
+    return read_file(path)
 
 
-def contents_of(path: Path) -> Any:
+def read_file(path: Path) -> Any:
     """What one file holds, its tensors still in it.
 
     Raises:
         NotAConcept: it is of no format that holds words, damaged, or not safe to read.
     """
-    with torch_files.Careful(path) as file:
+    with torch_files.BoundedFile(path) as file:
         start = file.read(512)
     if start.startswith(b"\x89PNG\r\n"):
         return png_cards.read(path)
     header = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and header <= LARGEST_HEADER:
+    if start[8:9] == b"{" and header <= FORMAT_MAX_HEADER_BYTES:
         return _safetensors(path, header)
     if start.startswith((b"PK", b"\x80")):
         return torch_files.read(path)
-    raise NotAConcept(_no_format(start, path))
+    raise NotAConcept(_why_not_a_word(start, path))
 
 
-def _no_format(start: bytes, path: Path) -> str:
+def _why_not_a_word(start: bytes, path: Path) -> str:
     """Why a file that begins so can't hold a word, and what to do."""
     if not start:
         return "it is empty: fetch it again"
@@ -116,7 +116,7 @@ def _no_format(start: bytes, path: Path) -> str:
 
 def _safetensors(path: Path, header: int) -> Any:
     """Its tensors, still in the file, and the facts in its metadata."""
-    if header > HEADER or path.stat().st_size > LARGEST:
+    if header > MAX_HEADER_BYTES or path.stat().st_size > MAX_FILE_BYTES:
         raise NotAConcept("it is too large for a word: it is a whole model, or damaged")
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -125,11 +125,11 @@ def _safetensors(path: Path, header: int) -> Any:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, UnicodeDecodeError):  # whose text may be the file's own
         raise NotAConcept("it is not a whole safetensors file: fetch it again") from None
-    found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
+    found: dict[str, Any] = {name: _SafetensorsTensor(path, name, shape) for name, shape in shapes.items()}
     return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
 
 
-class _Mapped:
+class _SafetensorsTensor:
     """A tensor in a safetensors file."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
@@ -146,7 +146,7 @@ class _Mapped:
 
 def _numbered_parts(path: Path) -> list[Path]:
     """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
-    found = re.fullmatch(PART, path.stem)
+    found = re.fullmatch(PART_NAME, path.stem)
     if found is None or not 1 <= int(found[4]) <= 64:
         return [path]
     parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
@@ -164,13 +164,13 @@ def expanded(path: str | Path) -> Path:
         return Path(path)
 
 
-def _stem(path: Path) -> str:
+def _base_name(path: Path) -> str:
     """The file's name without its ending and its number; x_2 beside x is x."""
     first = path.with_stem(path.stem.removesuffix("_2"))
     return re.sub(r"-\d{5}-of-\d{5}$", "", first.stem if first.is_file() else path.stem)
 
 
-def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
+def join_halves(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
     """The words; half of an SDXL one is put together with its other half, of x in x_2, which names the same word.
 
     Raises:
@@ -179,24 +179,24 @@ def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list
     lone = any(tuple(one.vectors) == ("clip_g",) for one in words)
     if not lone and all(tuple(one.vectors) != ("clip_l",) for one in words):
         return words
-    others = {one.word: one for one in _beside(path, lone, nameless)}
-    return [_joined(one, others.get(one.word)) for one in words]
+    others = {one.word: one for one in _other_half(path, lone, nameless)}
+    return [_join(one, others.get(one.word)) for one in words]
 
 
-def _beside(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
+def _other_half(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
     """The words in the file that may hold the other halves; `lone` if this one holds second halves."""
     other = path.with_stem(path.stem.removesuffix("_2")) if lone else path.with_stem(f"{path.stem}_2")
     if other == path or not other.is_file():
         return []
     try:
-        return concepts_in(_contents(other), _stem(other), nameless)
+        return concepts_in(_read_parts(other), _base_name(other), nameless)
     except NotAConcept as error:
         if lone:
             raise NotAConcept(f"it is the second half of an SDXL word, and the first can't be read: {error}") from error
         return []  # a file that happens to be named so
 
 
-def _joined(one: Concept, other: Concept | None) -> Concept:
+def _join(one: Concept, other: Concept | None) -> Concept:
     """Both halves of an SDXL word; the one itself if it is none, or the first half alone."""
     halves = {tuple(half.vectors): half for half in (one, other) if half is not None}
     if len(halves) == 2 and halves.keys() == {("clip_l",), ("clip_g",)}:

@@ -18,10 +18,10 @@ import torch
 from ..errors import NotAConcept
 from ..host.plain_text import quoted
 
-NUMBERS = 1 << 25  # bytes at most that a tensor may span in the file
-STEPS = 1 << 18  # instructions at most: a whole model's has under 100,000
-COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
-NAME = 1000  # letters at most of a key
+MAX_TENSOR_BYTES = 1 << 25  # bytes at most that a tensor may span in the file
+MAX_INSTRUCTIONS = 1 << 18  # instructions at most: a whole model's has under 100,000
+MAX_COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
+MAX_KEY_LENGTH = 1000  # letters at most of a key
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -66,7 +66,7 @@ class Tensor:
             return torch.zeros(self.shape)
         size = self.storage.dtype.itemsize
         span = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride))
-        if self.offset + span > self.storage.count or max(span * size, math.prod(self.shape) * 4) > NUMBERS:
+        if self.offset + span > self.storage.count or max(span * size, math.prod(self.shape) * 4) > MAX_TENSOR_BYTES:
             raise NotAConcept(f"a tensor of shape {self.shape} reaches past its {self.storage.count} numbers")
         data = self.storage.fetch(self.storage, self.offset * size, span * size)
         flat = torch.frombuffer(bytearray(data), dtype=self.storage.dtype)
@@ -74,7 +74,7 @@ class Tensor:
 
 
 @dataclass
-class Name:
+class GlobalName:
     """A class or function that the pickle names; never looked up."""
 
     path: str
@@ -93,22 +93,24 @@ def run(program: bytes, fetch: Callable[[Storage, int, int], bytes], seen: dict[
     machine = _Machine(fetch, seen if seen is not None else {})
     stream = io.BytesIO(program)
     for step, (op, argument, _) in enumerate(pickletools.genops(stream)):
-        if step == STEPS:
-            raise NotAConcept(f"it has over {STEPS} instructions, and a word's file a hundred: it is made to mislead")
+        if step == MAX_INSTRUCTIONS:
+            raise NotAConcept(
+                f"it has over {MAX_INSTRUCTIONS} instructions, and a word's file a hundred: it is made to mislead"
+            )
         machine.do(op.name, argument)
     return machine.stack[-1], stream.tell()
 
 
-VALUES = {
+VALUE_OPS = {
     "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
     "BINUNICODE8", "SHORT_BINUNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "BINBYTES8",
     "SHORT_BINBYTES",
 }  # fmt: skip
 
-CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+CONSTANT_OPS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 
-NOTHING = {"PROTO", "FRAME", "STOP"}
+NO_OPS = {"PROTO", "FRAME", "STOP"}
 
 
 class _Machine:
@@ -124,10 +126,10 @@ class _Machine:
     def do(self, op: str, argument: Any) -> None:
         """One instruction."""
         push = self.stack.append
-        if op in VALUES:
+        if op in VALUE_OPS:
             push(argument)
-        elif op in CONSTANTS:
-            push(CONSTANTS[op])
+        elif op in CONSTANT_OPS:
+            push(CONSTANT_OPS[op])
         elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif op == "MEMOIZE":
@@ -136,7 +138,7 @@ class _Machine:
             push(self.memo[argument])
         elif op == "GLOBAL":
             self._name(argument.replace(" ", "."))
-        elif op not in NOTHING:
+        elif op not in NO_OPS:
             act = getattr(self, f"_{op.lower()}", None)
             if act is None:
                 raise NotAConcept(f"it is a pickle with the instruction {op}, which no word needs: refused, not run")
@@ -148,7 +150,7 @@ class _Machine:
                 f"it names {quoted(path, 80)}, which no word needs: refused, not run. Get the word as .safetensors, from "
                 "somebody you trust"
             )
-        self.stack.append(Name(path))
+        self.stack.append(GlobalName(path))
 
     def _mark(self) -> None:
         self.marks.append(len(self.stack))
@@ -227,7 +229,7 @@ class _Machine:
 
     def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, Name) or called.path not in CALLS or not isinstance(arguments, tuple):
+        if not isinstance(called, GlobalName) or called.path not in CALLS or not isinstance(arguments, tuple):
             raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
         for one in self._given(arguments):
             self._given(one)
@@ -236,13 +238,13 @@ class _Machine:
     def _given(self, values: Any) -> Any:
         """The same values, counted: a call copies what it is given, however often the memo gives it."""
         self.copied += 1 + (len(values) if hasattr(values, "__len__") else 0)
-        if self.copied > COPIED:
+        if self.copied > MAX_COPIED:
             raise NotAConcept("it copies more than a word needs: it is made to mislead")
         return values
 
     def _newobj(self) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
-        if not isinstance(cls, Name) or cls.path not in HOLDERS or arguments != ():
+        if not isinstance(cls, GlobalName) or cls.path not in CLASSES or arguments != ():
             raise NotAConcept("it wants to make an object that no word needs: refused, not run")
         self.stack.append(Instance(cls.path))
 
@@ -267,7 +269,7 @@ def _pairs(values: list[Any]) -> dict[Any, Any]:
 
 
 def _is_key(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= NAME
+    return isinstance(value, str) and len(value) <= MAX_KEY_LENGTH
 
 
 def _is_size(value: Any) -> bool:
@@ -282,13 +284,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tens
     return Tensor(storage, offset, shape, stride)
 
 
-def _ordered(items: Any = ()) -> dict[Any, Any]:
+def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     if not isinstance(items, tuple | list):
         raise NotAConcept("it is damaged, or made to mislead: it fills a dictionary with what is no list")
-    return _pairs([value for pair in items for value in _two(pair)])
+    return _pairs([value for pair in items for value in _pair(pair)])
 
 
-def _two(pair: Any) -> Iterator[Any]:
+def _pair(pair: Any) -> Iterator[Any]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise NotAConcept("it is damaged, or made to mislead: an item of a dictionary is no pair")
     return iter(pair)
@@ -300,16 +302,16 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda data, *_: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
-    "collections.OrderedDict": _ordered,
+    "collections.OrderedDict": _ordered_dict,
     "torch.Size": lambda sizes: tuple(sizes) if isinstance(sizes, tuple | list) else (),
     "__builtin__.set": lambda *_: [],  # within a ParameterDict, and always empty
     "builtins.set": lambda *_: [],
 }
 
-HOLDERS = ("torch.nn.modules.container.ParameterDict",)  # of the paper's own code
+CLASSES = ("torch.nn.modules.container.ParameterDict",)  # of the paper's own code
 
 
 STORAGES = {f"{module}.{name}": t for module in ("torch", "torch.cuda", "torch.storage") for name, t in DTYPES.items()}
 
 
-KNOWN = {*CALLS, *HOLDERS, *STORAGES}
+KNOWN = {*CALLS, *CLASSES, *STORAGES}

@@ -28,8 +28,8 @@ from ..models.families import ARCHITECTURES
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from . import png_cards, torch_files
-from .formats import card_name, concepts_in, contents, format_of, shared_facts
-from .reading import PART, contents_of, expanded, whole
+from .formats import card_name, concepts_in, format_of, shared_facts, to_format
+from .reading import PART_NAME, expanded, join_halves, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,9 +60,9 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
             "a card is a picture of the word: give one, as in save(concept, 'my-cat.png', picture=sample.image)"
         )
     _check_name(path)
-    concept = _sayable(concept)
+    concept = _with_file_word(concept)
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = contents(concept, chosen)
+    parts = to_format(concept, chosen)
     paths = [path, path.with_stem(f"{path.stem}_2")][: len(parts)]
     with ExitStack() as written:
         halves = []
@@ -71,21 +71,21 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
             _write(temporary, one.suffix.lower(), holds, concept, picture)
             if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
                 raise NotWritten(f"{place(one)} did not read back as it was written: is the disk full?")
-            halves += _loaded(temporary, one)
-        _check_loads(halves, path, concept)
-        _check_beside(path, concept)
+            halves += _load_again(temporary, one)
+        _check_loaded(halves, path, concept)
+        _check_second_half(path, concept)
     return path
 
 
-def _loaded(temporary: Path, path: Path) -> list[Concept]:
+def _load_again(temporary: Path, path: Path) -> list[Concept]:
     """What `load` finds in the file that is to be `path`."""
     try:
-        return concepts_in(contents_of(temporary), path.stem)
+        return concepts_in(read_file(temporary), path.stem)
     except NotAConcept as error:
         raise InvalidValue(f"{place(path)} could not be loaded again: {error}") from error
 
 
-def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
+def _check_loaded(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
     """Refuse a word that `load` would refuse or take for another, such as half an SDXL word."""
     wanted = {key: rows.detach().to("cpu", torch.float32) for key, rows in concept.vectors.items()}
     found = {key: rows for half in halves for key, rows in half.vectors.items()}
@@ -96,20 +96,20 @@ def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> Non
 
 def _check_name(path: Path) -> None:
     """Refuse a name by which the file would be taken for one of several parts."""
-    if re.fullmatch(PART, path.stem):
+    if re.fullmatch(PART_NAME, path.stem):
         raise InvalidValue(f"{place(path)} has the name of one of several parts: choose another name")
 
 
-def _check_beside(path: Path, concept: Concept) -> None:
+def _check_second_half(path: Path, concept: Concept) -> None:
     """Refuse to put a word where an older file would be taken for its second half."""
     second = path.with_stem(f"{path.stem}_2")
-    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(whole(path, [concept])[0].vectors) > 1:
+    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(join_halves(path, [concept])[0].vectors) > 1:
         raise InvalidValue(
             f"{place(second)} beside it would be taken for its second half: choose another name, or remove that file"
         )
 
 
-def _sayable(concept: Concept) -> Concept:
+def _with_file_word(concept: Concept) -> Concept:
     word = file_word(concept.word)
     if word != concept.word:
         warn(
@@ -121,7 +121,7 @@ def _sayable(concept: Concept) -> Concept:
 
 def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, picture: Image.Image | None) -> None:
     if suffix == ".safetensors":
-        path.write_bytes(_steady(to_bytes(holds, _metadata(concept))))
+        path.write_bytes(_sorted_table(to_bytes(holds, _metadata(concept))))
     elif suffix == ".png":
         assert picture is not None
         facts = concept.facts
@@ -131,10 +131,10 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
         text.add_text("ti_nb", _facts(concept))
         card.save(path, format="PNG", pnginfo=text)
     else:
-        path.write_bytes(_archive(holds, _facts(concept)))
+        path.write_bytes(_torch_archive(holds, _facts(concept)))
 
 
-def _archive(holds: dict[str, Any], facts: str) -> bytes:
+def _torch_archive(holds: dict[str, Any], facts: str) -> bytes:
     """As `torch.save` writes it, but with those parts alone that AUTOMATIC1111 does not take for an attack.
 
     Its list is of what torch 1.13 wrote (modules/safe.py); torch 2 says more of the archive than any reader needs. The
@@ -156,7 +156,7 @@ def _facts(concept: Concept) -> str:
     return json.dumps({**shared_facts(concept), "word": concept.word})
 
 
-def _steady(data: bytes) -> bytes:
+def _sorted_table(data: bytes) -> bytes:
     """The same file with its table in alphabetical order, so that equal words are equal files."""
     end = 8 + int.from_bytes(data[:8], "little")
     table = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
@@ -225,8 +225,8 @@ def _equal(wanted: Any, found: Any) -> bool:
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two readings of a card agree."""
-    if isinstance(a, png_cards.Ready):
-        return isinstance(b, png_cards.Ready) and torch.equal(a.values, b.values)
+    if isinstance(a, png_cards.LoadedTensor):
+        return isinstance(b, png_cards.LoadedTensor) and torch.equal(a.values, b.values)
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     return bool(a == b)

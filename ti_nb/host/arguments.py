@@ -25,9 +25,9 @@ R = TypeVar("R")
 Limits = tuple[float | None, float | None]  # the least and the most that a number may be
 SEEDS: Limits = (0, 2**63 - 1)
 SHARE: Limits = (0, 1)
-PLAIN = (int, float, str, Path, type(None))
-SEVERAL = (Sequence, Iterable, Collection, list)
-WORDS: Mapping[Any, str] = {
+SHOWN_KINDS = (int, float, str, Path, type(None))
+LIST_KINDS = (Sequence, Iterable, Collection, list)
+KIND_NAMES: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -36,7 +36,7 @@ WORDS: Mapping[Any, str] = {
     type(None): "None",
     bytes: "a file's bytes",
 }
-MADE_BY = {  # our classes, and who makes them
+CLASS_NAMES = {  # our classes, and who makes them
     "Model": "a model, from ti.load_model or ti.from_pipeline",
     "Concept": "a word, such as ti.load, ti.fetch and run.concept() return",
     "ConceptImages": "pictures, from ti.load_images('my-pictures/')",
@@ -52,11 +52,11 @@ MADE_BY = {  # our classes, and who makes them
 }
 
 
-class Unfit(Exception):
+class Mismatch(Exception):
     """A value that is not of a kind."""
 
 
-def checked(*filled: str, **limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def checked(*nonempty: str, **limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: the function gets only arguments that its annotations allow.
 
     Args:
@@ -65,7 +65,7 @@ def checked(*filled: str, **limits: Limits) -> Callable[[Callable[P, R]], Callab
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        hints = cache(lambda: inspect.get_annotations(function, locals=_Names(function), eval_str=True))
+        hints = cache(lambda: inspect.get_annotations(function, locals=_Namespace(function), eval_str=True))
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +74,7 @@ def checked(*filled: str, **limits: Limits) -> Callable[[Callable[P, R]], Callab
                 kind = signature.parameters[name].kind
                 if name in hints() and kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
                     given.arguments[name] = fitted(
-                        name, value, hints()[name], limits=limits.get(name), filled=name in filled
+                        name, value, hints()[name], limits=limits.get(name), nonempty=name in nonempty
                     )
             return function(*given.args, **given.kwargs)
 
@@ -83,7 +83,7 @@ def checked(*filled: str, **limits: Limits) -> Callable[[Callable[P, R]], Callab
     return decorate
 
 
-def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, filled: bool = False) -> Any:
+def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, nonempty: bool = False) -> Any:
     """The value, as one of the kind `hint`.
 
     Raises:
@@ -91,92 +91,92 @@ def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, fi
             give.
     """
     try:
-        value = _fit(value, hint)
-    except Unfit:
+        value = _converted(value, hint)
+    except Mismatch:
         wanted = _described(hint) + (f", {_range(limits)}" if limits else "")
         raise InvalidValue(f"{name} is {_shown(name, value)}: give {wanted}") from None
     if limits and value is not None and not isinstance(value, str):
         for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, numbers.Real) and not _within(one, limits):
+            if isinstance(one, numbers.Real) and not _is_within(one, limits):
                 raise InvalidValue(f"{name} is {_shown(name, value)}: it must be {_range(limits)}")
     may_be_empty = value is None or (isinstance(value, str) and hint is not str)  # a prompt may be
-    if filled and not may_be_empty and len(value) == 0:
+    if nonempty and not may_be_empty and len(value) == 0:
         raise InvalidValue(f"{name} is empty: give {_described(hint)}")
     return value
 
 
-def _fit(value: Any, hint: Any) -> Any:
+def _converted(value: Any, hint: Any) -> Any:
     """The value, made what `hint` says where that changes nothing, as for NumPy's numbers."""
     origin, kinds = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar) or hint is object:
         return value
     if origin in (Union, types.UnionType):
-        return _fit_one_of(value, kinds)
+        return _converted_to_any(value, kinds)
     if origin is not None and isinstance(origin, type):
-        return _fit_all(value, origin, kinds)
+        return _converted_items(value, origin, kinds)
     if hint in (None, type(None)):
-        return _if(value is None, value)
+        return _require(value is None, value)
     if hint in (int, float, bool):
         return _number(value, hint)
     if hint is Path:
-        return Path(_path(os.fspath(value))) if isinstance(value, os.PathLike) else _if(False, value)
-    return _if(isinstance(value, hint), value) if isinstance(hint, type) else value
+        return Path(_path(os.fspath(value))) if isinstance(value, os.PathLike) else _require(False, value)
+    return _require(isinstance(value, hint), value) if isinstance(hint, type) else value
 
 
-def _fit_one_of(value: Any, kinds: Sequence[Any]) -> Any:
+def _converted_to_any(value: Any, kinds: Sequence[Any]) -> Any:
     if isinstance(value, str) and Path in kinds:
         return _path(value)
     if isinstance(value, Iterable) and not isinstance(value, Collection | str):
         value = list(value)  # it may be tried more than once
     for kind in kinds:
         try:
-            return _fit(value, kind)
-        except Unfit:
+            return _converted(value, kind)
+        except Mismatch:
             continue
-    raise Unfit
+    raise Mismatch
 
 
-def _fit_all(value: Any, origin: type, kinds: Sequence[Any]) -> Any:
+def _converted_items(value: Any, origin: type, kinds: Sequence[Any]) -> Any:
     """Several, each of its kind; a lone text or file is not several."""
     if origin in (Callable, type):
-        return _if(callable(value), value)
+        return _require(callable(value), value)
     if issubclass(origin, Mapping):
-        return _if(isinstance(value, Mapping), value)
+        return _require(isinstance(value, Mapping), value)
     if isinstance(value, str | bytes | Mapping | os.PathLike):
-        raise Unfit
+        raise Mismatch
     try:
         items = list(value)
     except TypeError:
-        raise Unfit from None
+        raise Mismatch from None
     if origin is tuple and not (len(kinds) == 2 and kinds[1] is ...):
-        _if(len(items) == len(kinds), value)
-        return tuple(_fit(item, kind) for item, kind in zip(items, kinds))
-    items = [_fit(item, kinds[0]) for item in items] if kinds else items
+        _require(len(items) == len(kinds), value)
+        return tuple(_converted(item, kind) for item, kind in zip(items, kinds))
+    items = [_converted(item, kinds[0]) for item in items] if kinds else items
     return tuple(items) if isinstance(value, tuple) or origin is tuple else items
 
 
 def _number(value: Any, kind: type) -> Any:
     is_truth = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's
     if kind is bool or is_truth:
-        return bool(_if(is_truth and kind is bool, value))
+        return bool(_require(is_truth and kind is bool, value))
     if kind is int:
-        return int(_if(isinstance(value, numbers.Integral), value))
-    _if(isinstance(value, numbers.Real) and math.isfinite(value), value)
+        return int(_require(isinstance(value, numbers.Integral), value))
+    _require(isinstance(value, numbers.Real) and math.isfinite(value), value)
     return value if isinstance(value, int | float) and type(value) in (int, float) else float(value)
 
 
 def _path(value: str | bytes) -> str:
     text = os.fsdecode(value)
-    return str(_if(bool(text.strip()) and "\0" not in text, text))
+    return str(_require(bool(text.strip()) and "\0" not in text, text))
 
 
-def _if(fits: bool, value: Any) -> Any:
+def _require(fits: bool, value: Any) -> Any:
     if not fits:
-        raise Unfit
+        raise Mismatch
     return value
 
 
-def _within(value: Any, limits: Limits) -> bool:
+def _is_within(value: Any, limits: Limits) -> bool:
     least, most = limits
     return (least is None or value >= least) and (most is None or value <= most)
 
@@ -194,28 +194,28 @@ def _described(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         kinds = tuple(kind for kind in kinds if not (kind is str and Path in kinds))
         return " or ".join(dict.fromkeys(_described(kind) for kind in kinds))
-    if hint in WORDS:
-        return WORDS[hint]
+    if hint in KIND_NAMES:
+        return KIND_NAMES[hint]
     if origin is Callable or origin in (dict, Mapping):
         return "a function" if origin is Callable else "a dictionary"
-    if origin in SEVERAL or origin is tuple:
+    if origin in LIST_KINDS or origin is tuple:
         of = list(dict.fromkeys(_described(kind) for kind in kinds if kind is not ...))
         count = f"{len(kinds)} values" if origin is tuple and ... not in kinds else "a list"
         return f"{count}, each {' or '.join(of)}" if of and of != ["anything"] else count
     name = getattr(hint, "__name__", "")
-    return MADE_BY.get(name, f"a {name}" if name and hint is not Any else "anything")
+    return CLASS_NAMES.get(name, f"a {name}" if name and hint is not Any else "anything")
 
 
 def _shown(name: str, value: Any) -> str:
     """A value, short; of secrets, pictures and the like only its kind."""
-    if isinstance(value, list | tuple) and any(not isinstance(one, PLAIN) for one in value):
+    if isinstance(value, list | tuple) and any(not isinstance(one, SHOWN_KINDS) for one in value):
         return f"a list of the kind {type(value[0]).__name__}"
-    if isinstance(value, (*PLAIN, list, tuple)) and "token" not in name:
+    if isinstance(value, (*SHOWN_KINDS, list, tuple)) and "token" not in name:
         return reprlib.repr(str(value) if isinstance(value, Path) else value)
     return f"of the kind {type(value).__name__}"
 
 
-class _Names(dict[str, Any]):
+class _Namespace(dict[str, Any]):
     """What annotations name, also where that is imported for the type checker only."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from .plain_text import place
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # A mark in place of a lock would outlive a machine that is gone, as Colab's are every day, and keep its owner out.
 WITHOUT_MARKS: dict[str, Any] = (
@@ -40,7 +40,7 @@ class Claim:
 
     def __init__(self, path: Path, lock: FileLock | None) -> None:
         self.path, self._key, self._lock = path, os.path.realpath(path), lock
-        self._file, self._process = _file(path), os.getpid()
+        self._file, self._process = _lock_file_id(path), os.getpid()
         self._thread = threading.current_thread()
         _claims[self._key] = self
 
@@ -50,7 +50,7 @@ class Claim:
 
     def is_whole(self) -> bool:
         """Whether it holds, and the folder was not removed meanwhile."""
-        return self.holds() and self._file == _file(self.path)
+        return self.holds() and self._file == _lock_file_id(self.path)
 
     def use(self) -> None:
         """This thread is at work there: as long as it lives, no other may take the folder over."""
@@ -96,7 +96,7 @@ def take(path: Path) -> Claim:
 
 def _locked(path: Path) -> FileLock | None:
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / NAME, thread_local=False, **WITHOUT_MARKS)
+    lock = FileLock(path / LOCK_FILE, thread_local=False, **WITHOUT_MARKS)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -112,10 +112,10 @@ def _locked(path: Path) -> FileLock | None:
     return lock
 
 
-def _file(path: Path) -> tuple[int, int] | None:
+def _lock_file_id(path: Path) -> tuple[int, int] | None:
     """Which file the lock is on: in a folder that was removed and made again it is another."""
     try:
-        found = os.stat(path / NAME)
+        found = os.stat(path / LOCK_FILE)
     except OSError:
         return None
     return found.st_dev, found.st_ino

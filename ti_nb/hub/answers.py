@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 LONGEST = 300  # characters of what others say
-AS_IT_SHOULD = "the Hub did not answer as it should, perhaps a proxy or a login page of the network did in its place"
-REFUSALS = {
+BAD_ANSWER = "the Hub did not answer as it should, perhaps a proxy or a login page of the network did in its place"
+STATUS_MESSAGES = {
     400: "the Hub does not take it",
     401: "the Hub does not accept your token: log in again (ti.log_in) with a new one",
     403: "you may not do that there: use a token that may write, and a place of yours",
@@ -42,7 +42,7 @@ def in_words(doing: str, api: HfApi) -> Iterator[None]:
         raise kind(f"{doing} did not work: {without_token(message, api)}") from None
 
 
-def root_of(error: Any) -> Any:
+def root_error(error: Any) -> Any:
     """The answer, or the lack of one, behind an error: the client wraps some, as that of a file it has no copy of."""
     from huggingface_hub.errors import HTTPError
 
@@ -52,26 +52,26 @@ def root_of(error: Any) -> Any:
     return error if isinstance(error, HTTPError) or cause is None else cause
 
 
-def unreachable(error: Any) -> bool:
+def is_unreachable(error: Any) -> bool:
     """Whether there was no answer at all."""
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-    root = root_of(error)
+    root = root_error(error)
     lost = isinstance(root, HTTPError | ConnectionError) and getattr(root, "response", None) is None
-    return (lost or silent(root)) and not isinstance(root, OfflineModeIsEnabled)
+    return (lost or is_timeout(root)) and not isinstance(root, OfflineModeIsEnabled)
 
 
-def silent(error: Any) -> bool:
+def is_timeout(error: Any) -> bool:
     """Whether the Hub was there and said nothing for too long; the class is of httpx or httpx2, by the client's version."""
     return isinstance(error, TimeoutError) or "Timeout" in type(error).__name__
 
 
-def busy(response: Any) -> bool:
+def is_busy(response: Any) -> bool:
     """Whether an answer says to ask again later."""
     return response.status_code in (408, 429) or response.status_code >= 500
 
 
-def wait_asked(response: Any) -> float | None:
+def retry_after(response: Any) -> float | None:
     """Seconds that an answer asks to wait, as the client reads it, and Retry-After's date too; None if it asks nothing."""
     if response.status_code == 429 and (reset := _reset(response.headers)) is not None:
         return reset + 1.0  # as the client adds: the Hub rounds
@@ -100,16 +100,16 @@ def _said(error: Exception) -> tuple[type[HubError], str]:
     """The kind of error that it is to the user, and the words."""
     from huggingface_hub import errors
 
-    root = root_of(error)
+    root = root_error(error)
     if getattr(root, "response", None) is not None:
-        return (NoAnswer if busy(root.response) else HubError), _refusal(root)
+        return (NoAnswer if is_busy(root.response) else HubError), _refusal(root)
     if isinstance(root, errors.OfflineModeIsEnabled):
         return NoAnswer, "the client is told to stay offline (HF_HUB_OFFLINE)"
-    if unreachable(root):
-        what = "does not answer" if silent(root) else "can't be reached"
+    if is_unreachable(root):
+        what = "does not answer" if is_timeout(root) else "can't be reached"
         return NoAnswer, f"the Hub {what} ({plain(root)}): check the connection, then call this again"
     if isinstance(error, errors.LocalEntryNotFoundError):
-        return NoAnswer, f"{AS_IT_SHOULD} ({plain(error)}): call this again later"
+        return NoAnswer, f"{BAD_ANSWER} ({plain(error)}): call this again later"
     return _local(error)
 
 
@@ -129,7 +129,7 @@ def _local(error: Exception) -> tuple[type[HubError], str]:
     if refused or isinstance(error, errors.HFValidationError):
         return HubError, f"the Hub does not take it: {plain(error)}"
     what = "it is not JSON" if isinstance(error, json.JSONDecodeError) else f"{type(error).__name__}: {plain(error)}"
-    return NoAnswer, f"{AS_IT_SHOULD} ({what}): call this again later"
+    return NoAnswer, f"{BAD_ANSWER} ({what}): call this again later"
 
 
 def _refusal(error: Any) -> str:
@@ -156,12 +156,12 @@ def _meaning(error: Any) -> str:
         if isinstance(error, kind):
             return words
     status = error.response.status_code
-    asked = wait_asked(error.response)
+    asked = retry_after(error.response)
     if status == 429 and asked is not None:
         return f"the Hub says there were too many requests: call this again in {in_minutes(asked)}"
     if status == 408 or status >= 500:
         return f"the Hub has a problem of its own ({status}): call this again later"
-    return REFUSALS.get(status, f"the Hub does not take it ({status})")
+    return STATUS_MESSAGES.get(status, f"the Hub does not take it ({status})")
 
 
 def in_minutes(seconds: float) -> str:

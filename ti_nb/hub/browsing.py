@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidValue
-from ..files.formats import generic
+from ..files.formats import is_generic_name
 from ..host.arguments import checked
 from ..host.plain_text import NO_MATH, in_page, warn
-from ..pictures.picture import bare
-from .answers import in_words, unreachable
-from .client import READING, answered_within, client, patiently
-from .fetching import candidates, of_page, sizes_of
+from ..pictures.picture import without_metadata
+from .answers import in_words, is_unreachable
+from .client import READ_TIMEOUT, client, patiently, request_timeout
+from .fetching import candidate_files, file_sizes, page_facts
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from PIL import Image
 
 LIBRARY = "sd-concepts-library"  # a thousand words that people taught SD 1.x and 2.x
-PICTURES = (".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 THUMBNAIL = 160  # px
-MOST_PIXELS = 1 << 24
-HEAVIEST = 1 << 23  # bytes of a picture that is fetched to be looked at
+MAX_PIXELS = 1 << 24
+MAX_FILE_BYTES = 1 << 23  # bytes of a picture that is fetched to be looked at
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ def browse(
             lambda: list(api.list_models(search=search, sort="likes", limit=limit, full=True, cardData=True, **ask))
         )
         listings = Listings(_listing(info) for info in found)
-        return Listings(_pictured(api, listings)) if pictures else listings
+        return Listings(_with_pictures(api, listings)) if pictures else listings
 
 
-def _pictured(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
+def _with_pictures(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
     """Each with its picture; none any more once the Hub does not answer, so that the rest is not waited for."""
     from tqdm.auto import tqdm
 
@@ -105,7 +105,7 @@ def _pictured(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
             try:
                 picture = _thumbnail(api, one.repo, one.shows)
             except Exception as error:  # one that can't be fetched or read is no reason to show nothing of the others
-                answers = not unreachable(error)
+                answers = not is_unreachable(error)
         yield replace(one, picture=picture)
     if not answers:
         warn("the Hub stopped answering: some pictures are not shown")
@@ -114,7 +114,7 @@ def _pictured(api: HfApi, found: Sequence[Listing]) -> Iterator[Listing]:
 def picture_paths(files: Iterable[str]) -> list[str]:
     """The pictures of a repository's files, in the order people count in: those drawn with the word, then its own."""
     folders = ("gallery/", "concept_images/")
-    found = [f for f in files if f.lower().endswith(PICTURES) and f.startswith(folders) and f.count("/") == 1]
+    found = [f for f in files if f.lower().endswith(SUFFIXES) and f.startswith(folders) and f.count("/") == 1]
 
     def place(path: str) -> tuple[Any, ...]:
         parts = re.split(r"(\d+)", path)
@@ -125,16 +125,16 @@ def picture_paths(files: Iterable[str]) -> list[str]:
 
 def _listing(info: Any) -> Listing:
     """What a page says; a stranger's page may say anything."""
-    files, card = sizes_of(info), info.card_data
+    files, card = file_sizes(info), info.card_data
     word = getattr(card, "instance_prompt", None)
     return Listing(
         repo=str(info.id),
         word=word if isinstance(word, str) else "",
-        base=of_page(card).get("base", ""),
+        base=page_facts(card).get("base", ""),
         likes=info.likes if isinstance(info.likes, int) else 0,
         downloads=info.downloads if isinstance(info.downloads, int) else 0,
         gated=bool(info.gated),
-        holds=any(not generic(Path(f).stem) or f.startswith("learned") for f in candidates(files)),
+        holds=any(not is_generic_name(Path(f).stem) or f.startswith("learned") for f in candidate_files(files)),
         shows=next(iter(picture_paths(files)), ""),
     )
 
@@ -144,13 +144,13 @@ def _thumbnail(api: HfApi, repo: str, path: str) -> Image.Image | None:
     from huggingface_hub import hf_hub_url
     from PIL import Image, ImageOps
 
-    with answered_within(READING):
-        about = api.get_hf_file_metadata(url=hf_hub_url(repo, path, endpoint=api.endpoint), timeout=READING)
-        if (about.size or 0) > HEAVIEST:
+    with request_timeout(READ_TIMEOUT):
+        about = api.get_hf_file_metadata(url=hf_hub_url(repo, path, endpoint=api.endpoint), timeout=READ_TIMEOUT)
+        if (about.size or 0) > MAX_FILE_BYTES:
             return None
-        file = Path(api.hf_hub_download(repo, path, etag_timeout=READING))
+        file = Path(api.hf_hub_download(repo, path, etag_timeout=READ_TIMEOUT))
     with Image.open(file, formats=["JPEG", "PNG", "WEBP"]) as image:
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height > MAX_PIXELS:
             return None
         image.draft("RGB", (2 * THUMBNAIL, 2 * THUMBNAIL))  # a JPEG is read at a fraction of its size
         image.thumbnail((THUMBNAIL, THUMBNAIL))
@@ -166,7 +166,7 @@ def _tile(one: Listing) -> str:
         shown = f'<div style="{empty}">no picture</div>'
     else:
         file = io.BytesIO()
-        bare(one.picture).save(file, format="JPEG", quality=85)
+        without_metadata(one.picture).save(file, format="JPEG", quality=85)
         data = b64encode(file.getvalue()).decode()
         shown = (
             f'<img alt="{in_page(one.repo)}" style="width:{side};height:{side};object-fit:cover" '

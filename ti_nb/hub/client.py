@@ -18,17 +18,17 @@ from ..errors import HubError, InvalidValue
 from ..host import frontend
 from ..host.arguments import checked
 from ..host.plain_text import warn
-from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
+from .answers import in_minutes, in_words, is_busy, is_timeout, is_unreachable, plain, retry_after, root_error
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
 PAGES = ("huggingface.co", "hf.co")
-TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
+MAX_TRIES, MAX_TIMEOUTS = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
 FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
-PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
-READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
+MAX_WAIT = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
+READ_TIMEOUT, WRITE_TIMEOUT = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,15 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
     with in_words("logging in", api):
         if token is not None:
             patiently(lambda: login(token=token))
-        elif (before := kept_token()) is None or _is_stale(api):
-            with answered_within(READING, repeats=True):
-                _ask()
+        elif (before := kept_token()) is None or _is_expired(api):
+            with request_timeout(READ_TIMEOUT, repeats=True):
+                _show_login()
             if kept_token() in (None, before):  # not yet
                 return None
         return patiently(lambda: account(api)).name
 
 
-def _is_stale(api: HfApi) -> bool:
+def _is_expired(api: HfApi) -> bool:
     """Whether the token that the client kept is no longer valid; one in the environment is the user's to change."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -113,7 +113,7 @@ def _is_stale(api: HfApi) -> bool:
     return False
 
 
-def _ask() -> None:
+def _show_login() -> None:
     """Show the client's own login."""
     from huggingface_hub import login, notebook_login
 
@@ -184,19 +184,19 @@ def patiently(
 
     Args:
         landed: after a failure it may tell that the call did its work all the same.
-        patience: at most this many seconds are waited in all; `PATIENCE`. within: seconds in which the Hub has to answer;
-            `READING`.
+        patience: at most this many seconds are waited in all; `MAX_WAIT`. within: seconds in which the Hub has to answer;
+            `READ_TIMEOUT`.
     """
-    left, unanswered = PATIENCE if patience is None else patience, 0
-    for tried in range(TRIES):
+    left, unanswered = MAX_WAIT if patience is None else patience, 0
+    for tried in range(MAX_TRIES):
         try:
-            with answered_within(READING if within is None else within):
+            with request_timeout(READ_TIMEOUT if within is None else within):
                 return call()
         except Exception as error:
-            root = root_of(error)
-            unanswered += silent(root)
+            root = root_error(error)
+            unanswered += is_timeout(root)
             wait = _wait(root, tried)
-            if wait is None or wait > left or tried == TRIES - 1 or unanswered == SILENT_TRIES:
+            if wait is None or wait > left or tried == MAX_TRIES - 1 or unanswered == MAX_TIMEOUTS:
                 raise
             answer = getattr(root, "response", None)
         said = f"answered {answer.status_code}" if answer is not None else "did not answer"
@@ -212,19 +212,19 @@ def _wait(root: Any, tried: int) -> float | None:
     """Seconds until it makes sense to try again; None if it makes none."""
     response, backing_off = getattr(root, "response", None), FIRST_WAIT * 2.0**tried
     if response is None:
-        return backing_off if unreachable(root) else None
-    return max(backing_off, wait_asked(response) or 0.0) if busy(response) else None
+        return backing_off if is_unreachable(root) else None
+    return max(backing_off, retry_after(response) or 0.0) if is_busy(response) else None
 
 
 @contextmanager
-def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
+def request_timeout(seconds: float, *, repeats: bool = False) -> Iterator[None]:
     """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so.
 
     With `repeats` it may ask on, as while somebody is logging in.
     """
     from huggingface_hub import get_session
 
-    hooks, watch = get_session().event_hooks, _Watch(seconds, repeats)
+    hooks, watch = get_session().event_hooks, _RequestWatch(seconds, repeats)
     hooks["request"].append(watch.asked)
     hooks["response"].append(watch.answered)
     try:
@@ -234,7 +234,7 @@ def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
         hooks["response"].remove(watch.answered)
 
 
-class _Watch:
+class _RequestWatch:
     """Sees the client's requests go out: sets them a limit where it has none, and stops it repeating a silent one."""
 
     def __init__(self, seconds: float, repeats: bool = False) -> None:
@@ -254,7 +254,7 @@ class _Watch:
         self.last = ()
 
 
-def head_of(info: Any) -> str:
+def head_commit(info: Any) -> str:
     """The commit that the Hub says a repository is at."""
     if not isinstance(info.sha, str) or not info.sha:
         raise TypeError(f"it does not say at which commit {info.id!r} is")
@@ -266,7 +266,7 @@ def size(count: int) -> str:
     return f"{count} bytes" if count < 2000 else f"{count / 1e3:.0f} kB" if count < 2e6 else f"{count / 1e6:.0f} MB"
 
 
-def some(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """A few of a repository's files, in words."""
     shown = [plain(name, 80) for name in names if name != ".gitattributes"]
     more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.writing import save
 from ..host.plain_text import plain
-from ..pictures.picture import bare
+from ..pictures.picture import without_metadata
 from ..words.concept import Concept
 from .client import size
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from ..pictures.concept_images import ConceptImages
     from ..results.sampling import Sample
 
-WORD, TOKEN, KIND, CARD = "learned_embeds.safetensors", "token_identifier.txt", "type_of_concept.txt", "README.md"
+WORD_FILE, WORD_NAME_FILE, KIND_FILE, README = (
+    "learned_embeds.safetensors",
+    "token_identifier.txt",
+    "type_of_concept.txt",
+    "README.md",
+)
 SMALL = 256  # px: smaller pictures are shown larger on the page
 
 
@@ -69,7 +74,7 @@ class Publication:
     @property
     def card(self) -> str:
         """The page's text, its front matter included."""
-        return self.files[CARD].decode()
+        return self.files[README].decode()
 
     @property
     def preview(self) -> str:
@@ -86,8 +91,8 @@ def files_of(
 ) -> dict[str, bytes]:
     """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
     with tempfile.TemporaryDirectory() as folder:
-        data = save(word, Path(folder) / WORD).read_bytes()
-    out = {WORD: data, TOKEN: word.word.encode(), KIND: kind.encode()}
+        data = save(word, Path(folder) / WORD_FILE).read_bytes()
+    out = {WORD_FILE: data, WORD_NAME_FILE: word.word.encode(), KIND_FILE: kind.encode()}
     out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
     for i, image in enumerate(pictures.images if pictures is not None else ()):
         out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
@@ -97,7 +102,7 @@ def files_of(
 def _pixels(image: Any, format: str, **options: Any) -> bytes:
     from PIL import Image
 
-    clean = bare(image.convert("RGB"))
+    clean = without_metadata(image.convert("RGB"))
     if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
         clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
     file = io.BytesIO()

@@ -16,10 +16,10 @@ from ..host.arguments import checked
 from ..models.families import USUAL, living
 from ..words.concept import Concept
 from ..words.prompts import file_word
-from .answers import busy, in_words
+from .answers import in_words, is_busy
 from .client import account, address, client, patiently, repository
 from .page import Terms, base_of, license_of, model_card
-from .publication import CARD, Publication, files_of
+from .publication import README, Publication, files_of
 from .repository import commit, find
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def publish(
             terms=terms,
             base=base,
         )
-        return {CARD: card.encode(), **files_of(word, kind, shown, pictures)}
+        return {README: card.encode(), **files_of(word, kind, shown, pictures)}
 
     ask_base = None if license or "license" in concept.facts else base
     if dry_run:
@@ -130,7 +130,7 @@ def _terms(api: HfApi, base: str | None) -> Terms | None:
     try:
         card = patiently(lambda: api.model_info(base)).card_data
     except HfHubHTTPError as error:
-        if busy(error.response):
+        if is_busy(error.response):
             raise
         return None  # it is on no hub, or hidden
     said = {key: getattr(card, key, None) for key in ("license", "license_name", "license_link")}

@@ -14,7 +14,7 @@ from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
 from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
-from .picture import Crop, Photo, Picture, bare, read_mask, read_photo, square
+from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -139,11 +139,11 @@ def load_images(
     for number, (name, item) in enumerate(found):
         photo = read_photo(item, name)
         notes += [f"{name}: {note}" for note in photo.notes]
-        mask = photo.opacity if alpha else _mask_of(photo, masks[number] if masks else None, notes)
-        loaded.append(squared(photo, _crop_of(photo, crops, number), mask, background))
-        notes += _odd_about(name, loaded[-1][1], alpha)
+        mask = photo.opacity if alpha else _read_mask(photo, masks[number] if masks else None, notes)
+        loaded.append(squared(photo, _checked_crop(photo, crops, number), mask, background))
+        notes += _mask_notes(name, loaded[-1][1], alpha)
     images, covers = zip(*loaded)
-    _say(notes, skipped)
+    _warn_of(notes, skipped)
     names = tuple(name for name, _ in found)
     covers = covers if any(covers) else ()
     return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), covers, tuple(notes))
@@ -177,13 +177,13 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     for number, image in enumerate(images.images):
         stem = Path(images.names[number]).stem[:60]  # disks take 255 bytes
         path = folder / f"{number + 1:0{digits}}-{stem}.png"
-        bare(image).save(path)
+        without_metadata(image).save(path)
         if images.captions and images.captions[number]:
             path.with_suffix(".txt").write_text(images.captions[number], encoding="utf-8")
         mask = images.masks[number] if images.masks else None
         if mask is not None:
             (folder / MASKS).mkdir(exist_ok=True)
-            bare(mask).save(folder / MASKS / path.name)
+            without_metadata(mask).save(folder / MASKS / path.name)
     return folder
 
 
@@ -211,9 +211,7 @@ def _check(
     """Refuse, before anything is decoded, what can be seen to be wrong."""
     if not found:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
-        raise InvalidValue(
-            f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures"
-        )
+        raise InvalidValue(f"no usable picture in {_named(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
     if isinstance(background, str):
         ImageColor.getrgb(background)
     each = {"captions": (captions, "'files'"), "masks": (masks, "'alpha', 'files'"), "crops": (crops, "'subject'")}
@@ -226,7 +224,7 @@ def _check(
             raise InvalidValue(f"{what}='files' needs pictures given as files: pass the {what} themselves")
 
 
-def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
+def _read_mask(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
     """Of the picture's size."""
     if item is None:
         return None
@@ -239,7 +237,7 @@ def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Imag
     return mask
 
 
-def _odd_about(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
+def _mask_notes(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
     """What to say of a mask as it is used."""
     if cover is None:
         return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
@@ -247,7 +245,7 @@ def _odd_about(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
     return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
 
 
-def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
+def _checked_crop(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
     """The square of picture `number`, checked; None for the middle."""
     if isinstance(crops, str):
         from .subject import guess_crop
@@ -263,7 +261,7 @@ def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> C
     return crop
 
 
-def _say(notes: Sequence[str], skipped: Skipped) -> None:
+def _warn_of(notes: Sequence[str], skipped: Skipped) -> None:
     """In one warning, where the caller of `load_images` stands."""
     lines = [*notes, *(f"passed over {name}: {why}" for name, why in skipped if why != "hidden")]
     if len(lines) > 12:
@@ -289,5 +287,5 @@ def example_names() -> list[str]:
     return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 
 
-def _describe(source: object) -> str:
+def _named(source: object) -> str:
     return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"

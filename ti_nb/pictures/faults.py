@@ -18,15 +18,18 @@ from ..host.plain_text import plain
 from .colours import on_background
 from .folders import find_pictures
 from .picture import Photo, read_photo
-from .subject import fitted, pieces_of_rim, saliency, shrunk
+from .subject import rim_pieces, saliency, scaled_size, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .picture import Picture
 
-FAR = 200.0  # sharpness below which a picture is blurred
-SAME, ALIKE = 12, 0.5  # bits of 63, and share of the contrast, by which near-duplicates may differ
+MIN_SHARPNESS = 200.0  # sharpness below which a picture is blurred
+MAX_DIFFERENT_BITS, MAX_DIFFERENT_CONTRAST = (
+    12,
+    0.5,
+)  # bits of 63, and share of the contrast, by which near-duplicates may differ
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
         found.append(
             Finding(name, "small", f"its shorter side has {side} px, the model {size}: it will be enlarged", severity)
         )
-    light = list(_light(picture, name))
-    if sharpness(picture, size=size) < FAR and not any(f.kind == "dark" for f in light):  # there, nothing can be seen
+    light = list(_exposure(picture, name))
+    if sharpness(picture, size=size) < MIN_SHARPNESS and not any(
+        f.kind == "dark" for f in light
+    ):  # there, nothing can be seen
         found.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
     return [*found, *light, *_cut(picture, name)]
 
@@ -94,18 +99,21 @@ def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
     """What can be seen only in all pictures together; small copies (`shrunk`) will do."""
     found = []
-    marks = [_mark(p) for p in pictures]
+    marks = [_fingerprint(p) for p in pictures]
     for (a, one), (b, other) in combinations(zip(names, marks), 2):
-        if _same(one, other):
+        if _is_duplicate(one, other):
             found.append(Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning"))
-    if len(pictures) > 1 and min(_alike(a, b) for a, b in combinations([_rim(p) for p in pictures], 2)) > 0.75:
+    if (
+        len(pictures) > 1
+        and min(_overlap(a, b) for a, b in combinations([_rim_histogram(p) for p in pictures], 2)) > 0.75
+    ):
         text = "all have the same background, which the word would learn too: vary it, or use masks"
         found.append(Finding("", "background", text, "warning"))
     if len(pictures) < 3:
-        found.append(Finding("", "count", f"{_number(pictures)}: 3 to 5 of different sides and places teach more"))
+        found.append(Finding("", "count", f"{_count(pictures)}: 3 to 5 of different sides and places teach more"))
     if len(pictures) > 8:
         found.append(
-            Finding("", "count", f"{_number(pictures)}: about 5 good ones do as well (appendix B of the paper)")
+            Finding("", "count", f"{_count(pictures)}: about 5 good ones do as well (appendix B of the paper)")
         )
     return found
 
@@ -129,15 +137,15 @@ def sharpness(picture: Image.Image, *, size: int = 512) -> float:
     return float(tiles.var(axis=(1, 3)).max())
 
 
-def _light(picture: Image.Image, name: str) -> Iterator[Finding]:
+def _exposure(picture: Image.Image, name: str) -> Iterator[Finding]:
     """Too dark, too bright, burnt out; a plain white or black background is none of these."""
-    a = np.asarray(picture.resize(fitted(picture, 128), Image.Resampling.BOX), dtype=np.float64)
+    a = np.asarray(picture.resize(scaled_size(picture, 128), Image.Resampling.BOX), dtype=np.float64)
     grey = a.mean(-1)
     if np.percentile(grey, 95) < 90:
         yield Finding(name, "dark", "it is very dark: brighten it or take it again", "warning")
     if np.percentile(grey, 5) > 165:
         yield Finding(name, "bright", "it is very bright and pale: darken it or take it again", "warning")
-    rim = np.concatenate([part.reshape(-1, 3) for part in pieces_of_rim(a)])
+    rim = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)])
     white, white_rim = ((x.mean(-1) >= 240).mean() for x in (a, rim))
     black, black_rim = ((x <= 3).all(-1).mean() for x in (a, rim))
     if white > 0.08 and white_rim < 0.85:
@@ -165,7 +173,7 @@ def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:
         yield Finding(name, "cut", f"{text}, background it seems")
 
 
-def _mark(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+def _fingerprint(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """63 bits, the signs of the lowest frequencies about their median (pHash); and 16 x 16 colours, less their mean."""
     grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     waves = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))
@@ -174,22 +182,25 @@ def _mark(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return low > np.median(low), colours - colours.mean((0, 1))
 
 
-def _same(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+def _is_duplicate(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
     """Flat drawings can share their bits by chance, so that the colours must agree as well."""
     contrast = max(float(one[1].std()), float(other[1].std()), 1.0)
-    return bool((one[0] != other[0]).sum() <= SAME and (one[1] - other[1]).std() < ALIKE * contrast)
+    return bool(
+        (one[0] != other[0]).sum() <= MAX_DIFFERENT_BITS
+        and (one[1] - other[1]).std() < MAX_DIFFERENT_CONTRAST * contrast
+    )
 
 
-def _rim(picture: Image.Image) -> np.ndarray:
+def _rim_histogram(picture: Image.Image) -> np.ndarray:
     """Shares (64,) of the rim's colours, in four levels each."""
     a = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX))
-    levels = np.concatenate([part.reshape(-1, 3) for part in pieces_of_rim(a)]) // 64
+    levels = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)]) // 64
     return np.bincount(levels.astype(int) @ (16, 4, 1), minlength=64) / len(levels)
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> float:
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.minimum(a, b).sum())
 
 
-def _number(pictures: Sequence[Image.Image]) -> str:
+def _count(pictures: Sequence[Image.Image]) -> str:
     return f"{len(pictures)} picture{'s' if len(pictures) != 1 else ''}"

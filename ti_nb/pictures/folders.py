@@ -18,9 +18,24 @@ from .picture import FORMATS, HEIC, Picture, is_heic, reads_heic
 
 CAPTIONS = (".caption", ".txt")  # the last is taken where there are both
 MASKS = "masks"  # folder beside pictures that holds their masks, pictures of the same names
-HEICS = {".heic", ".heif", ".hif", ".heics", ".heifs"}
-RAWS = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr"}
-OTHERS = {
+HEIC_SUFFIXES = {".heic", ".heif", ".hif", ".heics", ".heifs"}
+RAW_SUFFIXES = {
+    ".dng",
+    ".nef",
+    ".nrw",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".arw",
+    ".srf",
+    ".raf",
+    ".orf",
+    ".rw2",
+    ".pef",
+    ".srw",
+    ".3fr",
+}
+UNREAD_SUFFIXES = {
     ".psd",
     ".xcf",
     ".svg",
@@ -36,7 +51,7 @@ OTHERS = {
     ".ico",
     ".icns",
 }
-LONGEST = 1 << 16  # bytes of a caption's file
+MAX_CAPTION_BYTES = 1 << 16  # bytes of a caption's file
 
 Found = list[tuple[str, Picture]]
 Skipped = list[tuple[str, str]]
@@ -64,7 +79,9 @@ def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tup
     captions = [read_caption(path, notes.append) if path else "" for path in files]
     without = [name for (name, _), caption in zip(found, captions) if not caption]
     if without:
-        notes.append(f"no caption for {_few(without)}: no file of its name in {' or '.join(CAPTIONS)}, or an empty one")
+        notes.append(
+            f"no caption for {_listed(without)}: no file of its name in {' or '.join(CAPTIONS)}, or an empty one"
+        )
     used = {shown(path) for path in files if path}
     return captions if any(captions) else [], [(name, why) for name, why in skipped if name not in used]
 
@@ -74,9 +91,9 @@ def masks_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[
     files = [mask for _, mask in beside(found)]
     without = [name for (name, _), path in zip(found, files) if path is None]
     if without:
-        notes.append(f"no mask for {_few(without)}: no picture of its name in a folder '{MASKS}' beside it")
+        notes.append(f"no mask for {_listed(without)}: no picture of its name in a folder '{MASKS}' beside it")
     if unused := _unused_masks(found, files):
-        notes.append(f"no picture for {_few(unused)}")
+        notes.append(f"no picture for {_listed(unused)}")
     return files, [(name, why) for name, why in skipped if name != MASKS or not any(files)]
 
 
@@ -85,14 +102,16 @@ def beside(items: Sequence[tuple[str, Picture]]) -> list[tuple[Path | None, Path
 
     @cache
     def texts(folder: Path) -> dict[str, Path]:
-        return {_spelt(path.stem): path for ending in CAPTIONS for path in _files(folder) if _ending(path) == ending}
+        return {
+            _normalized(path.stem): path for ending in CAPTIONS for path in _files(folder) if _ending(path) == ending
+        }
 
     @cache
     def masks(folder: Path) -> dict[str, Path]:
-        return {_spelt(path.stem): path for path in _files(folder / MASKS) if not _why_not(path)}
+        return {_normalized(path.stem): path for path in _files(folder / MASKS) if not _reason_to_skip(path)}
 
     def named_as(path: Path, listed: dict[str, Path]) -> Path | None:
-        return listed.get(_spelt(path.stem)) or listed.get(_spelt(path.name))  # cat.txt, or cat.png.txt
+        return listed.get(_normalized(path.stem)) or listed.get(_normalized(path.name))  # cat.txt, or cat.png.txt
 
     paths = [Path(item).expanduser().absolute() if isinstance(item, (str, Path)) else None for _, item in items]
     return [(named_as(p, texts(p.parent)), named_as(p, masks(p.parent))) if p else (None, None) for p in paths]
@@ -107,11 +126,11 @@ def read_caption(path: Path, say: Say) -> str:
     name = shown(path)
     try:
         with path.open("rb") as file:
-            data = file.read(LONGEST + 1)
+            data = file.read(MAX_CAPTION_BYTES + 1)
     except OSError as error:
         raise InvalidValue(f"{name} can't be read ({error.strerror or error})") from error
-    if len(data) > LONGEST:
-        raise InvalidValue(f"{name} has more than {LONGEST >> 10} KiB, too much for a caption")
+    if len(data) > MAX_CAPTION_BYTES:
+        raise InvalidValue(f"{name} has more than {MAX_CAPTION_BYTES >> 10} KiB, too much for a caption")
     try:
         text = _as_text(data, lambda note: say(f"{name}: {note}"))
     except UnicodeError as error:
@@ -131,7 +150,7 @@ def _unused_masks(items: Sequence[tuple[str, Picture]], used: Iterable[Path | No
     return [f"{MASKS}/{shown(path)}" for folder in sorted(folders) for path in _files(folder) if path not in kept]
 
 
-def _few(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
 
 
@@ -146,14 +165,14 @@ def _as_text(data: bytes, say: Say) -> str:
     except UnicodeError:
         if encoding != "utf-8":
             raise
-        text = _as_windows_text(data)
+        text = _as_cp1252(data)
         say("it is not in UTF-8 and was read as cp1252")
     if "\0" in text:
         raise UnicodeError("no text")
     return text
 
 
-def _as_windows_text(data: bytes) -> str:
+def _as_cp1252(data: bytes) -> str:
     """As cp1252, Windows' and once the web's in the west of Europe.
 
     Any bytes could be read so: where other letters are not few among the plain ones, it is another alphabet's.
@@ -174,18 +193,18 @@ def _named(item: Picture, number: int) -> tuple[str, Picture]:
 
 
 def _find_in_folder(folder: Path) -> tuple[Found, Skipped]:
-    why = {path: _why_not(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)}
+    why = {path: _reason_to_skip(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)}
     found: Found = [(shown(path), path) for path, reason in why.items() if not reason]
-    stems = {_spelt(stem) for path, reason in why.items() if not reason for stem in (path.stem, path.name)}
+    stems = {_normalized(stem) for path, reason in why.items() if not reason for stem in (path.stem, path.name)}
     for path, reason in why.items():
-        if reason and _ending(path) in CAPTIONS and _spelt(path.stem) in stems:
+        if reason and _ending(path) in CAPTIONS and _normalized(path.stem) in stems:
             why[path] = 'a caption, which is read with captions="files"'
         elif reason and path.name == MASKS and path.is_dir():
             why[path] = 'masks, which are read with masks="files"'
     return found, [(shown(path), reason) for path, reason in why.items() if reason]
 
 
-def _why_not(path: Path) -> str:
+def _reason_to_skip(path: Path) -> str:
     """Why what a folder holds is not taken as a picture, "" if it is: by its ending, else by how it begins."""
     if path.name.startswith("."):
         return "hidden"
@@ -194,13 +213,13 @@ def _why_not(path: Path) -> str:
     ending, head = _ending(path), _head(path)
     if _begins_as_picture(head):
         return ""
-    if ending in HEICS or is_heic(head):
+    if ending in HEIC_SUFFIXES or is_heic(head):
         return "" if reads_heic() else HEIC
     if Image.registered_extensions().get(ending) in FORMATS:
         return ""
-    if ending in RAWS:
+    if ending in RAW_SUFFIXES:
         return "a camera's raw data: export it as JPEG"
-    if ending in OTHERS:
+    if ending in UNREAD_SUFFIXES:
         return f"{ending[1:].upper()} is not read: export it as PNG or JPEG"
     return "" if not ending and head[:4] in (b"II*\0", b"MM\0*") else "not a picture"  # raw data begin as a TIFF does
 
@@ -228,6 +247,6 @@ def _ending(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _spelt(name: str) -> str:
+def _normalized(name: str) -> str:
     """One spelling for each name: macOS writes an accent as a letter of its own."""
     return unicodedata.normalize("NFC", name)

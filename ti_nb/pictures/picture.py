@@ -23,9 +23,9 @@ Crop = tuple[int, int, int]  # left, top, side
 # No others of Pillow's decoders get to see a file: some are little tested, and that of PostScript starts a program.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 HEIC = "HEIC, the format of iPhones: pip install pillow-heif, or export it as JPEG"
-LARGEST, MOST_PIXELS = 1 << 29, 1 << 26  # of a file, in bytes, and of a picture
+MAX_FILE_BYTES, MAX_PIXELS = 1 << 29, 1 << 26  # of a file, in bytes, and of a picture
 KEPT = 1536  # px: the side of the largest square that is kept
-PROFILE = 1 << 24  # bytes of a colour profile at most
+MAX_PROFILE_BYTES = 1 << 24  # bytes of a colour profile at most
 
 ORIENTATION, GPS = 0x0112, 0x8825  # EXIF tags
 TURNS = dict(
@@ -72,11 +72,11 @@ def read_photo(item: Picture, name: str) -> Photo:
     Raises:
         FileNotFoundError, ValueError: there is no such file, or it is no picture that can be read.
     """
-    data = b"" if isinstance(item, Image.Image) else _contents(item, name)
+    data = b"" if isinstance(item, Image.Image) else _read_bytes(item, name)
     notes: list[str] = []
     try:
-        stored = _checked(item) if isinstance(item, Image.Image) else _decoded(data, notes.append)
-        turn, located = _told_by_exif(stored, notes.append)
+        stored = _load_checked(item) if isinstance(item, Image.Image) else _decoded(data, notes.append)
+        turn, located = _read_exif(stored, notes.append)
         picture = as_srgb(stored, notes.append)
         picture = picture.transpose(turn) if turn is not None else picture
     except Exception as error:  # damage shows in any way
@@ -102,7 +102,7 @@ def square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
     return out
 
 
-def bare(picture: Image.Image) -> Image.Image:
+def without_metadata(picture: Image.Image) -> Image.Image:
     """The pixels alone, to be saved: nothing of the camera, the place or the programs it went through."""
     out = picture.copy()
     out.info = {}
@@ -134,16 +134,16 @@ def reads_heic() -> bool:
     return "HEIF" in Image.OPEN
 
 
-def _contents(item: str | Path | bytes, name: str) -> bytes:
+def _read_bytes(item: str | Path | bytes, name: str) -> bytes:
     if isinstance(item, (str, Path)):
         path = Path(item).expanduser()
         if path.is_dir():
             raise InvalidValue(f"{name} is a folder: give the folder alone, or the pictures in it")
         if not path.is_file():
             raise NoSuchFile(f"no such picture: {place(path)}")
-        if path.stat().st_size > LARGEST:
+        if path.stat().st_size > MAX_FILE_BYTES:
             raise InvalidValue(
-                f"{name} has {path.stat().st_size >> 20} MiB, more than {LARGEST >> 20}: export it smaller"
+                f"{name} has {path.stat().st_size >> 20} MiB, more than {MAX_FILE_BYTES >> 20}: export it smaller"
             )
         try:
             item = path.read_bytes()
@@ -158,12 +158,12 @@ def _contents(item: str | Path | bytes, name: str) -> bytes:
 
 def _decoded(data: bytes, say: Say) -> Image.Image:
     try:
-        picture = _checked(_reduced(_opened(data), say))
+        picture = _load_checked(_reduced(_opened(data), say))
     except Exception:  # what stands beside the pixels may be damaged, or too long for Pillow
         if not data.startswith(b"\x89PNG"):
             raise
-        essence, profile = _essence(data)
-        picture = _checked(_opened(essence))
+        essence, profile = _png_essentials(data)
+        picture = _load_checked(_opened(essence))
         picture.info["icc_profile"] = profile
         say("some of what stands beside its pixels is damaged or very long: it was left out")
     with contextlib.suppress(Exception):
@@ -178,37 +178,39 @@ def _opened(data: bytes) -> Image.Image:
     if is_heic(data[:12]):
         reads_heic()
     Image.init()
-    if data.startswith(b"\xff\xd8\xff"):  # not by Image.open, which refuses large pictures before `_reduced` can see them
+    if data.startswith(
+        b"\xff\xd8\xff"
+    ):  # not by Image.open, which refuses large pictures before `_reduced` can see them
         return jpeg_factory(io.BytesIO(data))
     return Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
 
 
 def _reduced(picture: Image.Image, say: Say) -> Image.Image:
-    """A JPEG above `MOST_PIXELS`, set to be decoded at half its size: phones take 108 and 200 megapixels.
+    """A JPEG above `MAX_PIXELS`, set to be decoded at half its size: phones take 108 and 200 megapixels.
 
     Not a progressive one, whose coefficients are all held in memory whatever size it is decoded at.
     """
     width, height = picture.size
     is_jpeg = picture.format in ("JPEG", "MPO") and "progressive" not in picture.info
-    if is_jpeg and MOST_PIXELS < width * height <= 4 * MOST_PIXELS:
+    if is_jpeg and MAX_PIXELS < width * height <= 4 * MAX_PIXELS:
         picture.draft(picture.mode, (width // 2, height // 2))
         say(f"it has {width} x {height} px and was read at half its size, in whose px crops count")
     return picture
 
 
-def _checked(picture: Image.Image) -> Image.Image:
+def _load_checked(picture: Image.Image) -> Image.Image:
     """The same, its pixels loaded."""
     if not all(picture.size):
         raise InvalidValue("it has no pixels")
-    if picture.width * picture.height > MOST_PIXELS:
-        raise InvalidValue(f"{picture.width} x {picture.height} px are more than {MOST_PIXELS // 10**6} million")
+    if picture.width * picture.height > MAX_PIXELS:
+        raise InvalidValue(f"{picture.width} x {picture.height} px are more than {MAX_PIXELS // 10**6} million")
     if getattr(picture, "tile", None) and getattr(picture, "format", None) not in FORMATS:
         raise InvalidValue(f"{picture.format} is not read here")
     picture.load()
     return picture
 
 
-def _essence(data: bytes) -> tuple[bytes, bytes | None]:
+def _png_essentials(data: bytes) -> tuple[bytes, bytes | None]:
     """A PNG file with nothing but its pixels, transparency and EXIF; and its colour profile.
 
     Pillow unpacks all texts as it reads, and refuses a picture with long ones, such as ComfyUI writes.
@@ -221,21 +223,21 @@ def _essence(data: bytes) -> tuple[bytes, bytes | None]:
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND") or (kind in (b"tRNS", b"eXIf") and sound):
             kept.append(data[at:end])
         elif kind == b"iCCP" and sound:
-            profile = _unpacked(body.partition(b"\0")[2][1:])
+            profile = _decompress(body.partition(b"\0")[2][1:])
         at = end
     return b"".join(kept), profile
 
 
-def _unpacked(packed: bytes) -> bytes | None:
-    """None if it is damaged, or more than `PROFILE` bytes."""
+def _decompress(packed: bytes) -> bytes | None:
+    """None if it is damaged, or more than `MAX_PROFILE_BYTES` bytes."""
     unpacker = zlib.decompressobj()
     with contextlib.suppress(zlib.error):
-        out = unpacker.decompress(packed, PROFILE)
+        out = unpacker.decompress(packed, MAX_PROFILE_BYTES)
         return out if unpacker.eof else None
     return None
 
 
-def _told_by_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, bool]:
+def _read_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, bool]:
     """The turn that sets it upright, and whether it says where it was taken (there, or in its XMP)."""
     xmp = (picture.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
     turn, located = None, any("GPSLatitude" in str(said) for said in xmp)
@@ -252,5 +254,5 @@ def _why(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError | SyntaxError):  # the second is Pillow's, of a JPEG
         return HEIC if is_heic(data[:12]) and not reads_heic() else "no known format"
     if isinstance(error, Image.DecompressionBombError):
-        return f"its pixels are more than {MOST_PIXELS // 10**6} million"
+        return f"its pixels are more than {MAX_PIXELS // 10**6} million"
     return str(error)[:200] or type(error).__name__

@@ -12,14 +12,14 @@ from ..host.arguments import checked
 from .colours import on_background
 from .picture import read_photo
 
-SMALL = 680  # px: the longer side of the copy in which a crop is looked for
+SEARCH_SIDE = 680  # px: the longer side of the copy in which a crop is looked for
 
 
 def shrunk(picture: Image.Image, side: int = 256) -> Image.Image:
     """An upright RGB copy, its longer side at most `side` px."""
     small = read_photo(picture, "the picture").picture
     if max(small.size) > side:  # before the transparency is gone, or all of a large picture is copied
-        small = small.resize(fitted(small, side, least=1), Image.Resampling.BOX)
+        small = small.resize(scaled_size(small, side, least=1), Image.Resampling.BOX)
     return on_background(small, "white")
 
 
@@ -28,7 +28,7 @@ def saliency(picture: Image.Image) -> np.ndarray:
 
     A colour far from those of every side's rim (Mahalanobis distance, the least of the four), more so near the middle.
     """
-    small = picture.convert("RGB").resize(fitted(picture, 64), Image.Resampling.BOX)
+    small = picture.convert("RGB").resize(scaled_size(picture, 64), Image.Resampling.BOX)
     r, g, b = np.moveaxis(np.asarray(small.filter(ImageFilter.GaussianBlur(1)), dtype=np.float64) / 255, -1, 0)
     colours = np.stack([(r + g + b) / 3, r - g, (r + g) / 2 - b], axis=-1)
     h, w = r.shape
@@ -54,7 +54,7 @@ def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int
     It is half as large again as what holds the middle 92% of `saliency` both ways, at least 0.6 of the shorter side and
     `least` px where the picture has them.
     """
-    return guess_square(shrunk(picture, SMALL), read_photo(picture, "the picture").picture.size, least=least)
+    return guess_square(shrunk(picture, SEARCH_SIDE), read_photo(picture, "the picture").picture.size, least=least)
 
 
 def guess_square(small: Image.Image, size: tuple[int, int], *, least: int = 512) -> tuple[int, int, int]:
@@ -77,16 +77,16 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
     Small holes are filled and all but the largest pieces dropped. It serves plain backgrounds; paint the rest.
     """
     photo = on_background(read_photo(picture, "the picture").picture, "white")
-    small = photo.resize(fitted(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
+    small = photo.resize(scaled_size(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
     a = np.asarray(small, dtype=np.float64)
-    rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in pieces_of_rim(a)])
+    rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in rim_pieces(a)])
     away = np.sqrt(((a[:, :, None] - rim) ** 2).mean(-1)).min(-1)  # (h, w)
     soft = ((away - tolerance) / (0.4 * tolerance + 1) + 0.5).clip(0, 1)
-    labels = _blobs(soft > 0.5)
+    labels = _connected_pieces(soft > 0.5)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     thing = (sizes > 0.2 * sizes.max())[labels] & (labels > 0)
-    outside = _blobs(~thing)
+    outside = _connected_pieces(~thing)
     holes = np.bincount(outside.ravel()) < 0.03 * thing.size
     filled = thing | (holes[outside] & ~thing & ~_touches_edge(outside))
     near = np.asarray(Image.fromarray(filled).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
@@ -103,7 +103,7 @@ def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = Tr
     return out
 
 
-def _blobs(where: np.ndarray) -> np.ndarray:
+def _connected_pieces(where: np.ndarray) -> np.ndarray:
     """(h, w) int: one number for each connected piece of `where`, 0 elsewhere."""
     labels = np.where(where, np.arange(1, where.size + 1).reshape(where.shape), 0)
     while True:
@@ -127,13 +127,13 @@ def _middle(profile: np.ndarray) -> tuple[int, int]:
     return int(np.searchsorted(up_to, 0.04)), int(np.searchsorted(up_to, 0.96)) + 1
 
 
-def fitted(picture: Image.Image, longer: int, *, least: int = 8) -> tuple[int, int]:
+def scaled_size(picture: Image.Image, longer: int, *, least: int = 8) -> tuple[int, int]:
     """The size of a copy whose longer side has `longer` px, and no side under `least`."""
     scale = longer / max(picture.size)
     return max(least, round(picture.width * scale)), max(least, round(picture.height * scale))
 
 
-def pieces_of_rim(a: np.ndarray) -> list[np.ndarray]:
+def rim_pieces(a: np.ndarray) -> list[np.ndarray]:
     """The outermost 4% of (h, w, 3) in four pieces a side."""
     m = max(1, round(0.04 * min(a.shape[:2])))
     sides = [(a[:m], 1), (a[-m:], 1), (a[:, :m], 0), (a[:, -m:], 0)]
