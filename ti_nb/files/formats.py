@@ -1,7 +1,7 @@
-"""Every program's habits: which tensors of a file are a word's, and which a program wants to find.
+"""The file formats: which tensors of a file are a word's vectors, and which each program expects.
 
-SD 1.x and 2.x have one encoder, SDXL two, Flux and SD 3 a T5 besides. The names and the shapes in a file tell whose
-vectors they are; nothing else does.
+SD 1.x and 2.x have one text encoder, SDXL two, Flux and SD 3 also a T5. Only the names and shapes of tensors tell which
+encoder they belong to.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .gathering import MAX_VECTORS, LazyTensor, by_encoder, is_tensor, vectors_b
 from .png_cards import Card
 from .safe_pickle import Instance
 
-# Format: the endings its files may have, by default the first of the table that fits (see `format_of`).
+# Format: its file suffixes. Without format=, the first in this order that has the suffix is written (see `format_of`).
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "diffusers": (".safetensors", ".bin"),  # {word: vectors}; of SDXL two files, the second's name ends in _2
     "clip_keys": (".safetensors",),  # {clip_l: ..., clip_g: ...}: ComfyUI, AUTOMATIC1111, pivotal tuning
     "a1111": (".pt",),  # string_to_param
-    "emb_params": (".safetensors",),  # one encoder's, the word is the file's name: kohya, AUTOMATIC1111
-    "card": (".png",),  # AUTOMATIC1111's picture with the vectors inside
+    "emb_params": (".safetensors",),  # one encoder; the file's name is the word: kohya, AUTOMATIC1111
+    "card": (".png",),  # AUTOMATIC1111's picture that contains the vectors
 }
 ENCODER_OF_KEY = {
     "clip_l": "clip_l",
@@ -43,18 +43,27 @@ ENCODER_OF_KEY = {
 WORDLESS_KEYS = ("emb_params", "emp_params")  # the second is OneTrainer's spelling
 UNUSED_KEYS = {
     f"{name}_out" for name in (*ENCODER_OF_KEY, *WORDLESS_KEYS)
-}  # OneTrainer's, of the text encoder's output: not used
-MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000  # more is no word
-MAX_NUMBERS = 1 << 22  # of all vectors of a file
+}  # OneTrainer's vectors for the encoder's output
+# Well above any real file (T5 is 4096 wide), and low enough that a hostile one costs little memory.
+MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000
+MAX_NUMBERS = 1 << 22  # in all vectors of a file: 16 MB as float32
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
-PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "edits", "license")  # facts that may go into files
+PUBLIC_FACTS = (
+    "init",
+    "steps",
+    "seed",
+    "model",
+    "base",
+    "edits",
+    "license",
+)  # of Concept.facts; others, such as folders, stay here
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
-    """The format to write: `wanted`, or the usual one of files that end in `suffix`.
+    """The format to write: `wanted`, or the usual one for `suffix`.
 
     Raises:
-        ValueError: no such format, an ending it does not have, a concept it has no room for.
+        ValueError: no such format, a suffix it does not have, or a concept that does not fit into it.
     """
     if tuple(concept.vectors) == ("clip_g",):
         raise InvalidValue(f"{concept.word!r} is half an SDXL word: it needs 'clip_l' vectors too")
@@ -77,7 +86,7 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
 
 
 def to_format(concept: Concept, chosen: str) -> list[dict[str, Any]]:
-    """What a file of the format holds, by name; several if the format takes several files."""
+    """The concept as the dictionary that a file of the format stores; several if the format takes several files."""
     rows = {key: v.detach().to("cpu", torch.float32, copy=True) for key, v in concept.vectors.items()}
     if chosen == "diffusers":
         return [{concept.word: v} for v in rows.values()]
@@ -101,31 +110,31 @@ def to_format(concept: Concept, chosen: str) -> list[dict[str, Any]]:
 
 
 def shared_facts(concept: Concept) -> dict[str, Any]:
-    """The concept's facts that may be shown to others: nothing of folders, pictures or the person."""
+    """The concept's facts that may be published: nothing of folders, pictures or the person."""
     return {key: concept.facts[key] for key in PUBLIC_FACTS if key in concept.facts}
 
 
 def card_name(word: str) -> str:
-    """What AUTOMATIC1111 calls a card's word: `word` with nothing but letters and digits at its ends.
+    """A card's word for AUTOMATIC1111: `word` stripped to a letter or digit at both ends.
 
-    It looks for a word's tokens in the prompt's, and CLIP's tokenizer joins ">" with a comma behind it.
+    It searches the prompt's tokens for the word's, and CLIP's tokenizer merges ">" with a comma after it.
     """
     return re.sub(r"^[\W_]+|[\W_]+$", "", word) or "word"
 
 
 def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Concept]:
-    """The words in what a file holds: nested dictionaries with `LazyTensor` in them.
+    """The words in a file's data: nested dictionaries of `LazyTensor`.
 
     Args:
-        stem: the file's name. nameless: the name of a word that has none in the file; by default from `stem`.
+        stem: the file's name without its suffix. nameless: the name for a word without one; by default from `stem`.
 
     Raises:
-        NotAConcept: it holds something else.
+        NotAConcept: it is something else.
     """
     facts = _facts(data)
-    said = facts.pop("word", None)
-    nameless = said or nameless or file_word(stem)
-    words = _words_in(data, nameless, own_name=not said and (isinstance(data, Card) or is_generic_name(stem)))
+    own_word = facts.pop("word", None)
+    nameless = own_word or nameless or file_word(stem)
+    words = _words_in(data, nameless, use_name=not own_word and (isinstance(data, Card) or is_generic_name(stem)))
     for word, parts in words.items():
         for rows in parts.values():
             _check_shape(word, tuple(rows.shape))
@@ -135,8 +144,8 @@ def concepts_in(data: Any, stem: str, nameless: str | None = None) -> list[Conce
     return [_concept(word, parts, facts) for word, parts in words.items()]
 
 
-def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, LazyTensor]]:
-    """For each word its encoders' vectors, still in the file; `own_name` if AUTOMATIC1111's name for it counts."""
+def _words_in(data: Any, nameless: str, use_name: bool) -> dict[str, dict[str, LazyTensor]]:
+    """Each word's vectors by encoder, not read yet; `use_name`: an AUTOMATIC1111 file's "name" field is the word."""
     if is_tensor(data):
         return {nameless: by_encoder(data)}
     if isinstance(data, list):
@@ -144,7 +153,7 @@ def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, L
     if not isinstance(data, Mapping):
         raise NotAConcept("it holds no tensors with names: a word's file is a dictionary")
     if "string_to_param" in data:
-        return _of_a1111(data, nameless, own_name)
+        return _of_a1111(data, nameless, use_name)
     tensors = {str(k): v for k, v in data.items() if is_tensor(v) and k not in UNUSED_KEYS}
     _refuse_models(data, tensors)
     if any(key in ENCODER_OF_KEY for key in tensors):
@@ -154,16 +163,16 @@ def _words_in(data: Any, nameless: str, own_name: bool) -> dict[str, dict[str, L
     return {word or nameless: rows for word, rows in vectors_by_word(tensors).items()}
 
 
-def _of_a1111(data: Mapping[str, Any], nameless: str, own_name: bool) -> dict[str, dict[str, LazyTensor]]:
-    """AUTOMATIC1111's, where the file's name is the word, and the paper's own, which may name several."""
+def _of_a1111(data: Mapping[str, Any], nameless: str, use_name: bool) -> dict[str, dict[str, LazyTensor]]:
+    """AUTOMATIC1111's format, where the file's name is the word, and the paper's own, which may hold several words."""
     params = data["string_to_param"]
-    if isinstance(params, Instance):  # a ParameterDict; before torch 1.12 its state was named otherwise
+    if isinstance(params, Instance):  # a pickled torch.nn.ParameterDict
         params = params.state.get("_parameters") if isinstance(params.state, Mapping) else None
     if not isinstance(params, Mapping) or not params or not all(is_tensor(v) for v in params.values()):
         raise NotAConcept("its 'string_to_param' holds no vectors")
     alone = len(params) == 1
     name = data.get("name")
-    if alone and own_name and isinstance(name, str) and name.strip():
+    if alone and use_name and isinstance(name, str) and name.strip():
         nameless = file_word(name)
     return {nameless if key == "*" or (alone and not key) else str(key): by_encoder(v) for key, v in params.items()}
 
@@ -175,7 +184,7 @@ GENERIC_NAME = re.compile(
 
 
 def is_generic_name(stem: str) -> bool:
-    """Whether a file's name, without its ending, says nothing of its word, as learned_embeds-steps-500 does."""
+    """Whether a file's name, without its suffix, says nothing of the word, such as learned_embeds-steps-500."""
     return GENERIC_NAME.fullmatch(stem) is not None
 
 
@@ -207,13 +216,13 @@ def _refuse_models(data: Mapping[str, Any], tensors: Mapping[str, LazyTensor]) -
     ):
         raise NotAConcept("it is a model or a part of one, not a word")
     if not tensors:
-        inside = ", ".join(quoted(name, 40) for name in names[:4]) or "nothing"
-        raise NotAConcept(f"it holds no vectors, but {inside}")
+        keys = ", ".join(quoted(name, 40) for name in names[:4]) or "nothing"
+        raise NotAConcept(f"it holds no vectors, but {keys}")
 
 
 def _concept(word: str, parts: Mapping[str, LazyTensor], facts: Mapping[str, Any]) -> Concept:
     if len(word) > MAX_NAME_LENGTH or word != word.encode(errors="ignore").decode():
-        raise NotAConcept(f"its word {quoted(word, 40)} is too long, or no text")
+        raise NotAConcept(f"its word {quoted(word, 40)} is too long, or not text")
     vectors = {
         key: _rows(rows) for key, rows in sorted(parts.items(), key=lambda item: list(ENCODER_OF_KEY).index(item[0]))
     }
@@ -224,7 +233,7 @@ def _concept(word: str, parts: Mapping[str, LazyTensor], facts: Mapping[str, Any
 
 
 def _check_shape(word: str, shape: tuple[int, ...]) -> None:
-    """Refuse what is no (n, width) or (width,), before any of it is read."""
+    """Refuse shapes other than (n, width) or (width,), before anything is read."""
     if len(shape) not in (1, 2) or 0 in shape:
         raise NotAConcept(
             f"the vectors of {quoted(word)} have the shape {str(shape)[:60]}: (n, width) or (width,) was expected"
@@ -242,15 +251,15 @@ def _rows(numbers: LazyTensor) -> torch.Tensor:
 
 
 def _facts(data: Any) -> dict[str, Any]:
-    """What the file says of where its word came from; ours says it in one piece of JSON."""
+    """What the file says about its word's origin; our own files say it as JSON in "ti_nb"."""
     if not isinstance(data, Mapping):
         return {}
     known = {"steps": data.get("step"), "base": data.get("sd_checkpoint_name")}
     facts: dict[str, Any] = {key: value for key, value in known.items() if isinstance(value, int | str)}
-    said = data.get("ti_nb")
-    if isinstance(said, str) and len(said) < 1 << 16:
+    text = data.get("ti_nb")
+    if isinstance(text, str) and len(text) < 1 << 16:
         try:
-            ours = json.loads(said)
+            ours = json.loads(text)
         except (ValueError, RecursionError):
             ours = None
         if isinstance(ours, dict):
@@ -261,5 +270,5 @@ def _facts(data: Any) -> dict[str, Any]:
 
 
 def _is_fact(value: Any) -> bool:
-    """Whether it is text or a number of a size that can be shown."""
+    """Whether it is text or a number short enough to show."""
     return len(value) <= MAX_NAME_LENGTH if isinstance(value, str) else abs(value) < 1 << 63

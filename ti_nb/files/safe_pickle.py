@@ -1,7 +1,7 @@
-"""The instructions of a pickle, walked without running any of them.
+"""A restricted unpickler that imports and calls nothing.
 
-A pickle is a program. Here it meets a small machine that calls nothing: names of classes and functions stay names, and
-only the few that rebuild tensors mean something. All else is refused.
+A pickle is a program for a stack machine. This one leaves names of classes and functions as names, except the few that
+rebuild tensors, which have replacements here (`CALLS`). Everything else is refused.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from ..errors import NotAConcept
 from ..host.plain_text import quoted
 
-MAX_TENSOR_BYTES = 1 << 25  # bytes at most that a tensor may span in the file
-MAX_INSTRUCTIONS = 1 << 18  # instructions at most: a whole model's has under 100,000
-MAX_COPIED = 1 << 18  # items at most that calls may be given: a few bytes of program give the same ones again
-MAX_KEY_LENGTH = 1000  # letters at most of a key
+MAX_TENSOR_BYTES = 1 << 25  # that a tensor may span in the file
+MAX_INSTRUCTIONS = 1 << 18  # a whole model has under 100,000
+MAX_COPIED = 1 << 18  # items in arguments of calls: a few bytes can pass the same list again and again
+MAX_KEY_LENGTH = 1000  # in characters
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -39,7 +39,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the file: `key` names the place, `count` says how many there are; `fetch` gives bytes, from, how many."""
+    """The storage `key` in the file, with `count` values; `fetch(storage, start, count)` reads bytes of it."""
 
     dtype: torch.dtype
     key: str
@@ -49,7 +49,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that is still in the file: a view of `storage`, as `torch.as_strided` has it."""
+    """A tensor not read yet: a view of `storage`, as for `torch.as_strided`."""
 
     storage: Storage
     offset: int
@@ -57,10 +57,10 @@ class Tensor:
     stride: tuple[int, ...]
 
     def read(self) -> torch.Tensor:
-        """Its numbers in float32, reading no others than those between its first and its last.
+        """Its values in float32; only the bytes from its first to its last are read.
 
         Raises:
-            NotAConcept: they are not in the file.
+            NotAConcept: it reaches beyond its storage, or is too large.
         """
         if 0 in self.shape:
             return torch.zeros(self.shape)
@@ -75,22 +75,22 @@ class Tensor:
 
 @dataclass
 class GlobalName:
-    """A class or function that the pickle names; never looked up."""
+    """A class or function that the pickle names; never imported."""
 
     path: str
 
 
 @dataclass
 class Instance:
-    """An object of a class that holds parameters, and what it was built with."""
+    """An object of one of `CLASSES`, and its state."""
 
     path: str
     state: Any = None
 
 
-def run(program: bytes, fetch: Callable[[Storage, int, int], bytes], seen: dict[str, Storage] | None = None) -> Any:
-    """What the pickle at the start of `program` builds, and how many bytes of it there were."""
-    machine = _Machine(fetch, seen if seen is not None else {})
+def run(program: bytes, fetch: Callable[[Storage, int, int], bytes], storages: dict[str, Storage] | None = None) -> Any:
+    """The object that the pickle at the start of `program` builds, and its length in bytes; adds to `storages`."""
+    machine = _Machine(fetch, storages if storages is not None else {})
     stream = io.BytesIO(program)
     for step, (op, argument, _) in enumerate(pickletools.genops(stream)):
         if step == MAX_INSTRUCTIONS:
@@ -114,17 +114,17 @@ NO_OPS = {"PROTO", "FRAME", "STOP"}
 
 
 class _Machine:
-    """The stack, the memo and the instructions that build plain values and tensors."""
+    """The stack, the memo, and a method for each instruction that builds plain values and tensors."""
 
-    def __init__(self, fetch: Callable[[Storage, int, int], bytes], seen: dict[str, Storage]) -> None:
+    def __init__(self, fetch: Callable[[Storage, int, int], bytes], storages: dict[str, Storage]) -> None:
         self.stack: list[Any] = []
-        self.marks: list[int] = []  # heights of the stack
+        self.marks: list[int] = []  # stack heights at each MARK
         self.memo: dict[int, Any] = {}
-        self.fetch, self.seen = fetch, seen
+        self.fetch, self.storages = fetch, storages
         self.copied = 0
 
     def do(self, op: str, argument: Any) -> None:
-        """One instruction."""
+        """Execute one instruction."""
         push = self.stack.append
         if op in VALUE_OPS:
             push(argument)
@@ -218,25 +218,25 @@ class _Machine:
         self._name(f"{module:s}.{name:s}")
 
     def _binpersid(self) -> None:
-        """A storage: ("storage", class, key, device, count), before torch 1.6 also what it is a view of, which is None."""
-        kind, cls, key, _, *sizes = self._given(self.stack.pop())
-        if kind == "module":  # a class and its source, before torch 1.6
+        """A storage: ("storage", class, key, device, count); before torch 1.6 with a view's data appended, which is None."""
+        kind, cls, key, _, *sizes = self._counted(self.stack.pop())
+        if kind == "module":  # before torch 1.6: a class with its source code
             return self.stack.append(cls)
         if kind != "storage" or not _is_key(key) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
             raise NotAConcept("it refers to something outside of it that is no storage of numbers")
-        self.seen[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
-        self.stack.append(self.seen[key])
+        self.storages[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
+        self.stack.append(self.storages[key])
 
     def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, GlobalName) or called.path not in CALLS or not isinstance(arguments, tuple):
             raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
-        for one in self._given(arguments):
-            self._given(one)
+        for argument in self._counted(arguments):
+            self._counted(argument)
         self.stack.append(CALLS[called.path](*arguments))
 
-    def _given(self, values: Any) -> Any:
-        """The same values, counted: a call copies what it is given, however often the memo gives it."""
+    def _counted(self, values: Any) -> Any:
+        """`values`, once counted: a call copies its arguments, and the memo can supply them any number of times."""
         self.copied += 1 + (len(values) if hasattr(values, "__len__") else 0)
         if self.copied > MAX_COPIED:
             raise NotAConcept("it copies more than a word needs: it is made to mislead")
@@ -252,7 +252,7 @@ class _Machine:
         state = self.stack.pop()
         if isinstance(self.stack[-1], Instance):
             self.stack[-1].state = state
-        elif not isinstance(self.stack[-1], dict):  # an OrderedDict's own attributes say nothing of its items
+        elif not isinstance(self.stack[-1], dict):  # attributes of an OrderedDict are ignored
             raise NotAConcept("it sets up an object that no word needs: refused, not run")
 
     def _top(self, kind: type) -> Any:
@@ -262,7 +262,7 @@ class _Machine:
 
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
-    """Key, value, key, value ... as a dictionary; keys are text or numbers, whose hashes are quickly made."""
+    """[key, value, key, value, ...] as a dictionary; keys are short text or numbers, as others may be slow to hash."""
     if len(values) % 2 or not all(key is None or _is_key(key) or _is_size(key) for key in values[::2]):
         raise NotAConcept("it is damaged, or made to mislead: its keys are neither short text nor numbers")
     return dict(zip(values[::2], values[1::2]))
@@ -296,7 +296,7 @@ def _pair(pair: Any) -> Iterator[Any]:
     return iter(pair)
 
 
-# The functions a word's file may name; each is ours, and takes what torch's would.
+# The functions a word's file may call, replaced by ours with the same arguments.
 CALLS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -304,11 +304,11 @@ CALLS: Mapping[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
     "collections.OrderedDict": _ordered_dict,
     "torch.Size": lambda sizes: tuple(sizes) if isinstance(sizes, tuple | list) else (),
-    "__builtin__.set": lambda *_: [],  # within a ParameterDict, and always empty
+    "__builtin__.set": lambda *_: [],  # in a ParameterDict, always empty
     "builtins.set": lambda *_: [],
 }
 
-CLASSES = ("torch.nn.modules.container.ParameterDict",)  # of the paper's own code
+CLASSES = ("torch.nn.modules.container.ParameterDict",)  # written by the paper's code
 
 
 STORAGES = {f"{module}.{name}": t for module in ("torch", "torch.cuda", "torch.storage") for name, t in DTYPES.items()}

@@ -1,7 +1,6 @@
-"""Words to files, in every format that other tools read.
+"""Writes words to files, in every format that other tools read.
 
-Writing is atomic and checked: the file is read again by a reader that shares nothing with the writer before it gets its
-name.
+Writes are atomic and checked: before a file gets its name, it is read back by a reader that shares no code with the writer.
 """
 
 from __future__ import annotations
@@ -37,18 +36,23 @@ if TYPE_CHECKING:
 
 @checked()
 def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
-    """Write `concept` so that other programs load it; returns the path.
+    """Write `concept` to a file that other programs load; returns the path.
 
-    The file appears under its name only when whole, and only after it was read back equal.
+    The write is atomic, and the file is read back and compared first.
+
+    >>> import tempfile, torch, ti_nb as ti
+    >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(1, 768)}, {})
+    >>> ti.save(cat, tempfile.mkdtemp() + "/cat.safetensors").name
+    'cat.safetensors'
 
     Args:
         path: ends in .safetensors (diffusers, ComfyUI, AUTOMATIC1111), .bin (old diffusers), .pt (old AUTOMATIC1111) or
             .png (a card, which needs `picture`).
-        format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default what the ending usually holds, which
+        format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default the usual one for the suffix, which
             for SDXL's .safetensors is "clip_keys". "diffusers" writes an SDXL word as two files, the second `path`_2.
 
     Raises:
-        ValueError: another ending, a format without room for the word, a card without a picture.
+        ValueError: another suffix, a format that the word does not fit into, a card without a picture.
         OSError: it can't be written, or did not read back equal.
     """
     if not isinstance(concept, Concept):
@@ -66,19 +70,19 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
     paths = [path, path.with_stem(f"{path.stem}_2")][: len(parts)]
     with ExitStack() as written:
         halves = []
-        for one, holds in zip(paths, parts):
-            temporary = written.enter_context(replacing(one))
-            _write(temporary, one.suffix.lower(), holds, concept, picture)
-            if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
-                raise NotWritten(f"{place(one)} did not read back as it was written: is the disk full?")
-            halves += _load_again(temporary, one)
+        for part, holds in zip(paths, parts):
+            temporary = written.enter_context(replacing(part))
+            _write(temporary, part.suffix.lower(), holds, concept, picture)
+            if not _equal(holds, _read_again(temporary, part.suffix.lower(), holds)):
+                raise NotWritten(f"{place(part)} did not read back as it was written: is the disk full?")
+            halves += _load_again(temporary, part)
         _check_loaded(halves, path, concept)
         _check_second_half(path, concept)
     return path
 
 
 def _load_again(temporary: Path, path: Path) -> list[Concept]:
-    """What `load` finds in the file that is to be `path`."""
+    """The words that `load` will find in the file that becomes `path`."""
     try:
         return concepts_in(read_file(temporary), path.stem)
     except NotAConcept as error:
@@ -86,22 +90,22 @@ def _load_again(temporary: Path, path: Path) -> list[Concept]:
 
 
 def _check_loaded(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
-    """Refuse a word that `load` would refuse or take for another, such as half an SDXL word."""
+    """Refuse a word that `load` would refuse or read as another, such as half an SDXL word."""
     wanted = {key: rows.detach().to("cpu", torch.float32) for key, rows in concept.vectors.items()}
-    found = {key: rows for half in halves for key, rows in half.vectors.items()}
-    if {half.word for half in halves} != {concept.word} or not _equal(wanted, found):
+    loaded = {key: rows for half in halves for key, rows in half.vectors.items()}
+    if {half.word for half in halves} != {concept.word} or not _equal(wanted, loaded):
         names = ", ".join(f"{half.word!r} with {' and '.join(half.vectors)}" for half in halves)
         raise InvalidValue(f"{place(path)} could not be loaded again: it would be read as {names}")
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name by which the file would be taken for one of several parts."""
+    """Refuse a name that means one of several parts."""
     if re.fullmatch(PART_NAME, path.stem):
         raise InvalidValue(f"{place(path)} has the name of one of several parts: choose another name")
 
 
 def _check_second_half(path: Path, concept: Concept) -> None:
-    """Refuse to put a word where an older file would be taken for its second half."""
+    """Refuse a path beside which an older file would be read as the word's second half."""
     second = path.with_stem(f"{path.stem}_2")
     if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(join_halves(path, [concept])[0].vectors) > 1:
         raise InvalidValue(
@@ -135,11 +139,10 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
 
 
 def _torch_archive(holds: dict[str, Any], facts: str) -> bytes:
-    """As `torch.save` writes it, but with those parts alone that AUTOMATIC1111 does not take for an attack.
+    """The archive of `torch.save`, reduced to the members that AUTOMATIC1111 allows.
 
-    Its list is of what torch 1.13 wrote (modules/safe.py); torch 2 says more of the archive than any reader needs. The
-    archive's name and dates are left out too, so that equal words are equal files. The facts are the archive's comment,
-    which other readers pass over.
+    It allows what torch 1.13 wrote (modules/safe.py); torch 2 adds members that no reader needs. Names and dates are fixed, so
+    that equal words are equal files. The facts are the archive's comment, which other readers ignore.
     """
     saved, out = io.BytesIO(), io.BytesIO()
     torch.save(holds, saved)
@@ -157,7 +160,7 @@ def _facts(concept: Concept) -> str:
 
 
 def _sorted_table(data: bytes) -> bytes:
-    """The same file with its table in alphabetical order, so that equal words are equal files."""
+    """The safetensors file with its header sorted, so that equal words are equal files."""
     end = 8 + int.from_bytes(data[:8], "little")
     table = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     table += b" " * (-len(table) % 8)
@@ -165,11 +168,11 @@ def _sorted_table(data: bytes) -> bytes:
 
 
 def _metadata(concept: Concept) -> dict[str, str]:
-    """What the file says of itself; "modelspec" as the standard of that name has it."""
+    """The metadata of a safetensors file; "modelspec" is a standard (github.com/Stability-AI/ModelSpec)."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
     from .._version import __version__
 
-    said = {
+    metadata = {
         "format": "pt",
         "ti_nb": _facts(concept),
         "made_with": f"ti_nb {__version__}, {libraries}",
@@ -179,24 +182,24 @@ def _metadata(concept: Concept) -> dict[str, str]:
         "modelspec.trigger_phrase": concept.word,
     }
     if concept.family in ARCHITECTURES:
-        said["modelspec.architecture"] = f"{ARCHITECTURES[concept.family]}/textual-inversion"
+        metadata["modelspec.architecture"] = f"{ARCHITECTURES[concept.family]}/textual-inversion"
     if "license" in concept.facts:
-        said["modelspec.license"] = str(concept.facts["license"])
-    return said
+        metadata["modelspec.license"] = str(concept.facts["license"])
+    return metadata
 
 
 def _read_again(path: Path, suffix: str, holds: dict[str, Any]) -> Any:
-    """What was written, by a reader that shares nothing with the writer."""
+    """The data of the written file, by a reader that shares no code with the writer."""
     if suffix == ".safetensors":
         return _plain_safetensors(path.read_bytes())
     found = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
-    if isinstance(found, dict) and "ti_nb" not in holds:  # it stands beside the vectors
+    if isinstance(found, dict) and "ti_nb" not in holds:  # our facts, stored beside the vectors
         found.pop("ti_nb", None)
     return found if suffix != ".png" or _same(found, png_cards.pixels(path)) else None
 
 
 def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
-    """Float32 tensors from the format's description: length, JSON, numbers."""
+    """Float32 tensors, read by the format's description: header length, JSON header, bytes."""
     end = 8 + int.from_bytes(data[:8], "little")
     table = json.loads(data[8:end])
     table.pop("__metadata__", None)
@@ -210,7 +213,7 @@ def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
 
 
 def _equal(wanted: Any, found: Any) -> bool:
-    """Whether what was read is what was written, to the bit."""
+    """Whether the data read is bitwise the data written."""
     if isinstance(wanted, torch.Tensor):
         values = found if isinstance(found, torch.Tensor) else found.read()
         return values.shape == wanted.shape and torch.equal(values, wanted)
@@ -224,7 +227,7 @@ def _equal(wanted: Any, found: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two readings of a card agree."""
+    """Whether the data from a card's text and pixels agree."""
     if isinstance(a, png_cards.LoadedTensor):
         return isinstance(b, png_cards.LoadedTensor) and torch.equal(a.values, b.values)
     if isinstance(a, dict):

@@ -1,7 +1,7 @@
-"""Arguments of another kind than a function's annotations say are refused in words, before any work.
+"""Type checks of arguments: whatever does not match a function's annotations is refused in words, before any work.
 
-`checked` stands above each public function. Numbers of NumPy become Python's, NaN and infinity are no numbers, True is no
-number, and one text is not taken for several.
+`checked` decorates each public function. NumPy's numbers become Python's; NaN, infinity and True don't count as numbers, and
+a string does not count as a list of strings.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..errors import InvalidValue
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Limits = tuple[float | None, float | None]  # the least and the most that a number may be
+Limits = tuple[float | None, float | None]  # minimum and maximum; None for none
 SEEDS: Limits = (0, 2**63 - 1)
 SHARE: Limits = (0, 1)
-SHOWN_KINDS = (int, float, str, Path, type(None))
-LIST_KINDS = (Sequence, Iterable, Collection, list)
-KIND_NAMES: Mapping[Any, str] = {
+SHOWN_TYPES = (int, float, str, Path, type(None))
+LIST_TYPES = (Sequence, Iterable, Collection, list)
+TYPE_NAMES: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "text",
@@ -36,7 +36,7 @@ KIND_NAMES: Mapping[Any, str] = {
     type(None): "None",
     bytes: "a file's bytes",
 }
-CLASS_NAMES = {  # our classes, and who makes them
+CLASS_NAMES = {  # with the function that makes one
     "Model": "a model, from ti.load_model or ti.from_pipeline",
     "Concept": "a word, such as ti.load, ti.fetch and run.concept() return",
     "ConceptImages": "pictures, from ti.load_images('my-pictures/')",
@@ -53,14 +53,14 @@ CLASS_NAMES = {  # our classes, and who makes them
 
 
 class Mismatch(Exception):
-    """A value that is not of a kind."""
+    """A value does not match its annotation."""
 
 
 def checked(*nonempty: str, **limits: Limits) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the function gets only arguments that its annotations allow.
+    """A decorator: the function is called only with arguments that match its annotations.
 
     Args:
-        filled: names of arguments that may not be empty. limits: the least and the most of others, or of each of several.
+        nonempty: names of arguments that may not be empty. limits: range of a number, or of each in a list, by name.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -84,11 +84,10 @@ def checked(*nonempty: str, **limits: Limits) -> Callable[[Callable[P, R]], Call
 
 
 def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, nonempty: bool = False) -> Any:
-    """The value, as one of the kind `hint`.
+    """The value, converted to the type `hint`.
 
     Raises:
-        ValueError: it is of another kind, out of its limits, or empty; the message says which argument, the value, and what to
-            give.
+        ValueError: wrong type, out of range, or empty; the message names the argument, the value, and what to give.
     """
     try:
         value = _converted(value, hint)
@@ -96,17 +95,17 @@ def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, no
         wanted = _described(hint) + (f", {_range(limits)}" if limits else "")
         raise InvalidValue(f"{name} is {_shown(name, value)}: give {wanted}") from None
     if limits and value is not None and not isinstance(value, str):
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, numbers.Real) and not _is_within(one, limits):
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, numbers.Real) and not _is_within(number, limits):
                 raise InvalidValue(f"{name} is {_shown(name, value)}: it must be {_range(limits)}")
-    may_be_empty = value is None or (isinstance(value, str) and hint is not str)  # a prompt may be
+    may_be_empty = value is None or (isinstance(value, str) and hint is not str)  # a prompt may be empty
     if nonempty and not may_be_empty and len(value) == 0:
         raise InvalidValue(f"{name} is empty: give {_described(hint)}")
     return value
 
 
 def _converted(value: Any, hint: Any) -> Any:
-    """The value, made what `hint` says where that changes nothing, as for NumPy's numbers."""
+    """The value as the type `hint`, where the conversion loses nothing, as for NumPy's numbers."""
     origin, kinds = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar) or hint is object:
         return value
@@ -127,7 +126,7 @@ def _converted_to_any(value: Any, kinds: Sequence[Any]) -> Any:
     if isinstance(value, str) and Path in kinds:
         return _path(value)
     if isinstance(value, Iterable) and not isinstance(value, Collection | str):
-        value = list(value)  # it may be tried more than once
+        value = list(value)  # an iterator can be read only once, and several types may be tried
     for kind in kinds:
         try:
             return _converted(value, kind)
@@ -137,7 +136,7 @@ def _converted_to_any(value: Any, kinds: Sequence[Any]) -> Any:
 
 
 def _converted_items(value: Any, origin: type, kinds: Sequence[Any]) -> Any:
-    """Several, each of its kind; a lone text or file is not several."""
+    """A list, tuple or mapping, each item converted; a single string or path is not a list."""
     if origin in (Callable, type):
         return _require(callable(value), value)
     if issubclass(origin, Mapping):
@@ -156,9 +155,9 @@ def _converted_items(value: Any, origin: type, kinds: Sequence[Any]) -> Any:
 
 
 def _number(value: Any, kind: type) -> Any:
-    is_truth = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's
-    if kind is bool or is_truth:
-        return bool(_require(is_truth and kind is bool, value))
+    is_bool = isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's
+    if kind is bool or is_bool:
+        return bool(_require(is_bool and kind is bool, value))
     if kind is int:
         return int(_require(isinstance(value, numbers.Integral), value))
     _require(isinstance(value, numbers.Real) and math.isfinite(value), value)
@@ -189,16 +188,16 @@ def _range(limits: Limits) -> str:
 
 
 def _described(hint: Any) -> str:
-    """A kind in words."""
+    """A type, in words."""
     origin, kinds = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         kinds = tuple(kind for kind in kinds if not (kind is str and Path in kinds))
         return " or ".join(dict.fromkeys(_described(kind) for kind in kinds))
-    if hint in KIND_NAMES:
-        return KIND_NAMES[hint]
+    if hint in TYPE_NAMES:
+        return TYPE_NAMES[hint]
     if origin is Callable or origin in (dict, Mapping):
         return "a function" if origin is Callable else "a dictionary"
-    if origin in LIST_KINDS or origin is tuple:
+    if origin in LIST_TYPES or origin is tuple:
         of = list(dict.fromkeys(_described(kind) for kind in kinds if kind is not ...))
         count = f"{len(kinds)} values" if origin is tuple and ... not in kinds else "a list"
         return f"{count}, each {' or '.join(of)}" if of and of != ["anything"] else count
@@ -207,16 +206,16 @@ def _described(hint: Any) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    """A value, short; of secrets, pictures and the like only its kind."""
-    if isinstance(value, list | tuple) and any(not isinstance(one, SHOWN_KINDS) for one in value):
-        return f"a list of the kind {type(value[0]).__name__}"
-    if isinstance(value, (*SHOWN_KINDS, list, tuple)) and "token" not in name:
+    """A value, shortened; for tokens, pictures and the like only the type."""
+    if isinstance(value, list | tuple) and any(not isinstance(item, SHOWN_TYPES) for item in value):
+        return f"a list of {type(value[0]).__name__}"
+    if isinstance(value, (*SHOWN_TYPES, list, tuple)) and "token" not in name:
         return reprlib.repr(str(value) if isinstance(value, Path) else value)
-    return f"of the kind {type(value).__name__}"
+    return f"of type {type(value).__name__}"
 
 
 class _Namespace(dict[str, Any]):
-    """What annotations name, also where that is imported for the type checker only."""
+    """The names in annotations, also those imported under TYPE_CHECKING only."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""Words from the Hub: the one file that holds a word, from a repository of anyone."""
+"""Fetches words from the Hub: only the file that holds the word, from anyone's repository."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,11 @@ from .page import SAFE_NAME
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-MAX_CARD_BYTES = 1 << 22  # bytes of a picture that may be a card
+MAX_CARD_BYTES = 1 << 22  # of a picture that may be a card
 SUFFIXES = (".safetensors", ".pti", ".pt", ".bin")
 USUAL_FILES = ("learned_embeds.safetensors", "learned_embeds.bin")
-MAX_WAIT_IF_CACHED = 5.0  # seconds that a busy Hub is waited for where there is an earlier copy
-MAX_FILE_BYTES = 1 << 28  # bytes of a file that is fetched: the known ones that drag a matrix along have 152 MB
+MAX_WAIT_IF_CACHED = 5.0  # seconds, where an earlier copy can be used instead
+MAX_FILE_BYTES = 1 << 28  # largest known: 152 MB, a row stored with its whole matrix
 
 
 @checked("repo")
@@ -39,11 +40,11 @@ def fetch(
     token: str | None = None,
     endpoint: str | None = None,
 ) -> Concept:
-    """Fetch a word from a repository of anyone: the one file that holds it and nothing else.
+    """Fetch a word from anyone's repository: only the file that holds it.
 
-    The file is `file`, or chosen by rule: learned_embeds.safetensors, .bin, the latest of learned_embeds-steps-N, then any
-    small file that holds a word. Its word is the one in the file, or for a file without one the repository's name; `word`
-    gives it another. `Concept.facts` says the repository, and the base model if its page does, by its living name.
+    The file is `file`, or the first of: learned_embeds.safetensors, .bin, the latest of learned_embeds-steps-N, any small
+    file that holds a word. The word is the file's own, else the repository's name; `word` renames it. `Concept.facts` has the
+    repository, and the base model if the page tells it, by its current name.
 
     Raises:
         ValueError: not a repository's name. HubError: missing, private, gated, too large, no answer.
@@ -60,8 +61,8 @@ def fetch(
             raise
         warn(f"{error}; so {name!r} is as it was when it was fetched before")
     sizes = {path.relative_to(kept).as_posix(): path.stat().st_size for path in kept.rglob("*.*") if path.is_file()}
-    found = _first_word(name, sizes, file, word, lambda one: kept / one)
-    return Concept(found.word, found.vectors, {**found.facts, "revision": kept.name})
+    concept = _first_word(name, sizes, file, word, lambda path: kept / path)
+    return replace(concept, facts={**concept.facts, "revision": kept.name})
 
 
 def _from_hub(
@@ -70,12 +71,12 @@ def _from_hub(
     with in_words(f"fetching {repo!r}", api):
         info = patiently(lambda: api.model_info(repo, revision=revision, files_metadata=True), patience=patience)
         head, sizes = head_commit(info), file_sizes(info)
-    found = _first_word(repo, sizes, file, word, lambda one: _download(api, repo, one, head, patience))
-    return Concept(found.word, found.vectors, {**found.facts, "revision": head, **page_facts(info.card_data)})
+    concept = _first_word(repo, sizes, file, word, lambda path: _download(api, repo, path, head, patience))
+    return replace(concept, facts={**concept.facts, "revision": head, **page_facts(info.card_data)})
 
 
 def file_sizes(info: Any) -> dict[str, int]:
-    """The files of a repository and their sizes, 0 for one that the Hub does not say."""
+    """A repository's files and their sizes, 0 where the Hub does not tell."""
     named = (s for s in info.siblings or () if isinstance(s.rfilename, str))
     return {s.rfilename: s.size if isinstance(s.size, int) else 0 for s in named}
 
@@ -83,33 +84,33 @@ def file_sizes(info: Any) -> dict[str, int]:
 def _first_word(
     repo: str, sizes: Mapping[str, int], file: str | None, word: str | None, get: Callable[[str], Path]
 ) -> Concept:
-    """The word in the first of the files that holds one."""
-    refused: list[str] = []
+    """The word in the first candidate file that holds one."""
+    reasons: list[str] = []
     for chosen in [file] if file else candidate_files(sizes):
         if chosen not in sizes:
             raise HubError(f"{repo!r} has no file {chosen!r}; it has {listed(sizes)}")
         wanted = [chosen, *(other for other in _companions(chosen) if other in sizes and other != chosen)]
-        if (total := sum(sizes[one] for one in wanted)) > MAX_FILE_BYTES:
+        if (total := sum(sizes[path] for path in wanted)) > MAX_FILE_BYTES:
             raise HubError(f"{chosen!r} of {repo!r} has {size(total)}: too large for a word, not fetched")
-        first, *_ = [get(one) for one in wanted]
+        first, *_ = [get(path) for path in wanted]
         try:
             nameless = file_word(repo.split("/")[1]) if is_generic_name(Path(chosen).stem) else None
             return _pick(load_words(first, nameless=nameless), word, repo, chosen)
         except NotAConcept as error:
-            refused.append(f"{chosen}: {error}")
-    raise NotAConcept(f"{repo!r} holds no word: {'; '.join(refused) or f'it has {listed(sizes)}'}")
+            reasons.append(f"{chosen}: {error}")
+    raise NotAConcept(f"{repo!r} holds no word: {'; '.join(reasons) or f'it has {listed(sizes)}'}")
 
 
 def _newest_snapshot(repo: str, revision: str | None) -> Path | None:
-    """The folder of what was fetched of it before, the newest that may hold its word; None if nothing was."""
+    """The newest folder in the client's cache that may hold the repository's word, or None."""
     from huggingface_hub import constants
 
     home = Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}", "snapshots")
     folders = [*home.iterdir()] if home.is_dir() else []
     if revision not in (None, "main"):
         folders = [folder for folder in folders if folder.name == revision]
-    held = {folder: {path.relative_to(folder).as_posix(): 1 for path in folder.rglob("*.*")} for folder in folders}
-    likely = [folder for folder, names in held.items() if candidate_files(names)]
+    files = {folder: {path.relative_to(folder).as_posix(): 1 for path in folder.rglob("*.*")} for folder in folders}
+    likely = [folder for folder, names in files.items() if candidate_files(names)]
     return max(likely, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
@@ -122,7 +123,7 @@ def _download(api: HfApi, repo: str, file: str, revision: str, patience: float) 
 
 
 def candidate_files(sizes: Mapping[str, int]) -> list[str]:
-    """The files of a repository that may hold its word, the likeliest first."""
+    """The files of a repository that may hold its word, likeliest first."""
     steps = {
         f: int(m[1]) for f in sizes if (m := re.fullmatch(r"(?:.*/)?learned_embeds[-_]steps?[-_]([0-9]+)\.\w+", f))
     }
@@ -146,26 +147,26 @@ def candidate_files(sizes: Mapping[str, int]) -> list[str]:
 
 
 def _pick(words: list[Concept], word: str | None, repo: str, file: str) -> Concept:
-    """The word of the file, or the one of several that was asked for; with the repository it came from."""
+    """The file's word, or of several the one asked for; with its repository in `facts`."""
     if len(words) > 1:
-        chosen = [one for one in words if one.word == word]
+        chosen = [concept for concept in words if concept.word == word]
         if not chosen:
-            names = ", ".join(repr(one.word) for one in words[:8])
+            names = ", ".join(repr(concept.word) for concept in words[:8])
             raise HubError(f"{file!r} of {repo!r} holds {len(words)} words: name one with word=, of {names}")
         words = chosen
     return Concept(word or words[0].word, words[0].vectors, {**words[0].facts, "repo": repo})
 
 
 def page_facts(card: Any) -> dict[str, str]:
-    """The base model, by its living name, and the licence that a page says; a stranger's page may say anything."""
+    """The base model, by its current name, and the licence on a page, which is untrusted and may contain anything."""
     base = getattr(card, "base_model", None)
-    said = {"base": base[0] if isinstance(base, list) and base else base, "license": getattr(card, "license", None)}
-    sane = {key: value for key, value in said.items() if isinstance(value, str) and re.fullmatch(SAFE_NAME, value)}
-    return {key: living(value) if key == "base" else value for key, value in sane.items()}
+    facts = {"base": base[0] if isinstance(base, list) and base else base, "license": getattr(card, "license", None)}
+    safe = {key: value for key, value in facts.items() if isinstance(value, str) and re.fullmatch(SAFE_NAME, value)}
+    return {key: living(value) if key == "base" else value for key, value in safe.items()}
 
 
 def _companions(file: str) -> list[str]:
-    """The files that belong to a file: an SDXL word's second half, and further numbered parts."""
+    """Files that may belong to `file`: an SDXL word's second half, or the other numbered parts."""
     path = Path(file)
     found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})", path.stem)
     if found is None:

@@ -1,4 +1,4 @@
-"""The page of a published word: what it is, how to use it (lines that run as they stand), how it was made."""
+"""The model card of a published word: what it is, how to use it (runnable code), how it was made."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..results.sampling import Sample
     from ..training.settings import TrainSettings
 
-SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # of a licence, a model or a repository
+SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # a name of a licence, a model or a repository
 SHOWN_SETTINGS = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """A licence as a model's page says it: of "other" there are a name and an address."""
+    """A licence as on a model's page; "other" comes with a name and a link."""
 
     license: str | None = None
     license_name: str | None = None
@@ -32,21 +32,21 @@ class Terms:
 
 
 def license_of(concept: Concept) -> str | None:
-    """The licence a word is known to inherit: its facts', or that of the usual models of its family.
+    """The licence that a word inherits: in its facts, or that of its family's usual models.
 
-    None where it was learned on another model, whose page has to be asked.
+    None for a word learned on another model, whose page has to be read.
     """
-    said, base = concept.facts.get("license"), base_of(concept)
-    if isinstance(said, str) and re.fullmatch(SAFE_NAME, said):
-        return said
+    own, base = concept.facts.get("license"), base_of(concept)
+    if isinstance(own, str) and re.fullmatch(SAFE_NAME, own):
+        return own
     return LICENSES.get(concept.family) if base is None or base in USUAL.values() else None
 
 
 def base_of(concept: Concept) -> str | None:
-    """The repository of the model a word was learned on; where it is not known, the usual one of its family, or None."""
-    said = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
-    # A folder's name is no repository, nor is what a stranger's file may say.
-    return said if "/" in said and re.fullmatch(SAFE_NAME, said) else USUAL.get(concept.family)
+    """The repository of the model a word was learned on; if unknown, its family's usual one, or None."""
+    base = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    # It may be a folder's name, or anything from an untrusted file.
+    return base if "/" in base and re.fullmatch(SAFE_NAME, base) else USUAL.get(concept.family)
 
 
 def model_card(
@@ -61,11 +61,11 @@ def model_card(
     terms: Terms | None = None,
     base: str | None = None,
 ) -> str:
-    """The README.md of `repo`, its front matter included.
+    """The README.md for `repo`, front matter included.
 
     Args:
-        samples: each with its path in the repository. pictures: how many training pictures are published beside it.
-        base: the repository of the base model; None for the embedded one, which is on no hub.
+        samples: each with its path in the repository. pictures: number of training pictures published along.
+        base: the repository of the base model; None for `tiny`, which is on no hub.
     """
     from huggingface_hub import ModelCardData
 
@@ -110,7 +110,7 @@ def _introduction(concept: Concept, kind: str, base: str | None) -> str:
 
 
 def _gallery(samples: Sequence[tuple[str, Sample]]) -> str:
-    """Four pictures a row, each with its prompt and seed under it."""
+    """A table of four pictures per row, prompt and seed below each."""
     tables = []
     for at in range(0, len(samples), 4):
         some = samples[at : at + 4]
@@ -130,7 +130,9 @@ model = ti.load_model("{base or "tiny"}")
 concept = ti.fetch("{repo}")
 ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
     blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
-    if base is not None and "t5xxl" not in concept.vectors:  # whose pipelines take no words that way
+    if (
+        base is not None and "t5xxl" not in concept.vectors
+    ):  # Flux and SD 3 pipelines have no load_textual_inversion for T5
         blocks.insert(0, f"With diffusers:\n\n```python\n{_with_diffusers(concept, repo, base, prompt)}\n```")
         blocks.append(
             "In AUTOMATIC1111 and ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your "
@@ -218,6 +220,6 @@ def _license_note(terms: Terms) -> str:
 
 
 def _escaped(value: Any) -> str:
-    """In a cell of a table, as the text it is: not as HTML, links, code or formulas."""
+    """Text escaped for Markdown and table cells: no HTML, links, code or formulas."""
     text = plain(re.sub(r"\s+", " ", str(value)))
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,6 +1,6 @@
-"""What a photographer would say of the pictures before training.
+"""Faults of the pictures that a photographer would see before training: blurred, dark, cut off, duplicates.
 
-NumPy and Pillow only. The limits were set on 50 photographs of ten things and on copies of them, blurred, darkened and cut.
+NumPy and Pillow only. The thresholds were set on 50 photographs of ten things and on blurred, darkened and cut copies.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MAX_DIFFERENT_BITS, MAX_DIFFERENT_CONTRAST = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing noticed.
+    """One fault or remark.
 
     Attributes:
-        name: of the picture, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
+        name: the picture's, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
             "bright", "clipped", "cut", "background", "count" or "file".
         text: what it is and what to do. severity: "note" or "warning".
     """
@@ -54,11 +54,11 @@ class Finding:
 
 @checked(size=(1, 65536))
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:
-    """Look at pictures as they came, before any crop.
+    """Look for faults in pictures as they came, before any crop.
 
     Args:
-        pictures: what `load_images` takes. names: one for each, if not the files' own.
-        size: side of the model's pictures in px.
+        pictures: what `load_images` takes. names: of each picture; by default its file's.
+        size: the model's resolution in px.
 
     Raises:
         FileNotFoundError, ValueError: as `load_images` for a picture that can't be read.
@@ -74,7 +74,7 @@ def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] =
 
 
 def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
-    """What can be seen in one picture by itself."""
+    """Faults of a single picture."""
     name = photo.name
     found = [Finding(name, "file", note, "warning") for note in photo.notes]
     if photo.turned:
@@ -91,13 +91,13 @@ def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
     light = list(_exposure(picture, name))
     if sharpness(picture, size=size) < MIN_SHARPNESS and not any(
         f.kind == "dark" for f in light
-    ):  # there, nothing can be seen
+    ):  # a dark picture has no contrast to judge by
         found.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
     return [*found, *light, *_cut(picture, name)]
 
 
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
-    """What can be seen only in all pictures together; small copies (`shrunk`) will do."""
+    """Faults of all pictures together; small copies (`shrunk`) will do."""
     found = []
     marks = [_fingerprint(p) for p in pictures]
     for (a, one), (b, other) in combinations(zip(names, marks), 2):
@@ -119,9 +119,9 @@ def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list
 
 
 def sharpness(picture: Image.Image, *, size: int = 512) -> float:
-    """Variance of the Laplacian in the sharpest of 64 tiles, seen at the model's size: a blurred background is no fault.
+    """Variance of the Laplacian in the sharpest of 64 tiles, at the model's resolution: the background may be blurred.
 
-    Of 50 sharp photographs at 512 px the least has 457; blurred by a Gaussian of 1.5 px the most has 144.
+    Of 50 sharp photographs at 512 px the lowest is 457; after a Gaussian blur of 1.5 px the highest is 144.
     """
     grey = picture.convert("L")
     scale = size / min(grey.size)
@@ -138,7 +138,7 @@ def sharpness(picture: Image.Image, *, size: int = 512) -> float:
 
 
 def _exposure(picture: Image.Image, name: str) -> Iterator[Finding]:
-    """Too dark, too bright, burnt out; a plain white or black background is none of these."""
+    """Too dark, too bright, or clipped, unless that is a plain white or black background."""
     a = np.asarray(picture.resize(scaled_size(picture, 128), Image.Resampling.BOX), dtype=np.float64)
     grey = a.mean(-1)
     if np.percentile(grey, 95) < 90:
@@ -156,7 +156,7 @@ def _exposure(picture: Image.Image, name: str) -> Iterator[Finding]:
 
 
 def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:
-    """What a square around the middle would cut off."""
+    """What the centre crop would cut off."""
     long, short = max(picture.size), min(picture.size)
     if short / long > 0.97:
         return
@@ -174,7 +174,7 @@ def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:
 
 
 def _fingerprint(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """63 bits, the signs of the lowest frequencies about their median (pHash); and 16 x 16 colours, less their mean."""
+    """63 bits of a perceptual hash (pHash: which low frequencies are above their median), and 16 x 16 colours less their mean."""
     grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     waves = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))
     low = (waves @ grey @ waves.T).ravel()[1:]
@@ -183,7 +183,7 @@ def _fingerprint(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_duplicate(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Flat drawings can share their bits by chance, so that the colours must agree as well."""
+    """Whether hash and colours agree; flat drawings can share the hash by chance."""
     contrast = max(float(one[1].std()), float(other[1].std()), 1.0)
     return bool(
         (one[0] != other[0]).sum() <= MAX_DIFFERENT_BITS
@@ -192,7 +192,7 @@ def _is_duplicate(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, n
 
 
 def _rim_histogram(picture: Image.Image) -> np.ndarray:
-    """Shares (64,) of the rim's colours, in four levels each."""
+    """Histogram (64,) of the border's colours, four levels a channel, that sums to 1."""
     a = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX))
     levels = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)]) // 64
     return np.bincount(levels.astype(int) @ (16, 4, 1), minlength=64) / len(levels)

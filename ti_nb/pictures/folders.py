@@ -1,4 +1,4 @@
-"""What folders hold: pictures, and the captions and masks beside them."""
+"""Finds pictures in folders, and the files of captions and masks beside them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..host.plain_text import place, plain
 from .colours import Say
 from .picture import FORMATS, HEIC, Picture, is_heic, reads_heic
 
-CAPTIONS = (".caption", ".txt")  # the last is taken where there are both
-MASKS = "masks"  # folder beside pictures that holds their masks, pictures of the same names
+CAPTIONS = (".caption", ".txt")  # the last wins where there are both
+MASKS = "masks"  # the folder beside the pictures with masks of the same names
 HEIC_SUFFIXES = {".heic", ".heif", ".hif", ".heics", ".heifs"}
 RAW_SUFFIXES = {
     ".dng",
@@ -51,14 +51,14 @@ UNREAD_SUFFIXES = {
     ".ico",
     ".icns",
 }
-MAX_CAPTION_BYTES = 1 << 16  # bytes of a caption's file
+MAX_CAPTION_BYTES = 1 << 16  # of a caption file
 
 Found = list[tuple[str, Picture]]
 Skipped = list[tuple[str, str]]
 
 
 def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
-    """(name, picture) pairs in a fixed order, nothing decoded; and (name, reason) of what a folder holds beside pictures."""
+    """(name, picture) pairs in a fixed order, not decoded; and (name, reason) of what else is in a folder."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser().absolute()
         if not path.exists():
@@ -67,14 +67,12 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
     if isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = [source]  # type: ignore[list-item]
     if isinstance(source, Mapping) or not (isinstance(source, Iterable) or hasattr(source, "__getitem__")):
-        raise InvalidValue(
-            f"source is of the kind {type(source).__name__}: give a folder, or paths, PIL pictures or bytes"
-        )
+        raise InvalidValue(f"source is of type {type(source).__name__}: give a folder, or paths, PIL pictures or bytes")
     return [_named(item, number) for number, item in enumerate(list(source), 1)], []
 
 
 def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[str], Skipped]:
-    """One for each picture, () if none has any; and `skipped` less their files."""
+    """A caption for each picture, [] if none has one; and `skipped` without the caption files."""
     files = [text for text, _ in beside(found)]
     captions = [read_caption(path, notes.append) if path else "" for path in files]
     without = [name for (name, _), caption in zip(found, captions) if not caption]
@@ -87,7 +85,7 @@ def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tup
 
 
 def masks_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[Path | None], Skipped]:
-    """One for each picture, None for what has none; and `skipped` less their folder."""
+    """A mask for each picture, None where it has none; and `skipped` without the folder of masks."""
     files = [mask for _, mask in beside(found)]
     without = [name for (name, _), path in zip(found, files) if path is None]
     if without:
@@ -98,7 +96,7 @@ def masks_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[
 
 
 def beside(items: Sequence[tuple[str, Picture]]) -> list[tuple[Path | None, Path | None]]:
-    """For each picture the files of its caption and of its mask, None where there is none; each folder is listed once."""
+    """For each picture its caption file and its mask file, or None; each folder is listed once."""
 
     @cache
     def texts(folder: Path) -> dict[str, Path]:
@@ -118,10 +116,10 @@ def beside(items: Sequence[tuple[str, Picture]]) -> list[tuple[Path | None, Path
 
 
 def read_caption(path: Path, say: Say) -> str:
-    """What a text file says, in one line; any encoding that editors write.
+    """The text of a file on one line, in any encoding that editors write.
 
     Raises:
-        ValueError: it can't be told how it is encoded, or it is no text; the message names the file.
+        ValueError: the encoding can't be told, or it is not text; the message names the file.
     """
     name = shown(path)
     try:
@@ -139,12 +137,12 @@ def read_caption(path: Path, say: Say) -> str:
 
 
 def shown(path: Path) -> str:
-    """A file's name as can be printed anywhere, even one that is no text."""
+    """A file's name, printable even if it is not valid text."""
     return plain(os.fsencode(path.name).decode("utf-8", "replace"))
 
 
 def _unused_masks(items: Sequence[tuple[str, Picture]], used: Iterable[Path | None]) -> list[str]:
-    """What the pictures' folders "masks" hold that is no picture's mask."""
+    """Files in the folders of masks that belong to no picture."""
     folders = {Path(item).expanduser().absolute().parent / MASKS for _, item in items if isinstance(item, (str, Path))}
     kept = set(used)
     return [f"{MASKS}/{shown(path)}" for folder in sorted(folders) for path in _files(folder) if path not in kept]
@@ -156,9 +154,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _as_text(data: bytes, say: Say) -> str:
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
-    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # the first begins UTF-32's too
+    marks |= {
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }  # checked last, as UTF-32's LE mark begins with UTF-16's
     encoding = next((encoding for mark, encoding in marks.items() if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without its mark: every other byte of plain text is 0
+    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without BOM: every other byte of plain text is 0
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
     try:
         text = data.decode(encoding)
@@ -173,9 +174,9 @@ def _as_text(data: bytes, say: Say) -> str:
 
 
 def _as_cp1252(data: bytes) -> str:
-    """As cp1252, Windows' and once the web's in the west of Europe.
+    """Decoded as cp1252, the old encoding of Windows in western Europe.
 
-    Any bytes could be read so: where other letters are not few among the plain ones, it is another alphabet's.
+    Almost any bytes decode so: with over a third of non-ASCII letters it must be another alphabet's encoding.
     """
     text = data.decode("cp1252")
     letters = [letter for letter in text if letter.isalpha()]
@@ -205,7 +206,7 @@ def _find_in_folder(folder: Path) -> tuple[Found, Skipped]:
 
 
 def _reason_to_skip(path: Path) -> str:
-    """Why what a folder holds is not taken as a picture, "" if it is: by its ending, else by how it begins."""
+    """Why a path in a folder is not a picture we read, "" if it is; judged by its first bytes and its suffix."""
     if path.name.startswith("."):
         return "hidden"
     if not path.is_file():
@@ -221,7 +222,9 @@ def _reason_to_skip(path: Path) -> str:
         return "a camera's raw data: export it as JPEG"
     if ending in UNREAD_SUFFIXES:
         return f"{ending[1:].upper()} is not read: export it as PNG or JPEG"
-    return "" if not ending and head[:4] in (b"II*\0", b"MM\0*") else "not a picture"  # raw data begin as a TIFF does
+    return (
+        "" if not ending and head[:4] in (b"II*\0", b"MM\0*") else "not a picture"
+    )  # without a suffix a TIFF may be raw data too
 
 
 def _begins_as_picture(head: bytes) -> bool:
@@ -234,7 +237,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(16)
     except OSError:
-        return b""  # said when it is read
+        return b""  # reported when the picture is read
 
 
 def _files(folder: Path) -> list[Path]:
@@ -248,5 +251,5 @@ def _ending(path: Path) -> str:
 
 
 def _normalized(name: str) -> str:
-    """One spelling for each name: macOS writes an accent as a letter of its own."""
+    """Unicode NFC: macOS stores accents as separate characters."""
     return unicodedata.normalize("NFC", name)
