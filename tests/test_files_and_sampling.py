@@ -73,7 +73,7 @@ def test_files_that_are_no_concept_are_refused_unopened(model: ti.Model, tmp_pat
 
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ti.NotAConcept, match=r"it names \w+\.mkdir, which no word needs: refused, not run"):
+    with pytest.raises(ti.NotAConcept, match=r"it names '\w+\.mkdir', which no word needs: refused, not run"):
         ti.load(bad)
     assert not (tmp_path / "exploded").exists()
     save_file({"a": torch.ones(2), "b": torch.ones(2)}, bad)
