@@ -209,7 +209,7 @@ def test_a_page_promises_no_diffusers_lines_where_there_are_none() -> None:
 def test_wrong_things_are_refused_in_words_before_the_hub_is_asked(hub: HubServer) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"pictures": "my-folder"}, "ti.load_images"),
-        ({"samples": ["a.png"]}, "what ti.sample returns"),
+        ({"samples": ["a.png"]}, "from ti.sample"),
         ({"kind": "person"}, "choose from object, style"),
         ({"base": "no spaces please"}, "no repository's name"),
     ]

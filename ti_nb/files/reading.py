@@ -28,9 +28,9 @@ FORMAT_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 def load(path: str | Path, *, word: str | None = None) -> Concept:
     """Read the word in a file of any program: see `load_words`. `word` renames it, or picks one of several.
 
-    >>> import tempfile, torch, ti_nb as ti
+    >>> import torch, ti_nb as ti
     >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(2, 768)}, {})
-    >>> path = ti.save(cat, tempfile.mkdtemp() + "/cat.safetensors")
+    >>> path = ti.save(cat, "my-cat.safetensors")
     >>> ti.load(path).word, len(ti.load(path)), ti.load(path, word="<tom>").word
     ('<my-cat>', 2, '<tom>')
 

@@ -24,17 +24,10 @@ MAX_COPIED = 1 << 18  # items in arguments of calls: a few bytes can pass the sa
 MAX_KEY_LENGTH = 1000  # in characters
 
 DTYPES = {
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+    "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,8 +101,6 @@ VALUE_OPS = {
 }  # fmt: skip
 
 CONSTANT_OPS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-
 NO_OPS = {"PROTO", "FRAME", "STOP"}
 
 
@@ -136,6 +127,9 @@ class _Machine:
             self.memo[len(self.memo)] = self.stack[-1]
         elif op in ("GET", "BINGET", "LONG_BINGET"):
             push(self.memo[argument])
+        elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(op[-1])
+            self.stack[-count:] = [tuple(self.stack[-count:])]
         elif op == "GLOBAL":
             self._name(argument.replace(" ", "."))
         elif op not in NO_OPS:
@@ -175,15 +169,6 @@ class _Machine:
 
     def _tuple(self) -> None:
         self.stack.append(tuple(self._to_mark()))
-
-    def _tuple1(self) -> None:
-        self.stack[-1:] = [tuple(self.stack[-1:])]
-
-    def _tuple2(self) -> None:
-        self.stack[-2:] = [tuple(self.stack[-2:])]
-
-    def _tuple3(self) -> None:
-        self.stack[-3:] = [tuple(self.stack[-3:])]
 
     def _empty_list(self) -> None:
         self.stack.append([])
@@ -310,8 +295,5 @@ CALLS: Mapping[str, Callable[..., Any]] = {
 
 CLASSES = ("torch.nn.modules.container.ParameterDict",)  # written by the paper's code
 
-
 STORAGES = {f"{module}.{name}": t for module in ("torch", "torch.cuda", "torch.storage") for name, t in DTYPES.items()}
-
-
 KNOWN = {*CALLS, *CLASSES, *STORAGES}

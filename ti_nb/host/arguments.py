@@ -125,7 +125,10 @@ def _converted(value: Any, hint: Any) -> Any:
 def _converted_to_any(value: Any, kinds: Sequence[Any]) -> Any:
     if isinstance(value, str) and Path in kinds:
         return _path(value)
-    if isinstance(value, Iterable) and not isinstance(value, Collection | str):
+    classes = tuple(kind for kind in kinds if isinstance(kind, type) and get_origin(kind) is None)
+    if isinstance(value, Iterable) and not isinstance(
+        value, (Collection, str, *classes)
+    ):  # reading a Run would train it
         value = list(value)  # an iterator can be read only once, and several types may be tried
     for kind in kinds:
         try:

@@ -74,7 +74,8 @@ def publish(
         ValueError: bad arguments. HubError: not logged in, no right to write, the repository holds something else, no answer.
     """
     api = client(token, endpoint)
-    _check(concept, samples, pictures, kind)
+    if kind not in KINDS:
+        raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
     named_owner, name = _owner_and_name(repo, api)
     base, private = _base(concept, base), None if private is None else bool(private)
     shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
@@ -142,17 +143,6 @@ def _terms(api: HfApi, base: str | None) -> Terms | None:
 def _is_plain(text: str) -> bool:
     """Whether it looks like a licence's name or link."""
     return re.fullmatch(r"[\w.+:/ -]{1,200}", text) is not None
-
-
-def _check(concept: Concept, samples: Sequence[Sample], pictures: ConceptImages | None, kind: str) -> None:
-    if kind not in KINDS:
-        raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
-    if not isinstance(concept, Concept):
-        raise InvalidValue(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
-    if not all(hasattr(sample, "image") and hasattr(sample, "prompt") for sample in samples):
-        raise InvalidValue("samples must be what ti.sample returns")
-    if pictures is not None and not hasattr(pictures, "images"):
-        raise InvalidValue("pictures must be what ti.load_images returns: pictures=ti.load_images('my-pictures/')")
 
 
 def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:

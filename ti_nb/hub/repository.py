@@ -61,7 +61,7 @@ def find(api: HfApi, repo: str, files: Mapping[str, bytes]) -> RemoteState | Non
         path = patiently(lambda: api.hf_hub_download(repo, WORD_NAME_FILE, revision=info.sha))
         other = Path(path).read_text(encoding="utf-8", errors="replace")[:80]
         raise HubError(
-            f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if this is its new version"
+            f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it is a new version"
         )
     if not isinstance(info.private, bool):
         raise TypeError(f"it does not say who can see {repo!r}")

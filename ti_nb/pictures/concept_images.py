@@ -112,7 +112,7 @@ def load_images(
     >>> import ti_nb as ti
     >>> images = ti.load_images(ti.example_images("penguin").images, captions=["a photo of {}"] * 5)
     >>> len(images), images[0].size, images.pixels(64).shape
-    (5, (128, 128), torch.Size([5, 3, 64, 64]))
+    (5, (64, 64), torch.Size([5, 3, 64, 64]))
 
     Args:
         source: a folder, one picture, or several: paths, PIL pictures or the bytes of files.

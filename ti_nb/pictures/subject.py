@@ -51,8 +51,8 @@ def saliency(picture: Image.Image) -> np.ndarray:
 def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int]:
     """A guess of the best square crop: (left, top, side) in px of the upright picture.
 
-    Its side is 1.5 times the extent of the middle 92% of `saliency`, and at least 0.6 of the shorter side and `least` px, as far as
-    the picture has them.
+    Its side is 1.5 times the extent of the middle 92% of `saliency`, and at least 0.6 of the shorter side and `least` px, as
+    far as the picture has them.
     """
     return guess_square(shrunk(picture, SEARCH_SIDE), read_photo(picture, "the picture").picture.size, least=least)
 
