@@ -240,7 +240,7 @@ def _decompress(packed: bytes) -> bytes | None:
 def _read_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, bool]:
     """The transpose that turns it upright, and whether EXIF or XMP holds a GPS position."""
     xmp = (picture.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
-    turn, located = None, any("GPSLatitude" in str(text) for text in xmp)
+    turn, located = None, any("GPSL" in str(text) for text in xmp)  # latitude, longitude
     try:
         exif = picture.getexif()
         turn = TURNS.get(exif.get(ORIENTATION, 1))
