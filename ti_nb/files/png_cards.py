@@ -82,10 +82,10 @@ def read(path: Path) -> Any:
             data = base64.b64decode(text) if isinstance(text, str) else _from_pixels(np.asarray(image.convert("RGB")))
         if len(data) > MAX_JSON_BYTES:
             raise NotAConcept("its text is too long for a word's vectors")
-        held = _parsed(data)
-        if isinstance(held, Card) and isinstance(image.info.get("ti_nb"), str):
-            held.setdefault("ti_nb", image.info["ti_nb"])
-        return held
+        parsed = _parsed(data)
+        if isinstance(parsed, Card) and isinstance(image.info.get("ti_nb"), str):
+            parsed.setdefault("ti_nb", image.info["ti_nb"])
+        return parsed
     except NotAConcept:
         raise
     except Exception as error:  # damaged data can raise anything
@@ -105,8 +105,8 @@ def _parsed(data: bytes) -> Any:
         data.count(b"{") > MAX_OBJECTS or data.count(b"[") > MAX_LISTS
     ):  # a parsed one takes twenty times its brackets' memory
         raise NotAConcept("its text holds more lists than a word's vectors are")
-    held = json.loads(data, object_hook=_tensors)
-    return Card(held) if isinstance(held, dict) else held
+    parsed = json.loads(data, object_hook=_tensors)
+    return Card(parsed) if isinstance(parsed, dict) else parsed
 
 
 def _tensors(item: dict[str, Any]) -> Any:

@@ -128,8 +128,8 @@ def _safetensors(path: Path, header: int) -> Any:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, UnicodeDecodeError):  # whose message may quote the file
         raise NotAConcept("it is not a whole safetensors file: fetch it again") from None
-    found: dict[str, Any] = {name: _SafetensorsTensor(path, name, shape) for name, shape in shapes.items()}
-    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
+    tensors: dict[str, Any] = {name: _SafetensorsTensor(path, name, shape) for name, shape in shapes.items()}
+    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **tensors}
 
 
 class _SafetensorsTensor:
@@ -149,10 +149,10 @@ class _SafetensorsTensor:
 
 def _numbered_parts(path: Path) -> list[Path]:
     """All of x-00001-of-00002, x-00002-of-00002, ...; for other names the file alone."""
-    found = re.fullmatch(PART_NAME, path.stem)
-    if found is None or not 1 <= int(found[4]) <= 64:
+    match = re.fullmatch(PART_NAME, path.stem)
+    if match is None or not 1 <= int(match[4]) <= 64:
         return [path]
-    parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
+    parts = [path.with_stem(f"{match[1]}{i:05}{match[3]}{match[4]}") for i in range(1, int(match[4]) + 1)]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
         raise NotAConcept(f"it is in {len(parts)} parts, of which {place(', '.join(missing))} is missing")
@@ -179,11 +179,11 @@ def join_halves(path: Path, words: list[Concept], nameless: str | None = None) -
     Raises:
         NotAConcept: a second half without its first.
     """
-    lone = any(tuple(one.vectors) == ("clip_g",) for one in words)
-    if not lone and all(tuple(one.vectors) != ("clip_l",) for one in words):
+    lone = any(tuple(word.vectors) == ("clip_g",) for word in words)
+    if not lone and all(tuple(word.vectors) != ("clip_l",) for word in words):
         return words
-    others = {one.word: one for one in _other_half(path, lone, nameless)}
-    return [_join(one, others.get(one.word)) for one in words]
+    others = {other.word: other for other in _other_half(path, lone, nameless)}
+    return [_join(word, others.get(word.word)) for word in words]
 
 
 def _other_half(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
@@ -199,15 +199,15 @@ def _other_half(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
         return []  # an unrelated file that happens to have that name
 
 
-def _join(one: Concept, other: Concept | None) -> Concept:
-    """The two halves of an SDXL word as one; `one` unchanged where there is nothing to join."""
-    halves = {tuple(half.vectors): half for half in (one, other) if half is not None}
+def _join(half: Concept, other: Concept | None) -> Concept:
+    """The two halves of an SDXL word as one; `half` unchanged where there is nothing to join."""
+    halves = {tuple(part.vectors): part for part in (half, other) if part is not None}
     if len(halves) == 2 and halves.keys() == {("clip_l",), ("clip_g",)}:
         first, second = halves["clip_l",], halves["clip_g",]
         try:
             return Concept(first.word, {**first.vectors, **second.vectors}, first.facts)
         except ValueError as error:
             raise NotAConcept(f"its two halves don't fit together: {error}") from error
-    if tuple(one.vectors) == ("clip_g",):
+    if tuple(half.vectors) == ("clip_g",):
         raise NotAConcept("it holds only the vectors of SDXL's second encoder: put the first one's file beside it")
-    return one
+    return half

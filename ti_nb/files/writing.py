@@ -190,10 +190,10 @@ def _read_again(path: Path, suffix: str, holds: dict[str, Any]) -> Any:
     """The data of the written file, by a reader that shares no code with the writer."""
     if suffix == ".safetensors":
         return _plain_safetensors(path.read_bytes())
-    found = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
-    if isinstance(found, dict) and "ti_nb" not in holds:  # our facts, stored beside the vectors
-        found.pop("ti_nb", None)
-    return found if suffix != ".png" or _same(found, png_cards.pixels(path)) else None
+    data = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
+    if isinstance(data, dict) and "ti_nb" not in holds:  # our facts, stored beside the vectors
+        data.pop("ti_nb", None)
+    return data if suffix != ".png" or _same(data, png_cards.pixels(path)) else None
 
 
 def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
@@ -210,18 +210,18 @@ def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
     return out
 
 
-def _equal(wanted: Any, found: Any) -> bool:
+def _equal(expected: Any, actual: Any) -> bool:
     """Whether the data read is bitwise the data written."""
-    if isinstance(wanted, torch.Tensor):
-        values = found if isinstance(found, torch.Tensor) else found.read()
-        return values.shape == wanted.shape and torch.equal(values, wanted)
-    if isinstance(wanted, dict):
+    if isinstance(expected, torch.Tensor):
+        values = actual if isinstance(actual, torch.Tensor) else actual.read()
+        return values.shape == expected.shape and torch.equal(values, expected)
+    if isinstance(expected, dict):
         return (
-            isinstance(found, dict)
-            and wanted.keys() == found.keys()
-            and all(_equal(wanted[k], found[k]) for k in wanted)
+            isinstance(actual, dict)
+            and expected.keys() == actual.keys()
+            and all(_equal(expected[k], actual[k]) for k in expected)
         )
-    return bool(wanted == found)
+    return bool(expected == actual)
 
 
 def _same(a: Any, b: Any) -> bool:

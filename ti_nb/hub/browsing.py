@@ -87,10 +87,10 @@ def browse(
     api = client(token, endpoint)
     with in_words("looking through the library", api):
         query: dict[str, Any] = {"author": author} if author else {"filter": "textual_inversion"}
-        found = patiently(
+        matching = patiently(
             lambda: list(api.list_models(search=search, sort="likes", limit=limit, full=True, cardData=True, **query))
         )
-        listings = Listings(_listing(info) for info in found)
+        listings = Listings(_listing(info) for info in matching)
         return Listings(_with_pictures(api, listings)) if pictures else listings
 
 
@@ -114,13 +114,13 @@ def _with_pictures(api: HfApi, listings: Sequence[Listing]) -> Iterator[Listing]
 def picture_paths(files: Iterable[str]) -> list[str]:
     """A repository's pictures in natural order: first those drawn with the word, then the training pictures."""
     folders = ("gallery/", "concept_images/")
-    found = [f for f in files if f.lower().endswith(SUFFIXES) and f.startswith(folders) and f.count("/") == 1]
+    matching = [f for f in files if f.lower().endswith(SUFFIXES) and f.startswith(folders) and f.count("/") == 1]
 
     def place(path: str) -> tuple[Any, ...]:
         parts = re.split(r"(\d+)", path)
         return folders.index(path.split("/")[0] + "/"), [int(p) if p.isdecimal() else p for p in parts]
 
-    return sorted(found, key=place)
+    return sorted(matching, key=place)
 
 
 def _listing(info: Any) -> Listing:

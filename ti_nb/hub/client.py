@@ -140,10 +140,10 @@ def address(text: str, api: HfApi) -> Address:
     path = re.sub(rf"^(?:https?://)?(?:www\.)?(?:{hosts})/(?=[^/]+/[^/])", "", text.strip(), flags=re.IGNORECASE)
     if "://" in path:
         raise InvalidValue(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
-    found = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
-    if found is None:
+    match = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
+    if match is None:
         return Address(repository(text))
-    name, kind, revision, file = found.groups()
+    name, kind, revision, file = match.groups()
     return Address(repository(name), revision, unquote(file.split("?")[0]) if file and kind != "tree" else None)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import HubError, NoAnswer, NotAConcept
 from ..files.formats import LORA, is_generic_name
-from ..files.reading import load_words
+from ..files.reading import PART_NAME, load_words
 from ..host.arguments import checked
 from ..host.plain_text import warn
 from ..models.families import living
@@ -53,16 +53,18 @@ def fetch(
     api = client(token, endpoint)
     where = address(repo, api)
     name, file, revision = where.repo, file or where.file, revision or where.revision
-    kept = _newest_snapshot(name, revision)
+    snapshot = _newest_snapshot(name, revision)
     try:
-        return _from_hub(api, name, file, revision, word, MAX_WAIT if kept is None else MAX_WAIT_IF_CACHED)
+        return _from_hub(api, name, file, revision, word, MAX_WAIT if snapshot is None else MAX_WAIT_IF_CACHED)
     except NoAnswer as error:
-        if kept is None:
+        if snapshot is None:
             raise
         warn(f"{error}; so {name!r} is as it was when it was fetched before")
-    sizes = {path.relative_to(kept).as_posix(): path.stat().st_size for path in kept.rglob("*.*") if path.is_file()}
-    concept = _first_word(name, sizes, file, word, lambda path: kept / path)
-    return replace(concept, facts={**concept.facts, "revision": kept.name})
+    sizes = {
+        path.relative_to(snapshot).as_posix(): path.stat().st_size for path in snapshot.rglob("*.*") if path.is_file()
+    }
+    concept = _first_word(name, sizes, file, word, lambda path: snapshot / path)
+    return replace(concept, facts={**concept.facts, "revision": snapshot.name})
 
 
 def _from_hub(
@@ -168,8 +170,8 @@ def page_facts(card: Any) -> dict[str, str]:
 def _companions(file: str) -> list[str]:
     """Files that may belong to `file`: an SDXL word's second half, or the other numbered parts."""
     path = Path(file)
-    found = re.fullmatch(r"(.*-)(\d{5})(-of-)(\d{5})", path.stem)
-    if found is None:
+    match = re.fullmatch(PART_NAME, path.stem)
+    if match is None:
         return [str(path.with_stem(f"{path.stem}_2").as_posix())]
-    count = min(int(found[4]), 64)
-    return [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}").as_posix() for i in range(1, count + 1)]
+    count = min(int(match[4]), 64)
+    return [path.with_stem(f"{match[1]}{i:05}{match[3]}{match[4]}").as_posix() for i in range(1, count + 1)]

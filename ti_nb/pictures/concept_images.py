@@ -13,7 +13,7 @@ from ..errors import AlreadyThere, InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
-from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
+from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, masks_from_files
 from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
@@ -132,16 +132,16 @@ def load_images(
         ValueError: captions, masks or crops don't fit the pictures; a picture is empty, truncated or not one (the message names
             it); none is usable.
     """
-    found, skipped = find_pictures(source)
-    _check(found, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
+    pictures, skipped = find_pictures(source)
+    _check(pictures, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
     notes: list[str] = []
     if isinstance(captions, str):
-        captions, skipped = captions_from_files(found, skipped, notes)
+        captions, skipped = captions_from_files(pictures, skipped, notes)
     alpha = isinstance(masks, str) and masks == "alpha"
     if isinstance(masks, str):
-        masks, skipped = ((), skipped) if alpha else masks_from_files(found, skipped, notes)
+        masks, skipped = ((), skipped) if alpha else masks_from_files(pictures, skipped, notes)
     loaded = []
-    for number, (name, item) in enumerate(found):
+    for number, (name, item) in enumerate(pictures):
         photo = read_photo(item, name)
         notes += [f"{name}: {note}" for note in photo.notes]
         mask = photo.opacity if alpha else _read_mask(photo, masks[number] if masks else None, notes)
@@ -149,7 +149,7 @@ def load_images(
         notes += _mask_notes(name, loaded[-1][1], alpha)
     images, mask_squares = zip(*loaded)
     _warn_of(notes, skipped)
-    names = tuple(name for name, _ in found)
+    names = tuple(name for name, _ in pictures)
     mask_squares = mask_squares if any(mask_squares) else ()
     return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), mask_squares, tuple(notes))
 
@@ -204,7 +204,7 @@ def fresh_folder(folder: Path) -> Path:
 
 
 def _check(
-    found: Found,
+    pictures: NamedPictures,
     skipped: Skipped,
     source: object,
     *,
@@ -214,7 +214,7 @@ def _check(
     crops: str | Sequence[Crop | None],
 ) -> None:
     """Refuse wrong arguments before anything is decoded."""
-    if not found:
+    if not pictures:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
         raise InvalidValue(f"no usable picture in {_named(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
     if isinstance(background, str):
@@ -223,9 +223,9 @@ def _check(
     for what, (given, words) in each.items():
         if isinstance(given, str) and repr(given) not in words:
             raise InvalidValue(f"{what} is {given!r}: give {words} or one for each picture")
-        if not isinstance(given, str) and given and len(given) != len(found):
-            raise InvalidValue(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
-        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in found):
+        if not isinstance(given, str) and given and len(given) != len(pictures):
+            raise InvalidValue(f"{len(given)} {what} for {len(pictures)} pictures: give one for each, or None for some")
+        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in pictures):
             raise InvalidValue(f"{what}='files' needs pictures given as files: pass the {what} themselves")
 
 

@@ -63,59 +63,63 @@ def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] =
     Raises:
         FileNotFoundError, ValueError: as `load_images` for a picture that can't be read.
     """
-    found, small = [], []
+    findings, small = [], []
     items = find_pictures(pictures)[0]
     called = list(names) or [name for name, _ in items]
     for name, (_, item) in zip(called, items):
         photo = read_photo(item, name)
-        found += faults_of(photo, size=size)
+        findings += faults_of(photo, size=size)
         small.append(shrunk(photo.picture))
-    return found + faults_of_set(small, called)
+    return findings + faults_of_set(small, called)
 
 
 def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
     """Faults of a single picture."""
     name = photo.name
-    found = [Finding(name, "file", note, "warning") for note in photo.notes]
+    findings = [Finding(name, "file", note, "warning") for note in photo.notes]
     if photo.turned:
-        found.append(Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright"))
+        findings.append(
+            Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright")
+        )
     if photo.located:
-        found.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
+        findings.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
     picture = on_background(photo.picture, "white")
     side = min(picture.size)
     if side < size:
         severity = "warning" if side < 0.75 * size else "note"
-        found.append(
+        findings.append(
             Finding(name, "small", f"its shorter side has {side} px, the model {size}: it will be enlarged", severity)
         )
     light = list(_exposure(picture, name))
     if sharpness(picture, size=size) < MIN_SHARPNESS and not any(
         f.kind == "dark" for f in light
     ):  # a dark picture has no contrast to judge by
-        found.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
-    return [*found, *light, *_cut(picture, name)]
+        findings.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
+    return [*findings, *light, *_cut(picture, name)]
 
 
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
     """Faults of all pictures together; small copies (`shrunk`) will do."""
-    found = []
-    marks = [_fingerprint(p) for p in pictures]
-    for (a, one), (b, other) in combinations(zip(names, marks), 2):
-        if _is_duplicate(one, other):
-            found.append(Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning"))
+    findings = []
+    fingerprints = [_fingerprint(p) for p in pictures]
+    for (a, first), (b, second) in combinations(zip(names, fingerprints), 2):
+        if _is_duplicate(first, second):
+            findings.append(
+                Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning")
+            )
     if (
         len(pictures) > 1
         and min(_overlap(a, b) for a, b in combinations([_rim_histogram(p) for p in pictures], 2)) > 0.75
     ):
         text = "all have the same background, which the word would learn too: vary it, or use masks"
-        found.append(Finding("", "background", text, "warning"))
+        findings.append(Finding("", "background", text, "warning"))
     if len(pictures) < 3:
-        found.append(Finding("", "count", f"{_count(pictures)}: 3 to 5 of different sides and places teach more"))
+        findings.append(Finding("", "count", f"{_count(pictures)}: 3 to 5 of different sides and places teach more"))
     if len(pictures) > 8:
-        found.append(
+        findings.append(
             Finding("", "count", f"{_count(pictures)}: about 5 good ones do as well (appendix B of the paper)")
         )
-    return found
+    return findings
 
 
 def sharpness(picture: Image.Image, *, size: int = 512) -> float:
@@ -182,12 +186,12 @@ def _fingerprint(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return low > np.median(low), colours - colours.mean((0, 1))
 
 
-def _is_duplicate(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+def _is_duplicate(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> bool:
     """Whether hash and colours agree; flat drawings can share the hash by chance."""
-    contrast = max(float(one[1].std()), float(other[1].std()), 1.0)
+    contrast = max(float(first[1].std()), float(second[1].std()), 1.0)
     return bool(
-        (one[0] != other[0]).sum() <= MAX_DIFFERENT_BITS
-        and (one[1] - other[1]).std() < MAX_DIFFERENT_CONTRAST * contrast
+        (first[0] != second[0]).sum() <= MAX_DIFFERENT_BITS
+        and (first[1] - second[1]).std() < MAX_DIFFERENT_CONTRAST * contrast
     )
 
 

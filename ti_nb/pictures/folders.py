@@ -53,11 +53,11 @@ UNREAD_SUFFIXES = {
 }
 MAX_CAPTION_BYTES = 1 << 16  # of a caption file
 
-Found = list[tuple[str, Picture]]
+NamedPictures = list[tuple[str, Picture]]
 Skipped = list[tuple[str, str]]
 
 
-def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
+def find_pictures(source: Picture | Iterable[Picture]) -> tuple[NamedPictures, Skipped]:
     """(name, picture) pairs in a fixed order, not decoded; and (name, reason) of what else is in a folder."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser().absolute()
@@ -71,11 +71,11 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
     return [_named(item, number) for number, item in enumerate(list(source), 1)], []
 
 
-def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[str], Skipped]:
+def captions_from_files(pictures: NamedPictures, skipped: Skipped, notes: list[str]) -> tuple[list[str], Skipped]:
     """A caption for each picture, [] if none has one; and `skipped` without the caption files."""
-    files = [text for text, _ in beside(found)]
+    files = [text for text, _ in beside(pictures)]
     captions = [read_caption(path, notes.append) if path else "" for path in files]
-    without = [name for (name, _), caption in zip(found, captions) if not caption]
+    without = [name for (name, _), caption in zip(pictures, captions) if not caption]
     if without:
         notes.append(
             f"no caption for {_listed(without)}: no file of its name in {' or '.join(CAPTIONS)}, or an empty one"
@@ -84,13 +84,13 @@ def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tup
     return captions if any(captions) else [], [(name, why) for name, why in skipped if name not in used]
 
 
-def masks_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[Path | None], Skipped]:
+def masks_from_files(pictures: NamedPictures, skipped: Skipped, notes: list[str]) -> tuple[list[Path | None], Skipped]:
     """A mask for each picture, None where it has none; and `skipped` without the folder of masks."""
-    files = [mask for _, mask in beside(found)]
-    without = [name for (name, _), path in zip(found, files) if path is None]
+    files = [mask for _, mask in beside(pictures)]
+    without = [name for (name, _), path in zip(pictures, files) if path is None]
     if without:
         notes.append(f"no mask for {_listed(without)}: no picture of its name in a folder '{MASKS}' beside it")
-    if unused := _unused_masks(found, files):
+    if unused := _unused_masks(pictures, files):
         notes.append(f"no picture for {_listed(unused)}")
     return files, [(name, why) for name, why in skipped if name != MASKS or not any(files)]
 
@@ -193,16 +193,16 @@ def _named(item: Picture, number: int) -> tuple[str, Picture]:
     return (shown(Path(item)) if isinstance(item, (str, Path)) else f"picture {number}", item)
 
 
-def _find_in_folder(folder: Path) -> tuple[Found, Skipped]:
+def _find_in_folder(folder: Path) -> tuple[NamedPictures, Skipped]:
     why = {path: _reason_to_skip(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)}
-    found: Found = [(shown(path), path) for path, reason in why.items() if not reason]
+    pictures: NamedPictures = [(shown(path), path) for path, reason in why.items() if not reason]
     stems = {_normalized(stem) for path, reason in why.items() if not reason for stem in (path.stem, path.name)}
     for path, reason in why.items():
         if reason and _ending(path) in CAPTIONS and _normalized(path.stem) in stems:
             why[path] = 'a caption, which is read with captions="files"'
         elif reason and path.name == MASKS and path.is_dir():
             why[path] = 'masks, which are read with masks="files"'
-    return found, [(shown(path), reason) for path, reason in why.items() if reason]
+    return pictures, [(shown(path), reason) for path, reason in why.items() if reason]
 
 
 def _reason_to_skip(path: Path) -> str:

@@ -33,13 +33,13 @@ def choose_pictures(folder: str | Path = "pictures") -> list[Path]:
         files.upload(target_dir=str(folder))
     except (Exception, KeyboardInterrupt) as error:
         raise NotPossible(f"the page did not hand over the pictures ({first_line(error)}): {instead}") from error
-    found, others = find_pictures(folder)
+    pictures, others = find_pictures(folder)
     passed = "; ".join(f"{name}: {why}" for name, why in others)
-    if not found:
+    if not pictures:
         raise NotPossible(f"no picture was chosen{f' ({passed})' if passed else ''}: run the cell again, or {instead}")
     if passed:
         warn(f"passed over {passed}")
-    return [path for _, path in found if isinstance(path, Path)]
+    return [path for _, path in pictures if isinstance(path, Path)]
 
 
 @checked()
