@@ -155,7 +155,7 @@ def test_a_dry_run_shows_exactly_what_then_goes_and_changes_nothing(hub: HubServ
     update = ti.publish(concept, "my-cat", samples=samples(1), dry_run=True)
     assert (update.is_new, update.deleted) == (False, ("gallery/02.png",))
     assert update.preview.count("](data:image/png;base64,") == 1 and "gallery/" not in update.preview
-    assert "would go to" in str(update) and "is taken away" in str(update)
+    assert "would go to" in str(update) and "is removed" in str(update)
 
 
 def test_a_dry_run_works_without_a_login(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

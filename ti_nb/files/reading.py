@@ -114,7 +114,7 @@ def _why_not_a_word(start: bytes, path: Path) -> str:
         )
     if path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
         return "it is a picture, and only PNG cards hold vectors"
-    return "its format holds no words: the formats that do are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
+    return "it is in no format that holds words: those are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
 
 
 def _safetensors(path: Path, header: int) -> Any:
