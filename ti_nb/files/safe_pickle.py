@@ -208,14 +208,14 @@ class _Machine:
         if kind == "module":  # before torch 1.6: a class with its source code
             return self.stack.append(cls)
         if kind != "storage" or not _is_key(key) or sizes[1:] not in ([], [None]) or not _is_size(sizes[0]):
-            raise NotAConcept("it refers to something outside of it that is no storage of numbers")
+            raise NotAConcept("it refers to external data that is not a storage of numbers")
         self.storages[key] = Storage(STORAGES[cls.path], key, sizes[0], self.fetch)
         self.stack.append(self.storages[key])
 
     def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, GlobalName) or called.path not in CALLS or not isinstance(arguments, tuple):
-            raise NotAConcept("it wants to call what is no function that rebuilds tensors: refused, not run")
+            raise NotAConcept("it calls something that does not rebuild tensors: refused, not run")
         for argument in self._counted(arguments):
             self._counted(argument)
         self.stack.append(CALLS[called.path](*arguments))
@@ -230,7 +230,7 @@ class _Machine:
     def _newobj(self) -> None:
         arguments, cls = self.stack.pop(), self.stack.pop()
         if not isinstance(cls, GlobalName) or cls.path not in CLASSES or arguments != ():
-            raise NotAConcept("it wants to make an object that no word needs: refused, not run")
+            raise NotAConcept("it makes an object that no word needs: refused, not run")
         self.stack.append(Instance(cls.path))
 
     def _build(self) -> None:
@@ -242,7 +242,7 @@ class _Machine:
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise NotAConcept("it is damaged, or made to mislead: it fills what is no list or dictionary")
+            raise NotAConcept("it is damaged, or made to mislead: it fills something that is not a list or dictionary")
         return self.stack[-1]
 
 
@@ -271,13 +271,13 @@ def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tens
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     if not isinstance(items, tuple | list):
-        raise NotAConcept("it is damaged, or made to mislead: it fills a dictionary with what is no list")
+        raise NotAConcept("it is damaged, or made to mislead: it fills a dictionary from something that is not a list")
     return _pairs([value for pair in items for value in _pair(pair)])
 
 
 def _pair(pair: Any) -> Iterator[Any]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise NotAConcept("it is damaged, or made to mislead: an item of a dictionary is no pair")
+        raise NotAConcept("it is damaged, or made to mislead: an item of a dictionary is not a pair")
     return iter(pair)
 
 

@@ -261,7 +261,7 @@ def _checked_crop(photo: Photo, crops: str | Sequence[Crop | None], number: int)
         left, top, side = crop
         if min(left, top, side - 1, width - left - side, height - top - side) < 0:
             raise InvalidValue(
-                f"crop {crop} of {photo.name} is no square (left, top, side) within its {width} x {height} px"
+                f"crop {crop} of {photo.name} is not a square (left, top, side) within its {width} x {height} px"
             )
     return crop
 

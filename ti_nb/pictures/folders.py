@@ -169,7 +169,7 @@ def _as_text(data: bytes, say: Say) -> str:
         text = _as_cp1252(data)
         say("it is not in UTF-8 and was read as cp1252")
     if "\0" in text:
-        raise UnicodeError("no text")
+        raise UnicodeError("not text")
     return text
 
 
