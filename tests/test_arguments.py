@@ -34,7 +34,7 @@ def test_no_function_takes_anything_for_its_arguments(name: str, value: Any) -> 
     ]
     given = needed or list(inspect.signature(function).parameters)[:1]
     positional = [n for n in given if inspect.signature(function).parameters[n].kind != inspect.Parameter.KEYWORD_ONLY]
-    with pytest.raises(ValueError, match=r" is (of the kind|an? |\()"):
+    with pytest.raises(ValueError, match=r" is (of type|an? |\()"):
         function(*[value] * len(positional), **{n: value for n in given if n not in positional})
 
 
@@ -144,7 +144,7 @@ CALLS: dict[str, Callable[[ti.Model, ti.ConceptImages, ti.Concept, Path], Any]] 
     "together is 0": lambda m, p, c, t: ti.plan_memory(m, ti.FAST, together=0),
     "limit is 'x'": lambda m, p, c, t: ti.browse(limit="x"),
     "repo is 3": lambda m, p, c, t: ti.fetch(3),
-    "token is of the kind": lambda m, p, c, t: ti.log_in(3),
+    "token is of type": lambda m, p, c, t: ti.log_in(3),
     "every is 0.5": lambda m, p, c, t: ti.TrainPanel(ti.train(m, p, word="<n>", init="animal"), every=0.5),
     "run is 'x'": lambda m, p, c, t: ti.TrainPanel("x"),
     "step is 1.5": lambda m, p, c, t: ti.train(m, p, word="<n>", init="animal").concept(1.5),
@@ -162,6 +162,6 @@ def test_arguments_of_another_kind_are_named(
 
 
 def test_a_secret_is_not_shown() -> None:
-    with pytest.raises(ValueError, match="token is of the kind bytes") as caught:
+    with pytest.raises(ValueError, match="token is of type bytes") as caught:
         ti.fetch("a/b", token=b"hf_secret")
     assert "secret" not in str(caught.value)

@@ -517,7 +517,9 @@ def test_an_interrupt_saves_each_of_the_runs_that_go_together(
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != claims.NAME}
+    return {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != claims.LOCK_FILE
+    }
 
 
 @pytest.mark.parametrize(
@@ -879,7 +881,7 @@ def test_files_get_the_rights_that_the_umask_gives_and_keep_those_they_have(
     try:
         run = train(small, tmp_path / "run", steps=4, watch=0)
         next(run)
-        files = [path for path in (tmp_path / "run").iterdir() if path.is_file() and path.name != claims.NAME]
+        files = [path for path in (tmp_path / "run").iterdir() if path.is_file() and path.name != claims.LOCK_FILE]
         assert {path.name: path.stat().st_mode & 0o777 for path in files} == {
             path.name: 0o666 & ~umask for path in files
         }
@@ -897,7 +899,12 @@ def test_the_files_are_what_they_claim(model: ti.Model, photos: ti.ConceptImages
     how = dict(word="<new>", init="animal", vectors=2, steps=5, batch=2, watch=2, ema=0.9, save_every=2)
     run = ti.train(model, photos, out=tmp_path, **how)
     list(run)
-    assert {path.name for path in tmp_path.iterdir()} - {"tensorboard", claims.NAME} == {STATE, VECTORS, RECORDS, WORD}
+    assert {path.name for path in tmp_path.iterdir()} - {"tensorboard", claims.LOCK_FILE} == {
+        STATE,
+        VECTORS,
+        RECORDS,
+        WORD,
+    }
     assert (tmp_path / STATE).stat().st_size < 1_000_000
 
     kinds = get_type_hints(ti.StepRecord)

@@ -205,7 +205,7 @@ def test_a_higher_tolerance_keeps_less_and_nothing_gives_nothing() -> None:
 
 def test_blobs_are_the_connected_pieces() -> None:
     where = np.array([[1, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
-    labels = subject._blobs(where)
+    labels = subject._connected_pieces(where)
     assert (labels > 0).tolist() == where.tolist()
     assert labels[0, 0] == labels[0, 1] == labels[1, 1]
     assert labels[0, 3] == labels[1, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from PIL import Image
 import ti_nb as ti
 from tests import readers
 from tests.hub_server import HubServer, point_client_at
-from ti_nb.hub.fetching import candidates
+from ti_nb.hub.browsing import Listing, Listings
+from ti_nb.hub.fetching import candidate_files
 from ti_nb.results.sampling import Sample
 
 TOKEN = "hf_test_alice_write"
@@ -153,7 +155,7 @@ def test_a_dry_run_shows_exactly_what_then_goes_and_changes_nothing(hub: HubServ
     update = ti.publish(concept, "my-cat", samples=samples(1), dry_run=True)
     assert (update.is_new, update.deleted) == (False, ("gallery/02.png",))
     assert update.preview.count("](data:image/png;base64,") == 1 and "gallery/" not in update.preview
-    assert "would go to" in str(update) and "is taken away" in str(update)
+    assert "would go to" in str(update) and "is removed" in str(update)
 
 
 def test_a_dry_run_works_without_a_login(hub: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -359,7 +361,7 @@ def test_what_can_not_be_fetched_has_each_its_own_message(
 
 
 def test_a_file_too_large_for_a_word_is_not_fetched(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ti_nb.hub.fetching.LARGEST", 1000)
+    monkeypatch.setattr("ti_nb.hub.fetching.MAX_FILE_BYTES", 1000)
     hub.add("bob/cat", {"learned_embeds.bin": bytes(2000)})
     with pytest.raises(ti.HubError, match="2 kB: too large for a word, not fetched"):
         ti.fetch("bob/cat")
@@ -377,10 +379,10 @@ def test_the_file_is_chosen_by_rule() -> None:
         "optimizer.bin": 9,
         "cat.pt": 9,
     }
-    assert candidates(sizes) == ["learned_embeds.bin", "learned_embeds-steps-1500.bin", "cat.pt"]
-    assert candidates({**sizes, "learned_embeds.safetensors": 9})[0] == "learned_embeds.safetensors"
+    assert candidate_files(sizes) == ["learned_embeds.bin", "learned_embeds-steps-1500.bin", "cat.pt"]
+    assert candidate_files({**sizes, "learned_embeds.safetensors": 9})[0] == "learned_embeds.safetensors"
     del sizes["learned_embeds.bin"]
-    assert candidates(sizes) == ["learned_embeds-steps-1500.bin", "cat.pt"]
+    assert candidate_files(sizes) == ["learned_embeds-steps-1500.bin", "cat.pt"]
 
 
 def test_a_file_without_a_word_takes_the_repositorys_name(hub: HubServer, tmp_path: Path) -> None:
@@ -452,6 +454,14 @@ def test_the_library_is_shown_with_pictures(hub: HubServer) -> None:
     page = found._repr_html_()
     assert page.count("<img") == 1 and "no picture" in page and "holds no word" in page
     assert ti.browse("many", author="bob", pictures=False)[0].picture is None
+
+
+def test_a_shown_picture_says_nothing_of_where_it_comes_from() -> None:
+    picture = Image.new("RGB", (8, 8))
+    picture.info["comment"] = b"taken at home"
+    page = Listings([Listing("bob/cat", picture=picture)])._repr_html_()
+    (data,) = re.findall(r"base64,([^\"]+)", page)
+    assert b"taken at home" not in b64decode(data)
 
 
 # Logging in

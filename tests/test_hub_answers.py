@@ -73,7 +73,7 @@ def mute(naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         silent: Any = SimpleNamespace(url=f"http://127.0.0.1:{server.getsockname()[1]}")
         point_client_at(silent, monkeypatch, tmp_path / "client", token=TOKEN)
         monkeypatch.setitem(os.environ, "HF_ENDPOINT", silent.url)
-        monkeypatch.setattr(hub_module, "READING", 0.2)
+        monkeypatch.setattr(hub_module, "READ_TIMEOUT", 0.2)
         yield taken
         server.shutdown(socket.SHUT_RDWR)
 
@@ -119,7 +119,7 @@ def _below(kind: type) -> Iterator[type]:
 def test_what_was_silent_is_not_repeated_behind_our_back(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    watch = hub_module._Watch(5)
+    watch = hub_module._RequestWatch(5)
 
     def request(start: int = 0, **limits: float | None) -> Any:
         kinds = {"connect": None, "read": None, "write": None, "pool": None, **limits}

@@ -12,7 +12,7 @@ import torch
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
 from tests.odd_files import CASES, Sparse
-from ti_nb.files.formats import generic
+from ti_nb.files.formats import is_generic_name
 
 SERVED = [name for name, repo in CASES.items() if not any(isinstance(f, Sparse) for f in repo.files.values())]
 
@@ -50,7 +50,7 @@ def test_each_is_fetched_or_explained(
         return
     assert wanted, f"{case.about}: fetched {found}"
     for (word, vectors), one in zip(wanted.items(), found):
-        assert one.word == word or generic(word.strip("<>"))
+        assert one.word == word or is_generic_name(word.strip("<>"))
         assert one.vectors.keys() == vectors.keys()
         assert all(torch.equal(one.vectors[key], vectors[key]) for key in vectors)
         assert one.facts["repo"] == repo

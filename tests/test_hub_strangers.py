@@ -19,7 +19,7 @@ import ti_nb as ti
 from tests.hub_server import HubServer
 from ti_nb.hub import repository
 from ti_nb.hub.browsing import picture_paths
-from ti_nb.hub.fetching import candidates
+from ti_nb.hub.fetching import candidate_files
 from ti_nb.hub.page import model_card
 from ti_nb.results.sampling import Sample
 
@@ -38,14 +38,14 @@ def file_of(concept: ti.Concept, folder: Path) -> bytes:
 
 
 def test_a_repository_that_another_filled_meanwhile_stays(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, honest = word("<my-cat>"), repository._committed
+    other, honest = word("<my-cat>"), repository._commit_files
 
     def meanwhile(*rest: Any) -> str:
-        monkeypatch.setattr(repository, "_committed", honest)
+        monkeypatch.setattr(repository, "_commit_files", honest)
         ti.publish(other, "my-cat")
         return honest(*rest)
 
-    monkeypatch.setattr(repository, "_committed", meanwhile)
+    monkeypatch.setattr(repository, "_commit_files", meanwhile)
     with pytest.raises(ti.HubError, match="changed it at the same moment"):
         ti.publish(word("<my-cat>"), "my-cat")
     assert torch.equal(ti.fetch("alice/my-cat").vectors["clip_l"], other.vectors["clip_l"])
@@ -124,7 +124,7 @@ def test_a_word_keeps_its_name_whatever_the_repository_is_called(text: str, repo
 
 
 def test_halves_and_parts_count_for_the_limit(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ti_nb.hub.fetching.LARGEST", 5000)
+    monkeypatch.setattr("ti_nb.hub.fetching.MAX_FILE_BYTES", 5000)
     hub.add("bob/xl", {"learned_embeds.safetensors": bytes(3000), "learned_embeds_2.safetensors": bytes(3000)})
     with pytest.raises(ti.HubError, match="6 kB: too large for a word, not fetched"):
         ti.fetch("bob/xl")
@@ -186,8 +186,8 @@ def test_one_odd_repository_does_not_spoil_the_rest_of_a_library(hub: HubServer,
     ]  # fmt: skip
     assert ti.fetch("bob/loud").word == "<my-cat>"
     assert picture_paths(["gallery/10.png", "gallery/9.png", "gallery/1\u00b23.png"])[-1] == "gallery/10.png"
-    assert candidates({"style_2.safetensors": 9}) == ["style_2.safetensors"]
-    assert candidates({"a.safetensors": 9, "a_2.safetensors": 9}) == ["a.safetensors"]
+    assert candidate_files({"style_2.safetensors": 9}) == ["style_2.safetensors"]
+    assert candidate_files({"a.safetensors": 9, "a_2.safetensors": 9}) == ["a.safetensors"]
 
 
 # The page
@@ -216,6 +216,6 @@ def test_wrong_things_are_refused_in_words_before_the_hub_is_asked(hub: HubServe
     for ask, message in wrong:
         with pytest.raises(ValueError, match=message):
             ti.publish(word(), "my-cat", **ask)
-    with pytest.raises(ValueError, match="takes a concept"):
+    with pytest.raises(ValueError, match="give a word, such as"):
         ti.publish([word()], "my-cat")  # type: ignore[arg-type]
     assert hub.requests == []

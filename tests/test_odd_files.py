@@ -16,7 +16,7 @@ import torch
 import ti_nb as ti
 from tests import odd_files, readers
 from tests.odd_files import CASES, OddRepo
-from ti_nb.hub.fetching import candidates
+from ti_nb.hub.fetching import candidate_files
 
 FILES = [name for name, repo in CASES.items() if repo.expect.file]
 OTHERS = [(name, other) for name in FILES for other in CASES[name].expect.also]
@@ -91,7 +91,7 @@ def test_other_programs_find_the_same_vectors(name: str, other: str, tmp_path: P
 def test_the_file_of_a_repository_is_chosen_by_rule(name: str) -> None:
     sizes = {file: len(data) for file, data in CASES[name].files.items()}
     chosen = CASES[name].expect.file if name != "sdxl_pair_second" else odd_files.SAFE
-    assert candidates(sizes)[0] == chosen
+    assert candidate_files(sizes)[0] == chosen
 
 
 def test_the_readers_take_names_and_widths_as_their_programs_do(tmp_path: Path) -> None:

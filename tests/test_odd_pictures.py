@@ -6,6 +6,7 @@ import ast
 import gc
 import io
 import os
+import struct
 import warnings
 import zlib
 from dataclasses import replace
@@ -142,6 +143,22 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(monkeyp
     with pytest.raises(ValueError, match="13300 x 13300 px are more than 67 million"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own
         ti.load_images(png_that_claims(13300, 13300))
+
+
+@pytest.mark.parametrize("size", [(13000, 7000), (7000, 26000)])  # above what Pillow warns of, and refuses
+def test_a_large_phones_jpeg_is_read_at_half_its_size(size: tuple[int, int]) -> None:
+    (found, said) = loaded(contents(Image.new("L", size, 90), "JPEG"))
+    assert found[0].size == (KEPT, KEPT) and found[0].getextrema() == ((90, 90),) * 3
+    assert f"it has {size[0]} x {size[1]} px and was read at half its size" in said
+
+
+@pytest.mark.parametrize(("size", "options"), [((8200, 8200), {"progressive": True}), ((16400, 16400), {})])
+def test_a_jpeg_that_would_take_too_much_memory_is_refused(size: tuple[int, int], options: dict[str, bool]) -> None:
+    small = contents(Image.new("L", (16, 16)), "JPEG", **options)
+    start = small.index(b"\xff\xc2" if options else b"\xff\xc0") + 5  # the frame's height and width
+    huge = small[:start] + struct.pack(">HH", *reversed(size)) + small[start + 4 :]
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} px are more than 67 million"):
+        ti.load_images(huge)
 
 
 # -- colours ----------------------------------------------------------------------------------------------------------

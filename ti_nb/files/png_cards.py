@@ -1,7 +1,7 @@
-"""AUTOMATIC1111's picture of a word, with the word's vectors inside: what can be passed on as one PNG.
+"""AUTOMATIC1111's embedding cards: a PNG of the word that contains its vectors.
 
-The vectors are there twice, as that program has them: as text of the file, and as a pattern of pixels at both sides of
-the picture, which is still there when a website has dropped the text. Written from the format, not from its code.
+The vectors are stored twice, as that program does: in a text chunk, and in pixels at both sides of the picture, which survive
+when a website strips the text. Written from the format, not from its code.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-TEXT = "sd-ti-embedding"
-PIXELS = 1 << 22  # at most of a card that is read, as 2048 x 2048
-BYTES = 1 << 24  # at most of its file
-JSON = 3 << 20  # bytes at most of the vectors as text: 180 of SD 1.x, 65 of SDXL
-OBJECTS, LISTS = 64, 1024  # at most in that text
-SIDE = 512
+TEXT_KEY = "sd-ti-embedding"
+MAX_PIXELS = 1 << 22  # of a card to read: 2048 x 2048
+MAX_FILE_BYTES = 1 << 24  # of its file
+MAX_JSON_BYTES = 3 << 20  # of the vectors as text: 180 vectors of SD 1.x, 65 of SDXL
+MAX_OBJECTS, MAX_LISTS = 64, 1024  # in that text
+SIDE = 512  # px, width of the picture in the middle
 
 
 class Card(dict[str, Any]):
-    """What a card holds. A card's own name is the word, in other files the file's is."""
+    """A card's data. Its "name" field is the word; in other formats the file's name is."""
 
 
-class Ready:
-    """A tensor that has been read."""
+class LoadedTensor:
+    """A `LazyTensor` already in memory."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self.values, self.shape = values, tuple(values.shape)
 
     def read(self) -> torch.Tensor:
-        """Its numbers, float32."""
+        """Its values, float32."""
         return self.values.float()
 
 
 def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> tuple[Image.Image, PngInfo]:
-    """The card and its text: `picture` with the word and a line about it, the vectors of `data` beside it."""
+    """The card and its text chunks: `picture` with `title` above and `below` under it, the vectors of `data` at both sides."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    said = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
-    if len(said) > JSON:
+    encoded = json.dumps(data, default=lambda tensor: {"TORCHTENSOR": tensor.tolist()})
+    if len(encoded) > MAX_JSON_BYTES:
         raise InvalidValue("the word has too many vectors for a card: write a .safetensors file")
     text = PngInfo()
-    text.add_text(TEXT, base64.b64encode(said.encode()).decode())
+    text.add_text(TEXT_KEY, base64.b64encode(encoded.encode()).decode())
     middle = _captioned(picture, title, below)
-    low, high = _blocks(zlib.compress(said.encode(), 9), middle.height, _shades(data))
+    low, high = _blocks(zlib.compress(encoded.encode(), 9), middle.height, _shades(data))
     card = Image.new("RGB", (low.width + 1 + middle.width + 1 + high.width, middle.height))
     card.paste(low, (0, 0))
     card.paste(middle, (low.width + 1, 0))
@@ -64,36 +64,36 @@ def draw(data: dict[str, Any], picture: Image.Image, title: str, below: str) -> 
 
 
 def read(path: Path) -> Any:
-    """What the card holds, its tensors as `Ready`: from its text if that is there, else from its pixels.
+    """A card's data, its tensors as `LoadedTensor`: from its text chunk if there is one, else from its pixels.
 
     Raises:
-        NotAConcept: it is a picture without vectors, a damaged one, or one too large.
+        NotAConcept: it has no vectors, is damaged, or is too large.
     """
     from PIL import Image
 
-    if path.stat().st_size > BYTES:
+    if path.stat().st_size > MAX_FILE_BYTES:
         raise NotAConcept("it is a picture too large for a card")
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if image.width * image.height > PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise NotAConcept(f"it is a picture of {image.width} x {image.height} px, too large for a card")
             image.load()
-            said = image.info.get(TEXT)
-            data = base64.b64decode(said) if isinstance(said, str) else _from_pixels(np.asarray(image.convert("RGB")))
-        if len(data) > JSON:
+            text = image.info.get(TEXT_KEY)
+            data = base64.b64decode(text) if isinstance(text, str) else _from_pixels(np.asarray(image.convert("RGB")))
+        if len(data) > MAX_JSON_BYTES:
             raise NotAConcept("its text is too long for a word's vectors")
-        held = _parsed(data)
-        if isinstance(held, Card) and isinstance(image.info.get("ti_nb"), str):
-            held.setdefault("ti_nb", image.info["ti_nb"])
-        return held
+        parsed = _parsed(data)
+        if isinstance(parsed, Card) and isinstance(image.info.get("ti_nb"), str):
+            parsed.setdefault("ti_nb", image.info["ti_nb"])
+        return parsed
     except NotAConcept:
         raise
-    except Exception as error:  # damage shows in any way
+    except Exception as error:  # damaged data can raise anything
         raise NotAConcept(f"it is a damaged picture ({type(error).__name__})") from None
 
 
 def pixels(path: Path) -> Any:
-    """As `read`, from the pixels alone."""
+    """Like `read`, from the pixels only."""
     from PIL import Image
 
     with Image.open(path, formats=["PNG"]) as image:
@@ -101,21 +101,23 @@ def pixels(path: Path) -> Any:
 
 
 def _parsed(data: bytes) -> Any:
-    if data.count(b"{") > OBJECTS or data.count(b"[") > LISTS:  # each takes twenty times the room of its brackets
+    if (
+        data.count(b"{") > MAX_OBJECTS or data.count(b"[") > MAX_LISTS
+    ):  # a parsed one takes twenty times its brackets' memory
         raise NotAConcept("its text holds more lists than a word's vectors are")
-    held = json.loads(data, object_hook=_tensors)
-    return Card(held) if isinstance(held, dict) else held
+    parsed = json.loads(data, object_hook=_tensors)
+    return Card(parsed) if isinstance(parsed, dict) else parsed
 
 
 def _tensors(item: dict[str, Any]) -> Any:
     if "TORCHTENSOR" not in item:
         return item
     values = np.asarray(item["TORCHTENSOR"], dtype=np.float64)
-    return Ready(torch.from_numpy(values.astype(np.float32)))
+    return LoadedTensor(torch.from_numpy(values.astype(np.float32)))
 
 
 def _noise(shape: tuple[int, ...]) -> np.ndarray:
-    """The low four bits of a linear congruential generator (2^32, 1664525, 1013904223) from 0, modulo 255."""
+    """The mask over the data: low four bits, modulo 255, of a linear congruential generator (2^32, 1664525, 1013904223)."""
     count = int(np.prod(shape))
     out, seed = np.empty(count, np.uint8), 0
     for i in range(count):
@@ -125,7 +127,7 @@ def _noise(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _from_pixels(rgb: np.ndarray) -> bytes:
-    """Two blocks of half bytes in the low bits, parted from the picture by columns whose low bits are all 0."""
+    """The data from the pixels: two blocks with four bits each, separated from the picture by columns with low bits 0."""
     lit = np.asarray((rgb > 0).all(axis=2))
     if not lit.any():
         raise NotAConcept("it is a picture without a word's vectors")
@@ -140,13 +142,13 @@ def _from_pixels(rgb: np.ndarray) -> bytes:
     noise = _noise(low.shape)
     packed = ((high ^ noise) << 4 | (low ^ noise)).astype(np.uint8).tobytes()
     try:
-        return zlib.decompressobj().decompress(packed, JSON + 1)
+        return zlib.decompressobj().decompress(packed, MAX_JSON_BYTES + 1)
     except zlib.error as error:
         raise NotAConcept("it is a picture without a word's vectors") from error
 
 
 def _blocks(packed: bytes, height: int, shades: np.ndarray) -> tuple[Image.Image, Image.Image]:
-    """The two blocks as pictures of that height; their high bits draw dots in the shades of the word's own numbers."""
+    """The data as two blocks of that height, in the low bits; the high bits draw dots shaded by the word's own vector."""
     from PIL import Image
 
     columns = -(-len(packed) // (height * 3))
@@ -161,7 +163,7 @@ def _blocks(packed: bytes, height: int, shades: np.ndarray) -> tuple[Image.Image
 def _dots(width: int, height: int, shades: np.ndarray) -> np.ndarray:
     from PIL import Image, ImageDraw
 
-    image = Image.new("RGB", (width, height), (16, 16, 16))  # never quite dark: the dark columns part the blocks
+    image = Image.new("RGB", (width, height), (16, 16, 16))  # not 0: all-dark columns separate the blocks
     brush = ImageDraw.Draw(image)
     places = [(x, y) for x in range(-6, width, 8) for y in range(-6, height, 8)]
     for i, (x, y) in enumerate(places):
@@ -178,7 +180,7 @@ def _shades(data: dict[str, Any]) -> np.ndarray:
 
 
 def _captioned(picture: Image.Image, title: str, below: str) -> Image.Image:
-    """The picture at a size that can be looked at, with words on dark bands above and below."""
+    """The picture, `SIDE` px wide, with text on dark bands at the top and the bottom."""
     from PIL import Image, ImageDraw, ImageFont
 
     out = picture.convert("RGB").resize((SIDE, round(SIDE * picture.height / picture.width)), Image.Resampling.LANCZOS)

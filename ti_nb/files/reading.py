@@ -1,7 +1,4 @@
-"""Words from files of any program.
-
-Reading runs nothing of what is in the file, and reads no more of it than the word.
-"""
+"""Reads words from files of any program; runs no code from the file, and reads only the word's part of it."""
 
 from __future__ import annotations
 
@@ -21,24 +18,30 @@ from ..words.concept import Concept
 from . import png_cards, torch_files
 from .formats import concepts_in
 
-HEADER = 1 << 20  # bytes at most of a safetensors file's table: a word's is under 1 kB
-LARGEST = 1 << 28  # bytes of a safetensors file
-PART = r"(.*-)(\d{5})(-of-)(\d{5})"  # the name of one of several parts
-LARGEST_HEADER = 100_000_000  # that the format allows
+MAX_HEADER_BYTES = 1 << 20  # of a safetensors file: a word's is under 1 kB
+MAX_FILE_BYTES = 1 << 28  # of a safetensors file: some hold a whole vocabulary
+PART_NAME = r"(.*-)(\d{5})(-of-)(\d{5})"  # such as x-00001-of-00002
+FORMAT_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 @checked()
 def load(path: str | Path, *, word: str | None = None) -> Concept:
-    """Read the word in a file of any program: see `load_words`. `word` gives it another name, or picks one of several.
+    """Read the word in a file of any program: see `load_words`. `word` renames it, or picks one of several.
+
+    >>> import torch, ti_nb as ti
+    >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(2, 768)}, {})
+    >>> path = ti.save(cat, "my-cat.safetensors")
+    >>> ti.load(path).word, len(ti.load(path)), ti.load(path, word="<tom>").word
+    ('<my-cat>', 2, '<tom>')
 
     Raises:
-        FileNotFoundError: there is no such file. NotAConcept (a ValueError): no word, several, or not safe to read.
+        FileNotFoundError: no such file. NotAConcept (a ValueError): no word, several, or not safe to read.
     """
     words = load_words(path)
     if len(words) > 1:
-        chosen = [one for one in words if one.word == word]
+        chosen = [concept for concept in words if concept.word == word]
         if not chosen:
-            names = ", ".join(quoted(one.word) for one in words[:8])
+            names = ", ".join(quoted(concept.word) for concept in words[:8])
             raise NotAConcept(f"{place(path)} holds {len(words)} words: name one with word=, of {names}")
         return chosen[0]
     return replace(words[0], word=word) if word else words[0]
@@ -49,56 +52,56 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
     """Read all words in a file, whatever program wrote it.
 
     Args:
-        nameless: the name of a word that has none in the file; by default the file's name between brackets.
+        nameless: the name for a word without one in the file; by default the file's name in angle brackets.
 
-    diffusers' and AUTOMATIC1111's .bin, .pt and .safetensors, the paper's own .pt, SDXL's two encoders in one file or in
-    two (x and x_2), Flux's T5, cog's .pti, OneTrainer's, files in numbered parts, cards (PNG); vectors of any precision,
-    given as float32. The models a word fits are told from its shapes: `Concept.family`. Nothing in the file is run, and
-    of a row that drags a whole matrix along only the row is read.
+    Reads .bin, .pt and .safetensors of diffusers and AUTOMATIC1111, the paper's .pt, SDXL's two encoders in one file or
+    two (x and x_2), Flux's T5, cog's .pti, OneTrainer's, files in numbered parts, and cards (PNG); any dtype, returned as
+    float32. `Concept.family` follows from the shapes. No code in the file is run, and of a row that is a view of a whole
+    matrix only the row is read.
 
     Raises:
-        FileNotFoundError: there is no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
+        FileNotFoundError: no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
     """
     path = expanded(path)
     if not path.is_file():
         raise NoSuchFile(f"no such file: {place(path)}")
     try:
-        return whole(path, concepts_in(_contents(path), _stem(path), nameless), nameless)
+        return join_halves(path, concepts_in(_read_parts(path), _base_name(path), nameless), nameless)
     except NotAConcept as error:
         raise NotAConcept(f"{place(path)} can't be read as a word: {error}") from error
 
 
-def _contents(path: Path) -> Any:
-    """What the file holds, by its first bytes, whatever its name says."""
+def _read_parts(path: Path) -> Any:
+    """The file's data, merged with that of its numbered parts."""
     parts = _numbered_parts(path)
     if len(parts) > 1:
-        held = [contents_of(part) for part in parts]
-        if not all(isinstance(part, Mapping) for part in held):
+        dicts = [read_file(part) for part in parts]
+        if not all(isinstance(part, Mapping) for part in dicts):
             raise NotAConcept("its numbered parts hold no tensors with names")
-        return {key: value for part in held for key, value in part.items()}
-    return contents_of(path)
+        return {key: value for part in dicts for key, value in part.items()}
+    return read_file(path)
 
 
-def contents_of(path: Path) -> Any:
-    """What one file holds, its tensors still in it.
+def read_file(path: Path) -> Any:
+    """One file's data, its tensors not read yet; the format is told from its first bytes, not its name.
 
     Raises:
-        NotAConcept: it is of no format that holds words, damaged, or not safe to read.
+        NotAConcept: the format holds no words, it is damaged, or it is not safe to read.
     """
-    with torch_files.Careful(path) as file:
+    with torch_files.BoundedFile(path) as file:
         start = file.read(512)
     if start.startswith(b"\x89PNG\r\n"):
         return png_cards.read(path)
     header = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and header <= LARGEST_HEADER:
+    if start[8:9] == b"{" and header <= FORMAT_MAX_HEADER_BYTES:
         return _safetensors(path, header)
     if start.startswith((b"PK", b"\x80")):
         return torch_files.read(path)
-    raise NotAConcept(_no_format(start, path))
+    raise NotAConcept(_why_not_a_word(start, path))
 
 
-def _no_format(start: bytes, path: Path) -> str:
-    """Why a file that begins so can't hold a word, and what to do."""
+def _why_not_a_word(start: bytes, path: Path) -> str:
+    """Why a file with these first bytes can't hold a word, and what to do."""
     if not start:
         return "it is empty: fetch it again"
     if start.startswith(b"version https://git-lfs"):
@@ -111,32 +114,32 @@ def _no_format(start: bytes, path: Path) -> str:
         )
     if path.suffix.lower() in (".jpg", ".jpeg", ".webp"):
         return "it is a picture, and only PNG cards hold vectors"
-    return "it is of no format that holds words: those are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
+    return "it is in no format that holds words: those are .safetensors, .bin, .pt and AUTOMATIC1111's PNG cards"
 
 
 def _safetensors(path: Path, header: int) -> Any:
-    """Its tensors, still in the file, and the facts in its metadata."""
-    if header > HEADER or path.stat().st_size > LARGEST:
+    """Its tensors, not read yet, and the facts in its metadata."""
+    if header > MAX_HEADER_BYTES or path.stat().st_size > MAX_FILE_BYTES:
         raise NotAConcept("it is too large for a word: it is a whole model, or damaged")
     try:
         with safe_open(str(path), framework="pt") as file:
             names = list(file.keys())
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except (SafetensorError, UnicodeDecodeError):  # whose text may be the file's own
+    except (SafetensorError, UnicodeDecodeError):  # whose message may quote the file
         raise NotAConcept("it is not a whole safetensors file: fetch it again") from None
-    found: dict[str, Any] = {name: _Mapped(path, name, shape) for name, shape in shapes.items()}
-    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **found}
+    tensors: dict[str, Any] = {name: _SafetensorsTensor(path, name, shape) for name, shape in shapes.items()}
+    return {**({"ti_nb": metadata["ti_nb"]} if "ti_nb" in metadata else {}), **tensors}
 
 
-class _Mapped:
-    """A tensor in a safetensors file."""
+class _SafetensorsTensor:
+    """A tensor in a safetensors file, read by `read`."""
 
     def __init__(self, path: Path, name: str, shape: tuple[int, ...]) -> None:
         self.path, self.name, self.shape = path, name, shape
 
     def read(self) -> torch.Tensor:
-        """Its numbers, float32."""
+        """Its values, float32."""
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 return file.get_tensor(self.name).to(torch.float32, copy=True)  # type: ignore[no-any-return]
@@ -145,11 +148,11 @@ class _Mapped:
 
 
 def _numbered_parts(path: Path) -> list[Path]:
-    """All of x-00001-of-00002, x-00002-of-00002, ...; else the file alone."""
-    found = re.fullmatch(PART, path.stem)
-    if found is None or not 1 <= int(found[4]) <= 64:
+    """All of x-00001-of-00002, x-00002-of-00002, ...; for other names the file alone."""
+    match = re.fullmatch(PART_NAME, path.stem)
+    if match is None or not 1 <= int(match[4]) <= 64:
         return [path]
-    parts = [path.with_stem(f"{found[1]}{i:05}{found[3]}{found[4]}") for i in range(1, int(found[4]) + 1)]
+    parts = [path.with_stem(f"{match[1]}{i:05}{match[3]}{match[4]}") for i in range(1, int(match[4]) + 1)]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
         raise NotAConcept(f"it is in {len(parts)} parts, of which {place(', '.join(missing))} is missing")
@@ -157,54 +160,54 @@ def _numbered_parts(path: Path) -> list[Path]:
 
 
 def expanded(path: str | Path) -> Path:
-    """With a ~ at its start replaced by the home folder, where there is one."""
+    """The path with a leading ~ replaced by the home folder."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # a name that begins with ~, and no such user
+    except RuntimeError:  # no such user: the name just begins with ~
         return Path(path)
 
 
-def _stem(path: Path) -> str:
-    """The file's name without its ending and its number; x_2 beside x is x."""
+def _base_name(path: Path) -> str:
+    """The file's name without its suffix and part number; x_2 beside x is x."""
     first = path.with_stem(path.stem.removesuffix("_2"))
     return re.sub(r"-\d{5}-of-\d{5}$", "", first.stem if first.is_file() else path.stem)
 
 
-def whole(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
-    """The words; half of an SDXL one is put together with its other half, of x in x_2, which names the same word.
+def join_halves(path: Path, words: list[Concept], nameless: str | None = None) -> list[Concept]:
+    """The words, half an SDXL word joined with its other half (of x in x_2) if that names the same word.
 
     Raises:
         NotAConcept: a second half without its first.
     """
-    lone = any(tuple(one.vectors) == ("clip_g",) for one in words)
-    if not lone and all(tuple(one.vectors) != ("clip_l",) for one in words):
+    lone = any(tuple(word.vectors) == ("clip_g",) for word in words)
+    if not lone and all(tuple(word.vectors) != ("clip_l",) for word in words):
         return words
-    others = {one.word: one for one in _beside(path, lone, nameless)}
-    return [_joined(one, others.get(one.word)) for one in words]
+    others = {other.word: other for other in _other_half(path, lone, nameless)}
+    return [_join(word, others.get(word.word)) for word in words]
 
 
-def _beside(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
-    """The words in the file that may hold the other halves; `lone` if this one holds second halves."""
+def _other_half(path: Path, lone: bool, nameless: str | None) -> list[Concept]:
+    """The words in the file with the other halves, x_2 for x; `lone`: this file has second halves, so x for x_2."""
     other = path.with_stem(path.stem.removesuffix("_2")) if lone else path.with_stem(f"{path.stem}_2")
     if other == path or not other.is_file():
         return []
     try:
-        return concepts_in(_contents(other), _stem(other), nameless)
+        return concepts_in(_read_parts(other), _base_name(other), nameless)
     except NotAConcept as error:
         if lone:
             raise NotAConcept(f"it is the second half of an SDXL word, and the first can't be read: {error}") from error
-        return []  # a file that happens to be named so
+        return []  # an unrelated file that happens to have that name
 
 
-def _joined(one: Concept, other: Concept | None) -> Concept:
-    """Both halves of an SDXL word; the one itself if it is none, or the first half alone."""
-    halves = {tuple(half.vectors): half for half in (one, other) if half is not None}
+def _join(half: Concept, other: Concept | None) -> Concept:
+    """The two halves of an SDXL word as one; `half` unchanged where there is nothing to join."""
+    halves = {tuple(part.vectors): part for part in (half, other) if part is not None}
     if len(halves) == 2 and halves.keys() == {("clip_l",), ("clip_g",)}:
         first, second = halves["clip_l",], halves["clip_g",]
         try:
             return Concept(first.word, {**first.vectors, **second.vectors}, first.facts)
         except ValueError as error:
             raise NotAConcept(f"its two halves don't fit together: {error}") from error
-    if tuple(one.vectors) == ("clip_g",):
+    if tuple(half.vectors) == ("clip_g",):
         raise NotAConcept("it holds only the vectors of SDXL's second encoder: put the first one's file beside it")
-    return one
+    return half

@@ -1,7 +1,6 @@
-"""Words to files, in every format that other tools read.
+"""Writes words to files, in every format that other tools read.
 
-Writing is atomic and checked: the file is read again by a reader that shares nothing with the writer before it gets its
-name.
+Writes are atomic and checked: before a file gets its name, it is read back by a reader that shares no code with the writer.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from ..models.families import family
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from . import png_cards, torch_files
-from .formats import card_name, concepts_in, contents, format_of, shared_facts
-from .reading import PART, contents_of, expanded, whole
+from .formats import card_name, concepts_in, format_of, shared_facts, to_format
+from .reading import PART_NAME, expanded, join_halves, read_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,22 +36,25 @@ if TYPE_CHECKING:
 
 @checked()
 def save(concept: Concept, path: str | Path, *, format: str | None = None, picture: Image.Image | None = None) -> Path:
-    """Write `concept` so that other programs load it; returns the path.
+    """Write `concept` to a file that other programs load; returns the path.
 
-    The file appears under its name only when whole, and only after it was read back equal.
+    The write is atomic, and the file is read back and compared first.
+
+    >>> import torch, ti_nb as ti
+    >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(1, 768)}, {})
+    >>> ti.save(cat, "my-cat.safetensors").name
+    'my-cat.safetensors'
 
     Args:
         path: ends in .safetensors (diffusers, ComfyUI, AUTOMATIC1111), .bin (old diffusers), .pt (old AUTOMATIC1111) or
             .png (a card, which needs `picture`).
-        format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default what the ending usually holds, which
+        format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default the usual one for the suffix, which
             for SDXL's .safetensors is "clip_keys". "diffusers" writes an SDXL word as two files, the second `path`_2.
 
     Raises:
-        ValueError: another ending, a format without room for the word, a card without a picture.
+        ValueError: another suffix, a format that the word does not fit into, a card without a picture.
         OSError: it can't be written, or did not read back equal.
     """
-    if not isinstance(concept, Concept):
-        raise InvalidValue(f"save takes one concept, not {type(concept).__name__}: write a file for each word")
     path = expanded(path)
     chosen = format_of(concept, path.suffix.lower(), format)
     if chosen == "card" and picture is None:
@@ -60,56 +62,56 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
             "a card is a picture of the word: give one, as in save(concept, 'my-cat.png', picture=sample.image)"
         )
     _check_name(path)
-    concept = _sayable(concept)
+    concept = _with_file_word(concept)
     path.parent.mkdir(parents=True, exist_ok=True)
-    parts = contents(concept, chosen)
+    parts = to_format(concept, chosen)
     paths = [path, path.with_stem(f"{path.stem}_2")][: len(parts)]
     with ExitStack() as written:
         halves = []
-        for one, holds in zip(paths, parts):
-            temporary = written.enter_context(replacing(one))
-            _write(temporary, one.suffix.lower(), holds, concept, picture)
-            if not _equal(holds, _read_again(temporary, one.suffix.lower(), holds)):
-                raise NotWritten(f"{place(one)} did not read back as it was written: is the disk full?")
-            halves += _loaded(temporary, one)
-        _check_loads(halves, path, concept)
-        _check_beside(path, concept)
+        for part, holds in zip(paths, parts):
+            temporary = written.enter_context(replacing(part))
+            _write(temporary, part.suffix.lower(), holds, concept, picture)
+            if not _equal(holds, _read_again(temporary, part.suffix.lower(), holds)):
+                raise NotWritten(f"{place(part)} did not read back as it was written: is the disk full?")
+            halves += _load_again(temporary, part)
+        _check_loaded(halves, path, concept)
+        _check_second_half(path, concept)
     return path
 
 
-def _loaded(temporary: Path, path: Path) -> list[Concept]:
-    """What `load` finds in the file that is to be `path`."""
+def _load_again(temporary: Path, path: Path) -> list[Concept]:
+    """The words that `load` will find in the file that becomes `path`."""
     try:
-        return concepts_in(contents_of(temporary), path.stem)
+        return concepts_in(read_file(temporary), path.stem)
     except NotAConcept as error:
         raise InvalidValue(f"{place(path)} could not be loaded again: {error}") from error
 
 
-def _check_loads(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
-    """Refuse a word that `load` would refuse or take for another, such as half an SDXL word."""
+def _check_loaded(halves: Sequence[Concept], path: Path, concept: Concept) -> None:
+    """Refuse a word that `load` would refuse or read as another, such as half an SDXL word."""
     wanted = {key: rows.detach().to("cpu", torch.float32) for key, rows in concept.vectors.items()}
-    found = {key: rows for half in halves for key, rows in half.vectors.items()}
-    if {half.word for half in halves} != {concept.word} or not _equal(wanted, found):
+    loaded = {key: rows for half in halves for key, rows in half.vectors.items()}
+    if {half.word for half in halves} != {concept.word} or not _equal(wanted, loaded):
         names = ", ".join(f"{half.word!r} with {' and '.join(half.vectors)}" for half in halves)
         raise InvalidValue(f"{place(path)} could not be loaded again: it would be read as {names}")
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name by which the file would be taken for one of several parts."""
-    if re.fullmatch(PART, path.stem):
+    """Refuse a name that means one of several parts."""
+    if re.fullmatch(PART_NAME, path.stem):
         raise InvalidValue(f"{place(path)} has the name of one of several parts: choose another name")
 
 
-def _check_beside(path: Path, concept: Concept) -> None:
-    """Refuse to put a word where an older file would be taken for its second half."""
+def _check_second_half(path: Path, concept: Concept) -> None:
+    """Refuse a path beside which an older file would be read as the word's second half."""
     second = path.with_stem(f"{path.stem}_2")
-    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(whole(path, [concept])[0].vectors) > 1:
+    if tuple(concept.vectors) == ("clip_l",) and second.is_file() and len(join_halves(path, [concept])[0].vectors) > 1:
         raise InvalidValue(
             f"{place(second)} beside it would be taken for its second half: choose another name, or remove that file"
         )
 
 
-def _sayable(concept: Concept) -> Concept:
+def _with_file_word(concept: Concept) -> Concept:
     word = file_word(concept.word)
     if word != concept.word:
         warn(
@@ -121,7 +123,7 @@ def _sayable(concept: Concept) -> Concept:
 
 def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, picture: Image.Image | None) -> None:
     if suffix == ".safetensors":
-        path.write_bytes(_steady(to_bytes(holds, _metadata(concept))))
+        path.write_bytes(_sorted_table(to_bytes(holds, _metadata(concept))))
     elif suffix == ".png":
         assert picture is not None
         facts = concept.facts
@@ -131,15 +133,14 @@ def _write(path: Path, suffix: str, holds: dict[str, Any], concept: Concept, pic
         text.add_text("ti_nb", _facts(concept))
         card.save(path, format="PNG", pnginfo=text)
     else:
-        path.write_bytes(_archive(holds, _facts(concept)))
+        path.write_bytes(_torch_archive(holds, _facts(concept)))
 
 
-def _archive(holds: dict[str, Any], facts: str) -> bytes:
-    """As `torch.save` writes it, but with those parts alone that AUTOMATIC1111 does not take for an attack.
+def _torch_archive(holds: dict[str, Any], facts: str) -> bytes:
+    """The archive of `torch.save`, reduced to the members that AUTOMATIC1111 allows.
 
-    Its list is of what torch 1.13 wrote (modules/safe.py); torch 2 says more of the archive than any reader needs. The
-    archive's name and dates are left out too, so that equal words are equal files. The facts are the archive's comment,
-    which other readers pass over.
+    It allows what torch 1.13 wrote (modules/safe.py); torch 2 adds members that no reader needs. Names and dates are fixed, so
+    that equal words are equal files. The facts are the archive's comment, which other readers ignore.
     """
     saved, out = io.BytesIO(), io.BytesIO()
     torch.save(holds, saved)
@@ -156,8 +157,8 @@ def _facts(concept: Concept) -> str:
     return json.dumps({**shared_facts(concept), "word": concept.word})
 
 
-def _steady(data: bytes) -> bytes:
-    """The same file with its table in alphabetical order, so that equal words are equal files."""
+def _sorted_table(data: bytes) -> bytes:
+    """The safetensors file with its header sorted, so that equal words are equal files."""
     end = 8 + int.from_bytes(data[:8], "little")
     table = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     table += b" " * (-len(table) % 8)
@@ -165,11 +166,11 @@ def _steady(data: bytes) -> bytes:
 
 
 def _metadata(concept: Concept) -> dict[str, str]:
-    """What the file says of itself; "modelspec" as the standard of that name has it."""
+    """The metadata of a safetensors file; "modelspec" is a standard (github.com/Stability-AI/ModelSpec)."""
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers"))
     from .._version import __version__
 
-    said = {
+    metadata = {
         "format": "pt",
         "ti_nb": _facts(concept),
         "made_with": f"ti_nb {__version__}, {libraries}",
@@ -179,24 +180,24 @@ def _metadata(concept: Concept) -> dict[str, str]:
         "modelspec.trigger_phrase": concept.word,
     }
     if architecture := family(concept.family).architecture:
-        said["modelspec.architecture"] = f"{architecture}/textual-inversion"
+        metadata["modelspec.architecture"] = f"{architecture}/textual-inversion"
     if "license" in concept.facts:
-        said["modelspec.license"] = str(concept.facts["license"])
-    return said
+        metadata["modelspec.license"] = str(concept.facts["license"])
+    return metadata
 
 
 def _read_again(path: Path, suffix: str, holds: dict[str, Any]) -> Any:
-    """What was written, by a reader that shares nothing with the writer."""
+    """The data of the written file, by a reader that shares no code with the writer."""
     if suffix == ".safetensors":
         return _plain_safetensors(path.read_bytes())
-    found = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
-    if isinstance(found, dict) and "ti_nb" not in holds:  # it stands beside the vectors
-        found.pop("ti_nb", None)
-    return found if suffix != ".png" or _same(found, png_cards.pixels(path)) else None
+    data = png_cards.read(path) if suffix == ".png" else torch_files.read(path)
+    if isinstance(data, dict) and "ti_nb" not in holds:  # our facts, stored beside the vectors
+        data.pop("ti_nb", None)
+    return data if suffix != ".png" or _same(data, png_cards.pixels(path)) else None
 
 
 def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
-    """Float32 tensors from the format's description: length, JSON, numbers."""
+    """Float32 tensors, read by the format's description: header length, JSON header, bytes."""
     end = 8 + int.from_bytes(data[:8], "little")
     table = json.loads(data[8:end])
     table.pop("__metadata__", None)
@@ -209,24 +210,24 @@ def _plain_safetensors(data: bytes) -> dict[str, torch.Tensor]:
     return out
 
 
-def _equal(wanted: Any, found: Any) -> bool:
-    """Whether what was read is what was written, to the bit."""
-    if isinstance(wanted, torch.Tensor):
-        values = found if isinstance(found, torch.Tensor) else found.read()
-        return values.shape == wanted.shape and torch.equal(values, wanted)
-    if isinstance(wanted, dict):
+def _equal(expected: Any, actual: Any) -> bool:
+    """Whether the data read is bitwise the data written."""
+    if isinstance(expected, torch.Tensor):
+        values = actual if isinstance(actual, torch.Tensor) else actual.read()
+        return values.shape == expected.shape and torch.equal(values, expected)
+    if isinstance(expected, dict):
         return (
-            isinstance(found, dict)
-            and wanted.keys() == found.keys()
-            and all(_equal(wanted[k], found[k]) for k in wanted)
+            isinstance(actual, dict)
+            and expected.keys() == actual.keys()
+            and all(_equal(expected[k], actual[k]) for k in expected)
         )
-    return bool(wanted == found)
+    return bool(expected == actual)
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two readings of a card agree."""
-    if isinstance(a, png_cards.Ready):
-        return isinstance(b, png_cards.Ready) and torch.equal(a.values, b.values)
+    """Whether the data from a card's text and pixels agree."""
+    if isinstance(a, png_cards.LoadedTensor):
+        return isinstance(b, png_cards.LoadedTensor) and torch.equal(a.values, b.values)
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     return bool(a == b)

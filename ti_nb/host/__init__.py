@@ -1,1 +1,1 @@
-"""The machine and the notebook around us. Knows nothing of pictures, models and words."""
+"""The machine and the notebook around us. Knows nothing of pictures, models or words."""

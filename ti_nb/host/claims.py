@@ -1,8 +1,8 @@
-"""One writer a folder: who writes to it claims it, against other programs and against other runs of this one.
+"""One writer per folder: a run claims its folder, against other processes and other runs of this one.
 
-Against programs stands a lock on a file in the folder, which the system takes back from a process however it ends. Within a
-program a folder is handed over by whoever claimed it and is not at work. Where a file system has no locks nobody is kept
-out: there the writer has to see before each save that what it left is still there, as `RunFolder` does.
+Between processes this is a file lock in the folder, which the system releases however a process ends. Within a process an
+idle run hands its folder over. A file system without locks keeps nobody out: there the writer has to check before each
+save that the folder is as it left it, as `RunFolder` does.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from filelock import FileLock, Timeout
 from ..errors import InvalidValue
 from .plain_text import place
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
-# A mark in place of a lock would outlive a machine that is gone, as Colab's are every day, and keep its owner out.
-WITHOUT_MARKS: dict[str, Any] = (
+# A marker file instead of a lock would outlive its machine (Colab's vanish every day) and keep its owner out.
+NO_MARKER_FILE: dict[str, Any] = (
     {"fallback_to_soft": False} if "fallback_to_soft" in signature(FileLock.__init__).parameters else {}
 )
 
 
 class Taken(InvalidValue):
-    """A folder that is another's."""
+    """The folder is in use by another run."""
 
 
 class Claim:
-    """A folder that this process may write to, until `release`, or until nothing holds on to the claim.
+    """A folder that this process may write to, until `release` or until the claim is garbage collected.
 
     Attributes:
         path: the folder.
@@ -41,29 +41,29 @@ class Claim:
 
     def __init__(self, path: Path, lock: FileLock | None) -> None:
         self.path, self._key, self._lock = path, os.path.realpath(path), lock
-        self._file, self._process = _file(path), os.getpid()
+        self._file, self._process = _lock_file_id(path), os.getpid()
         self._thread = threading.current_thread()
         _claims[self._key] = self
 
     def holds(self) -> bool:
-        """Whether it is still so: neither handed over, nor inherited by a fork."""
+        """Whether this is still the claim: neither handed over, nor inherited by a fork."""
         return _claims.get(self._key) is self and self._process == os.getpid()
 
     def is_whole(self) -> bool:
-        """Whether it holds, and the folder was not removed meanwhile."""
-        return self.holds() and self._file == _file(self.path)
+        """Whether it holds, and the folder was not removed since."""
+        return self.holds() and self._file == _lock_file_id(self.path)
 
     def use(self) -> None:
-        """This thread is at work there: as long as it lives, no other may take the folder over."""
+        """Mark the calling thread as the one that writes: while it lives, no other may take the folder over."""
         self._thread = threading.current_thread()
 
     def is_at_work(self) -> bool:
-        """Whether another thread writes there; the main one rests when another asks."""
-        resting = threading.current_thread(), threading.main_thread()
-        return self._thread not in resting and self._thread.is_alive()
+        """Whether another live thread writes there; the main thread counts as idle."""
+        idle = threading.current_thread(), threading.main_thread()
+        return self._thread not in idle and self._thread.is_alive()
 
     def release(self) -> None:
-        """Let others have it."""
+        """Give the folder up."""
         if self.holds():
             del _claims[self._key]
             if self._lock is not None:
@@ -71,16 +71,16 @@ class Claim:
 
 
 _claims: WeakValueDictionary[str, Claim] = WeakValueDictionary()  # by real path
-_one_at_a_time = threading.RLock()
+_claims_lock = threading.RLock()
 
 
 def take(path: Path) -> Claim:
-    """Claim a folder, which is made if need be.
+    """Claim a folder; it is created if need be.
 
     Raises:
-        Taken: another program, or another thread, is at work there. OSError: it can't be written.
+        Taken: another process, or another thread, is writing there. OSError: it can't be written.
     """
-    with _one_at_a_time:
+    with _claims_lock:
         before = _claims.get(os.path.realpath(path))
         if before is not None and before.is_whole():
             if before.is_at_work():
@@ -97,7 +97,7 @@ def take(path: Path) -> Claim:
 
 def _locked(path: Path) -> FileLock | None:
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / NAME, thread_local=False, **WITHOUT_MARKS)
+    lock = FileLock(path / LOCK_FILE, thread_local=False, **NO_MARKER_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -113,10 +113,10 @@ def _locked(path: Path) -> FileLock | None:
     return lock
 
 
-def _file(path: Path) -> tuple[int, int] | None:
-    """Which file the lock is on: in a folder that was removed and made again it is another."""
+def _lock_file_id(path: Path) -> tuple[int, int] | None:
+    """Identity of the lock file: a folder that was removed and made again has another."""
     try:
-        found = os.stat(path / NAME)
+        stat = os.stat(path / LOCK_FILE)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino

@@ -23,18 +23,17 @@ OMP_PAUSE_SOFT = 1  # of OpenMP 5.0
 
 
 def default_device() -> str:
-    """This process's device as accelerate sees it: its GPU, else "mps" or "cpu"."""
+    """This process's device according to accelerate: its GPU, else "mps" or "cpu"."""
     from accelerate import PartialState
 
     return str(PartialState().device)
 
 
 def default_dtype(device: str) -> torch.dtype:
-    """What the device computes in natively.
+    """The fastest dtype of the device that training can use.
 
-    A GPU of compute capability 8 (Ampere) or later: bfloat16. An older one, such as a T4 (7.5), has only float16.
-    A CPU with matrix tiles (AMX): bfloat16, twice as fast on `tiny` at 16 pictures a step, the gradient's cosine with
-    float32's being 0.9999. Any other: float32.
+    GPUs: bfloat16 from compute capability 8 (Ampere) on, float16 before (T4: 7.5). CPUs: bfloat16 with AMX, which is twice as
+    fast on `tiny` at 16 pictures a step (the gradient's cosine with float32's is 0.9999); float32 without.
     """
     import torch
 
@@ -52,7 +51,7 @@ def _has_matrix_tiles() -> bool:
 
 
 def use_free_cores() -> int:
-    """Give torch one thread for each core this process may use: more makes it many times slower. Returns the number."""
+    """Limit torch to one thread per core this process may use, as more are many times slower; returns the number."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -62,16 +61,14 @@ def use_free_cores() -> int:
 
 
 def rest_threads() -> None:
-    """Let the calling thread's pool of OpenMP threads go, so that another thread's has the cores; it comes back when needed.
+    """Release the calling thread's pool of OpenMP threads, so that another thread's pool has the cores; it comes back by need.
 
-    libgomp counts the threads of all pools, and where they outnumber the cores it lets each fall asleep between two loops:
-    a step in a second thread then takes twice as long (measured). Nothing happens where it is not libgomp.
+    libgomp counts the threads of all pools; where they outnumber the cores it puts them to sleep between loops, and a
+    training step in a second thread takes twice as long (measured). Does nothing without libgomp.
     """
     maps = Path("/proc/self/maps")
-    found = (
-        {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line} if maps.exists() else set()
-    )
-    for library in found:
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    for library in {line.split()[-1] for line in lines if "libgomp" in line}:
         pause = getattr(ctypes.CDLL(library), "omp_pause_resource_all", None)
         if pause is not None:
             pause(OMP_PAUSE_SOFT)
@@ -90,7 +87,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def used_memory(device: torch.device) -> str:
-    """What is in use, in words: on a GPU the most this process had at once, else this process's share of the machine's."""
+    """Memory in use, in words: the peak on a GPU, else this process's resident memory."""
     if device.type == "cuda":
         return f"{size(torch.cuda.max_memory_allocated(device))} at most"
     import psutil
@@ -99,7 +96,7 @@ def used_memory(device: torch.device) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has no memory left."""
+    """Whether an error means that the device or the machine is out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))

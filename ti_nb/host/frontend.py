@@ -1,4 +1,4 @@
-"""Colab, Jupyter, VS Code, a terminal: what depends on where the code runs."""
+"""Colab, Jupyter, VS Code or a terminal: what differs between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def in_colab() -> bool:
-    """Whether this is a Colab kernel; the page in front of it may still be VS Code's."""
+    """Whether the kernel is Colab's; the front end may still be VS Code."""
     return "google.colab" in sys.modules
 
 
@@ -34,7 +34,7 @@ def frontend() -> str:
 
 
 def prefers_foreground() -> bool:
-    """Whether long work belongs into a busy cell: in Colab widgets changed from a thread don't show (colabtools #3373)."""
+    """Whether long work should run in the cell: Colab may not show what a thread changes in a widget (colabtools #3373)."""
     return in_colab()
 
 
@@ -47,12 +47,12 @@ def in_cell() -> bool:
 
 @contextmanager
 def clicks() -> Iterator[Callable[[], None]]:
-    """Within the block, the yielded function lets clicks on widgets through, in a busy cell where that can work.
+    """Within the block, the yielded function handles pending widget clicks while the cell is still running.
 
     It does nothing outside a cell, without jupyter_ui_poll, on ipykernel 7.4 and later (whose clicks it misses), and in
     VS Code, which holds clicks back until the cell ends (vscode-jupyter #17360).
     """
-    if not _clicks_can_be_let_through():
+    if not _can_poll_clicks():
         yield lambda: None
         return
     from jupyter_ui_poll import ui_events  # type: ignore[import-not-found]
@@ -62,25 +62,25 @@ def clicks() -> Iterator[Callable[[], None]]:
 
 
 def poll() -> Callable[[], None]:
-    """The function `clicks` yields, for loops that are no block of code: it sets up and tidies up at each call."""
-    if not _clicks_can_be_let_through():
+    """What `clicks` yields, without a block: it sets up and tidies up at each call."""
+    if not _can_poll_clicks():
         return lambda: None
 
-    def let_through() -> None:
-        with clicks() as once:
-            once()
+    def handle_clicks() -> None:
+        with clicks() as handle:
+            handle()
 
-    return let_through
+    return handle_clicks
 
 
-def _clicks_can_be_let_through() -> bool:
+def _can_poll_clicks() -> bool:
     if not (in_cell() and importlib.util.find_spec("jupyter_ui_poll") and frontend() != "vscode"):
         return False
     return tuple(int(part) for part in version("ipykernel").split(".")[:2]) < (7, 4)
 
 
 def _shell() -> Any:
-    """IPython's shell in a kernel, else None; IPython is not loaded for this."""
+    """IPython's shell in a kernel, else None; IPython is not imported for this."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell if getattr(shell, "kernel", None) is not None else None

@@ -1,4 +1,4 @@
-"""Interrupts where they must not be lost and where they must wait; and what a thread needs of the notebook's main one."""
+"""Ctrl-C and the kernel's stop button: delayed, handled while idle; and calls onto the notebook's main thread."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within the block an interrupt waits for its end: who presses twice would else cut short what the first press begins."""
-    came: list[bool] = []
+    """Within the block interrupts are delayed until its end: a second Ctrl-C would else cut short what the first began."""
+    interrupts: list[bool] = []
     before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:  # none comes, or not through Python
+    if (
+        threading.current_thread() is not threading.main_thread() or before is None
+    ):  # only the main thread gets signals; None: not Python's handler
         yield
         return
-    signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    signal.signal(signal.SIGINT, lambda *_: interrupts.append(True))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if came:
+        if interrupts:
             signal.raise_signal(signal.SIGINT)
 
 
@@ -31,8 +33,8 @@ def held() -> Iterator[None]:
 def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
     """Within the block `act` is called when the idle kernel is interrupted; without a kernel, nothing changes.
 
-    ipykernel lets SIGINT raise KeyboardInterrupt while a cell runs, and sets back what it found before (it starts with
-    "ignore"). So the handler is put there from its own loop, which is at work between two cells.
+    ipykernel sets its own SIGINT handler while a cell runs and restores the former one afterwards ("ignore" at first). So
+    ours is set from its event loop, which runs between cells.
     """
     loop = _kernel_loop()
     if loop is None:
@@ -47,7 +49,7 @@ def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
 
 
 def on_main_thread(act: Callable[[], None]) -> None:
-    """Do it there: at once, or from another thread as soon as the kernel is idle; without a kernel not at all."""
+    """Call `act` on the main thread: now, or from another thread once the kernel is idle; without a kernel never."""
     loop = _kernel_loop()
     if threading.current_thread() is threading.main_thread():
         act()
@@ -56,7 +58,7 @@ def on_main_thread(act: Callable[[], None]) -> None:
 
 
 def _kernel_loop() -> Any:
-    """The loop of the kernel this is in; its callbacks run on the main thread."""
+    """The event loop of this kernel, or None; its callbacks run on the main thread."""
     if "ipykernel" not in sys.modules:
         return None
     from IPython.core.getipython import get_ipython

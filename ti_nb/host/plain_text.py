@@ -1,7 +1,6 @@
-"""Text of users and of files, made fit to be shown: in a message, a terminal, a page or a figure.
+"""Text from users and files, made safe to show in a message, a terminal, a page or a figure.
 
-A name may hold what clears a screen, colours it, turns the direction of writing around, or is markup. What is shown is
-the same text with all of that spelled out.
+A name may contain terminal control codes, bidirectional overrides or markup: they are shown escaped.
 """
 
 from __future__ import annotations
@@ -11,38 +10,45 @@ import sys
 import warnings
 from typing import Any
 
-NO_MATH = 'class="mathjax_ignore tex2jax_ignore"'  # of what stands in a page: no text between $ becomes a formula
-JOINERS = "\u200c\u200d"  # within Persian words and emoji; they only ever act on their neighbours
+NO_MATH = 'class="mathjax_ignore tex2jax_ignore"'  # for HTML: text between $ stays text, not a formula
+JOINERS = "\u200c\u200d"  # needed in Persian and emoji, and harmless
 
 
 def plain(text: Any, *, lines: bool = False) -> str:
-    """`text` on one line, its control characters and those that change the direction of writing spelled out.
-
-    Args:
-        lines: keep its line ends.
-    """
+    """`text` on one line, control and bidirectional characters escaped; `lines` keeps its line ends."""
     kept = JOINERS + "\n" * lines
     return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def quoted(text: Any, most: int = 60) -> str:
-    """`text` between quotes, cut to `most` letters: how a message names what a file holds."""
-    said = str(text)
-    return f"'{plain(said[:most])}{'...' if len(said) > most else ''}'"
+    """`text` in quotes, cut to `most` characters: for names in messages."""
+    full = str(text)
+    return f"'{plain(full[:most])}{'...' if len(full) > most else ''}'"
+
+
+def brief(text: Any, most: int = 300) -> str:
+    """`text` on one line, cut to `most` characters; of an error without a message, its class."""
+    words = plain(" ".join(str(text).split())) or type(text).__name__
+    return words if len(words) <= most else words[:most] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def place(path: Any) -> str:
-    """A file's or a folder's path as a message names it."""
+    """A path, as messages show it."""
     return quoted(path, 300)
 
 
 def in_page(text: Any) -> str:
-    """`text` as a page shows it, its line ends kept: no markup, nothing that turns the writing around."""
+    """`text` for HTML, its line ends kept: no markup, no bidirectional overrides."""
     return html.escape(plain(text, lines=True))
 
 
 def warn(message: str) -> None:
-    """A warning that points to the line of the user's that called this package, however deep it comes from."""
+    """Warn, pointing to the user's line that called this package, however deep the call."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "ti_nb":
         level, frame = level + 1, frame.f_back

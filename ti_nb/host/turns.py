@@ -1,9 +1,8 @@
-"""One thing at a time uses the loaded models: a run is trained, or pictures are drawn.
+"""Two locks around the loaded models: `claim` for a whole job with buttons, `turn` for one step of any job.
 
-What takes long and has buttons claims them as a whole. What a cell does beside it, such as drawing while a thread trains,
-takes turns with it: `turn` is held for a training step, for the pictures drawn at once, and
-while the VAE encodes: whoever moves a part to another device, or uses one, has it. It is entered by a `with` of the
-function that needs it, never by a generator: there an interrupt would leave it held.
+A panel claims the models while it trains or draws. What a cell does meanwhile, such as drawing while a thread trains, takes
+turns with it: whoever uses a network, or moves it to another device, holds `turn` for a training step, a batch of pictures or
+an encoding. Enter it by `with` in a function, never in a generator: there an interrupt would leave it held.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from ..errors import NotPossible
 
 turn = threading.RLock()
 _lock = threading.Lock()
-_who = ""
+_claimed_by = ""
 
 
 def claim(who: str) -> None:
-    """Begin something long, called `who`; whoever claimed calls `release` at its end.
+    """Begin a long job named `who`; call `release` at its end.
 
     Raises:
-        RuntimeError: something else is at work; the message says what.
+        RuntimeError: another job is running; the message names it.
     """
-    global _who
+    global _claimed_by
     if not _lock.acquire(blocking=False):
-        raise NotPossible(f"{_who} is at work: wait for it, or pause or stop it first")
-    _who = who
+        raise NotPossible(f"{_claimed_by} is at work: wait for it, or pause or stop it first")
+    _claimed_by = who
 
 
 def release() -> None:
-    """Let others begin."""
+    """Let another job begin."""
     _lock.release()

@@ -1,4 +1,4 @@
-"""A word to the Hugging Face Hub and back, nothing sent unasked. Knows nothing of widgets."""
+"""Publishes words to the Hugging Face Hub and fetches them; sends nothing unasked. Knows nothing of widgets."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""The Hugging Face Hub: logging in, names and addresses, and asking again where that helps.
+"""Access to the Hugging Face Hub: login, names and addresses, retries and timeouts.
 
-Tokens are the client's business; none is ever shown, stored or put into a message here.
+Tokens are left to the client: none is shown, stored or put into a message here.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from urllib.parse import unquote
 from ..errors import HubError, InvalidValue
 from ..host import frontend
 from ..host.arguments import checked
-from ..host.plain_text import warn
-from .answers import busy, in_minutes, in_words, plain, root_of, silent, unreachable, wait_asked
+from ..host.plain_text import brief, warn
+from .answers import in_minutes, in_words, is_busy, is_timeout, is_unreachable, retry_after, root_error
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
 PAGES = ("huggingface.co", "hf.co")
-TRIES, SILENT_TRIES = 5, 2  # of a request that the Hub says to repeat; of one that it leaves without an answer
-FIRST_WAIT = 1.0  # seconds between two, doubling; the Hub may ask for longer
-PATIENCE = 400.0  # seconds of waiting in all: the Hub counts requests in windows of five minutes
-READING, WRITING = 4.0, 30.0  # seconds without a byte after which an answer is not waited for
+MAX_TRIES, MAX_TIMEOUTS = 5, 2  # attempts while the Hub says to try again; while it does not answer
+FIRST_WAIT = 1.0  # seconds before the first retry, doubling; the Hub may ask for longer
+MAX_WAIT = 400.0  # seconds in all; the Hub's rate limits have windows of 300
+READ_TIMEOUT, WRITE_TIMEOUT = 4.0, 30.0  # seconds without a byte
 MAY_ONLY_READ = "your token may only read: make one that may write at https://huggingface.co/settings/tokens"
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who is logged in: the user's name, the organisations one may write to, and whether the token may write at all."""
+    """Who is logged in: the user, the organisations they may write to, and whether the token may write at all."""
 
     name: str
     organisations: tuple[str, ...]
@@ -42,10 +42,10 @@ class Account:
 
 
 def account(api: HfApi) -> Account:
-    """Whose token the client has.
+    """The account of the client's token.
 
     Raises:
-        HubError: it has none. What the client raises: it is not valid, no answer.
+        HubError: it has no token. The client's errors: it is not valid, no answer.
     """
     if api.token is None and kept_token() is None:
         raise HubError("you are not logged in: ti.log_in(), or set HF_TOKEN (in Colab among the secrets)")
@@ -58,10 +58,10 @@ def account(api: HfApi) -> Account:
 
 
 def kept_token() -> str | None:
-    """The token that the client has: of the environment, a login or Colab.
+    """The token that the client finds: in the environment, of a login, or in Colab's secrets.
 
     Raises:
-        HubError: there is one, and it can't be read.
+        HubError: there is one, but it can't be read.
     """
     from huggingface_hub import get_token
 
@@ -78,13 +78,13 @@ def kept_token() -> str | None:
 
 @checked()
 def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | None:
-    """Log in to the Hub with what is at hand; returns the user's name, or None while the user is being asked.
+    """Log in to the Hub; returns the user's name, or None while the login form is shown.
 
-    A token from the environment, the client's file or Colab's secrets (HF_TOKEN) is used as it is. Without any, or with one
-    of an earlier login that is no longer valid, the client's own login is shown.
+    A token from the environment, an earlier login or Colab's secrets (HF_TOKEN) is used. Without one, or if that of an
+    earlier login has expired, the client's login form is shown.
 
     Raises:
-        HubError: the token that was given, or is in HF_TOKEN, is not valid; no answer.
+        HubError: `token`, or the one in HF_TOKEN, is not valid; no answer.
     """
     from huggingface_hub import login
 
@@ -92,16 +92,16 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
     with in_words("logging in", api):
         if token is not None:
             patiently(lambda: login(token=token))
-        elif (before := kept_token()) is None or _is_stale(api):
-            with answered_within(READING, repeats=True):
-                _ask()
-            if kept_token() in (None, before):  # not yet
+        elif (before := kept_token()) is None or _is_expired(api):
+            with request_timeout(READ_TIMEOUT, repeats=True):
+                _show_login()
+            if kept_token() in (None, before):  # the form is still open
                 return None
         return patiently(lambda: account(api)).name
 
 
-def _is_stale(api: HfApi) -> bool:
-    """Whether the token that the client kept is no longer valid; one in the environment is the user's to change."""
+def _is_expired(api: HfApi) -> bool:
+    """Whether the stored token is no longer valid; one in HF_TOKEN raises, as only the user can change it."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -114,8 +114,8 @@ def _is_stale(api: HfApi) -> bool:
     return False
 
 
-def _ask() -> None:
-    """Show the client's own login."""
+def _show_login() -> None:
+    """Show the client's login: a prompt in a terminal, else a form."""
     from huggingface_hub import login, notebook_login
 
     show = login if frontend.frontend() == "terminal" else notebook_login
@@ -124,7 +124,7 @@ def _ask() -> None:
 
 @dataclass(frozen=True)
 class Address:
-    """A repository, and what of it a page's address says."""
+    """A repository, with the revision and file that its URL names."""
 
     repo: str
     revision: str | None = None
@@ -132,24 +132,24 @@ class Address:
 
 
 def address(text: str, api: HfApi) -> Address:
-    """What a name, or the address of a page of this Hub, means.
+    """The repository that "owner/name", or a URL on this Hub, means.
 
     Raises:
-        ValueError: neither.
+        ValueError: it is neither.
     """
     hosts = "|".join(re.escape(page.split("://")[-1].rstrip("/")) for page in (api.endpoint, *PAGES))
     path = re.sub(rf"^(?:https?://)?(?:www\.)?(?:{hosts})/(?=[^/]+/[^/])", "", text.strip(), flags=re.IGNORECASE)
     if "://" in path:
         raise InvalidValue(f"{text!r} is a page of {'/'.join(path.split('/')[:3])}, not of the Hub ({api.endpoint})")
-    found = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
-    if found is None:
+    match = re.fullmatch(r"([^/]+/[^/]+?)/?(?:/(tree|blob|resolve)/([^/]+)(?:/(.+))?)?", path)
+    if match is None:
         return Address(repository(text))
-    name, kind, revision, file = found.groups()
+    name, kind, revision, file = match.groups()
     return Address(repository(name), revision, unquote(file.split("?")[0]) if file and kind != "tree" else None)
 
 
 def repository(name: str) -> str:
-    """The name, if it is "owner/name" as the Hub takes it.
+    """`name`, once checked to be a valid "owner/name".
 
     Raises:
         ValueError: it is not.
@@ -163,13 +163,13 @@ def repository(name: str) -> str:
 
 
 def client(token: str | None, endpoint: str | None) -> HfApi:
-    """The Hub's own client; without a token it takes the one of the login, without an endpoint HF_ENDPOINT's."""
+    """huggingface_hub's client; the token defaults to the login's, the endpoint to HF_ENDPOINT."""
     from huggingface_hub import HfApi
 
     from .._version import __version__
 
     used = token or kept_token()
-    if used is not None and not re.fullmatch(r"[!-~]+", used):  # the client would repeat it in its error
+    if used is not None and not re.fullmatch(r"[!-~]+", used):  # the client's own error would show it
         raise HubError("your token has a space, a line break or another odd character in it: copy it again")
     return HfApi(endpoint=endpoint, token=token, library_name="ti_nb", library_version=__version__)
 
@@ -181,27 +181,26 @@ def patiently(
     patience: float | None = None,
     within: float | None = None,
 ) -> T:
-    """What `call` returns; while the Hub says to try again, or does not answer, it is called again.
+    """Call with retries, while the Hub is busy or does not answer.
 
     Args:
-        landed: after a failure it may tell that the call did its work all the same.
-        patience: at most this many seconds are waited in all; `PATIENCE`. within: seconds in which the Hub has to answer;
-            `READING`.
+        landed: called after a failure; returns the result if the lost call did its work all the same, else None.
+        patience: seconds to wait in all; by default `MAX_WAIT`. within: timeout in seconds; by default `READ_TIMEOUT`.
     """
-    left, unanswered = PATIENCE if patience is None else patience, 0
-    for tried in range(TRIES):
+    left, timeouts = MAX_WAIT if patience is None else patience, 0
+    for tried in range(MAX_TRIES):
         try:
-            with answered_within(READING if within is None else within):
+            with request_timeout(READ_TIMEOUT if within is None else within):
                 return call()
         except Exception as error:
-            root = root_of(error)
-            unanswered += silent(root)
+            root = root_error(error)
+            timeouts += is_timeout(root)
             wait = _wait(root, tried)
-            if wait is None or wait > left or tried == TRIES - 1 or unanswered == SILENT_TRIES:
+            if wait is None or wait > left or tried == MAX_TRIES - 1 or timeouts == MAX_TIMEOUTS:
                 raise
             answer = getattr(root, "response", None)
-        said = f"answered {answer.status_code}" if answer is not None else "did not answer"
-        warn(f"the Hub {said}: trying again in {in_minutes(wait)}")
+        did = f"answered {answer.status_code}" if answer is not None else "did not answer"
+        warn(f"the Hub {did}: trying again in {in_minutes(wait)}")
         time.sleep(wait)
         left -= wait
         if (done := landed()) is not None:
@@ -210,22 +209,22 @@ def patiently(
 
 
 def _wait(root: Any, tried: int) -> float | None:
-    """Seconds until it makes sense to try again; None if it makes none."""
+    """Seconds to wait before trying again; None if a retry makes no sense."""
     response, backing_off = getattr(root, "response", None), FIRST_WAIT * 2.0**tried
     if response is None:
-        return backing_off if unreachable(root) else None
-    return max(backing_off, wait_asked(response) or 0.0) if busy(response) else None
+        return backing_off if is_unreachable(root) else None
+    return max(backing_off, retry_after(response) or 0.0) if is_busy(response) else None
 
 
 @contextmanager
-def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
-    """Give up on a request that is silent for so long: the client waits for ever, or asks on and on without saying so.
+def request_timeout(seconds: float, *, repeats: bool = False) -> Iterator[None]:
+    """Within the block requests time out after `seconds` of silence; the client would wait, or retry unseen, for ever.
 
-    With `repeats` it may ask on, as while somebody is logging in.
+    With `repeats` it may poll, as while somebody is logging in.
     """
     from huggingface_hub import get_session
 
-    hooks, watch = get_session().event_hooks, _Watch(seconds, repeats)
+    hooks, watch = get_session().event_hooks, _RequestWatch(seconds, repeats)
     hooks["request"].append(watch.asked)
     hooks["response"].append(watch.answered)
     try:
@@ -235,8 +234,8 @@ def answered_within(seconds: float, *, repeats: bool = False) -> Iterator[None]:
         hooks["response"].remove(watch.answered)
 
 
-class _Watch:
-    """Sees the client's requests go out: sets them a limit where it has none, and stops it repeating a silent one."""
+class _RequestWatch:
+    """httpx hooks: set a timeout on requests without one, and stop the client's own retries of a request that timed out."""
 
     def __init__(self, seconds: float, repeats: bool = False) -> None:
         self.seconds, self.repeats, self.since = seconds, repeats, 0.0
@@ -255,15 +254,15 @@ class _Watch:
         self.last = ()
 
 
-def head_of(info: Any) -> str:
-    """The commit that the Hub says a repository is at."""
+def head_commit(info: Any) -> str:
+    """The id of a repository's latest commit."""
     if not isinstance(info.sha, str) or not info.sha:
         raise TypeError(f"it does not say at which commit {info.id!r} is")
     return info.sha
 
 
-def some(names: Iterable[str]) -> str:
-    """A few of a repository's files, in words."""
-    shown = [plain(name, 80) for name in names if name != ".gitattributes"]
+def listed(names: Iterable[str]) -> str:
+    """The first few of a repository's files, in words."""
+    shown = [brief(name, 80) for name in names if name != ".gitattributes"]
     more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
     return ", ".join(shown[:4]) + more if shown else "no files"

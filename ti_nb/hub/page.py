@@ -1,4 +1,4 @@
-"""The page of a published word: what it is, how to use it (lines that run as they stand), how it was made."""
+"""The model card of a published word: what it is, how to use it (runnable code), how it was made."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ..results.sampling import Sample
     from ..training.settings import TrainSettings
 
-SANE = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # of a licence, a model or a repository
-SHOWN = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
+SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # a name of a licence, a model or a repository
+SHOWN_SETTINGS = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
 
 
 @dataclass(frozen=True)
 class Terms:
-    """A licence as a model's page says it: of "other" there are a name and an address."""
+    """A licence as on a model's page; "other" comes with a name and a link."""
 
     license: str | None = None
     license_name: str | None = None
@@ -32,21 +32,21 @@ class Terms:
 
 
 def license_of(concept: Concept) -> str | None:
-    """The licence a word is known to inherit: its facts', or that of the usual models of its family.
+    """The licence that a word inherits: in its facts, or that of its family's usual models.
 
-    None where it was learned on another model, whose page has to be asked.
+    None for a word learned on another model, whose page has to be read.
     """
-    said, base = concept.facts.get("license"), base_of(concept)
-    if isinstance(said, str) and re.fullmatch(SANE, said):
-        return said
+    own, base = concept.facts.get("license"), base_of(concept)
+    if isinstance(own, str) and re.fullmatch(SAFE_NAME, own):
+        return own
     return family(concept.family).license if base is None or base in USUAL else None
 
 
 def base_of(concept: Concept) -> str | None:
-    """The repository of the model a word was learned on; where it is not known, the usual one of its family, or None."""
-    said = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
-    # A folder's name is no repository, nor is what a stranger's file may say.
-    return said if "/" in said and re.fullmatch(SANE, said) else family(concept.family).usual
+    """The repository of the model a word was learned on; if unknown, its family's usual one, or None."""
+    base = living(str(concept.facts.get("base") or concept.facts.get("model") or ""))
+    # It may be a folder's name, or anything from an untrusted file.
+    return base if "/" in base and re.fullmatch(SAFE_NAME, base) else family(concept.family).usual
 
 
 def model_card(
@@ -61,11 +61,11 @@ def model_card(
     terms: Terms | None = None,
     base: str | None = None,
 ) -> str:
-    """The README.md of `repo`, its front matter included.
+    """The README.md for `repo`, front matter included.
 
     Args:
-        samples: each with its path in the repository. pictures: how many training pictures are published beside it.
-        base: the repository of the base model; None for the embedded one, which is on no hub.
+        samples: each with its path in the repository. pictures: number of training pictures published along.
+        base: the repository of the base model; None for `tiny`, which is on no hub.
     """
     from huggingface_hub import ModelCardData
 
@@ -81,15 +81,15 @@ def model_card(
         **({} if is_tiny else {"base_model_relation": "adapter"}),
     )
     parts = [
-        f"# {_cell(concept.word.strip('<>'))}",
-        _what(concept, kind, base),
+        f"# {_escaped(concept.word.strip('<>'))}",
+        _introduction(concept, kind, base),
         _gallery(samples),
         "## Use it",
-        _uses(concept, repo, kind, base),
+        _usage(concept, repo, kind, base),
         "## How it was made",
         _table(concept, settings, scores),
         _pictures(pictures),
-        _rights(terms or Terms()),
+        _license_note(terms or Terms()),
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"
 
@@ -99,7 +99,7 @@ def _tags(concept: Concept, is_tiny: bool) -> list[str]:
     return ["textual_inversion", "text-to-image", "ti_nb", *of_family]
 
 
-def _what(concept: Concept, kind: str, base: str | None) -> str:
+def _introduction(concept: Concept, kind: str, base: str | None) -> str:
     model = f"[{base}](https://huggingface.co/{base})" if base else "the tiny model that comes with `ti_nb`"
     count = f"{len(concept)} vectors" if len(concept) > 1 else "one vector"
     noun = "a style" if kind == "style" else "a thing"
@@ -110,17 +110,17 @@ def _what(concept: Concept, kind: str, base: str | None) -> str:
 
 
 def _gallery(samples: Sequence[tuple[str, Sample]]) -> str:
-    """Four pictures a row, each with its prompt and seed under it."""
+    """A table of four pictures per row, prompt and seed below each."""
     tables = []
     for at in range(0, len(samples), 4):
         some = samples[at : at + 4]
-        pictures = " | ".join(f"![{_cell(s.prompt)}]({path})" for path, s in some)
-        words = " | ".join(f"{_cell(s.prompt)}, seed {s.seed}" for _, s in some)
+        pictures = " | ".join(f"![{_escaped(s.prompt)}]({path})" for path, s in some)
+        words = " | ".join(f"{_escaped(s.prompt)}, seed {s.seed}" for _, s in some)
         tables.append(f"| {pictures} |\n|{' --- |' * len(some)}\n| {words} |")
     return "\n\n".join(tables)
 
 
-def _uses(concept: Concept, repo: str, kind: str, base: str | None) -> str:
+def _usage(concept: Concept, repo: str, kind: str, base: str | None) -> str:
     prompt = fill(
         "a painting of a house in the style of {}" if kind == "style" else "a photo of {} on the beach", concept.word
     )
@@ -130,7 +130,9 @@ model = ti.load_model("{base or "tiny"}")
 concept = ti.fetch("{repo}")
 ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
     blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
-    if base is not None and "t5xxl" not in concept.vectors:  # whose pipelines take no words that way
+    if (
+        base is not None and "t5xxl" not in concept.vectors
+    ):  # Flux and SD 3 pipelines have no load_textual_inversion for T5
         blocks.insert(0, f"With diffusers:\n\n```python\n{_with_diffusers(concept, repo, base, prompt)}\n```")
         blocks.append(
             "In AUTOMATIC1111 and ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your "
@@ -179,11 +181,11 @@ def _table(concept: Concept, settings: TrainSettings | None, scores: Scores | No
     }
     if settings is not None:
         every = {**asdict(settings), "rate": settings.chosen_rate}
-        chosen = {k: v for k, v in every.items() if k in SHOWN and k not in ("steps", "seed")}
+        chosen = {k: v for k, v in every.items() if k in SHOWN_SETTINGS and k not in ("steps", "seed")}
         facts["settings"] = ", ".join(f"{key} {_named_templates(key, value)}" for key, value in chosen.items())
-    facts |= _measured(scores)
+    facts |= _score_rows(scores)
     facts["made with"] = ", ".join([f"ti_nb {__version__}", *(f"{n} {version(n)}" for n in ("torch", "diffusers"))])
-    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items() if value not in (None, "")]
+    rows = [f"| {name} | {_escaped(value)} |" for name, value in facts.items() if value not in (None, "")]
     return "\n".join([f"| word | `{concept.word}` |", "| --- | --- |", *rows])
 
 
@@ -191,7 +193,7 @@ def _named_templates(key: str, value: Any) -> Any:
     return f"{len(value)} of one's own" if key == "templates" and value not in TEMPLATES else value
 
 
-def _measured(scores: Scores | None) -> Mapping[str, str]:
+def _score_rows(scores: Scores | None) -> Mapping[str, str]:
     if scores is None:
         return {}
     subject, prompt = scores.subject_fidelity, scores.prompt_fidelity
@@ -211,13 +213,13 @@ def _pictures(count: int) -> str:
     return f"The {count} {shown} in `concept_images`, published by the author's own choice; what they said of place and camera is gone."
 
 
-def _rights(terms: Terms) -> str:
+def _license_note(terms: Terms) -> str:
     name = terms.license_name or terms.license
-    inherited = f"The word is under the licence of the model it was learned on ({_cell(name)}). " if name else ""
+    inherited = f"The word is under the licence of the model it was learned on ({_escaped(name)}). " if name else ""
     return f"{inherited}Use it only in ways that respect the rights of whoever made or is shown in the pictures it was learned from."
 
 
-def _cell(value: Any) -> str:
-    """In a cell of a table, as the text it is: not as HTML, links, code or formulas."""
+def _escaped(value: Any) -> str:
+    """Text escaped for Markdown and table cells: no HTML, links, code or formulas."""
     text = plain(re.sub(r"\s+", " ", str(value)))
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))

@@ -1,4 +1,4 @@
-"""What is published of a word: its files, and what is said of them before and after."""
+"""What is published of a word: its files, and their description before and after."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..files.writing import save
 from ..host.plain_text import plain, size
+from ..pictures.picture import without_metadata
 from ..words.concept import Concept
 
 if TYPE_CHECKING:
     from ..pictures.concept_images import ConceptImages
     from ..results.sampling import Sample
 
-WORD, TOKEN, KIND, CARD = "learned_embeds.safetensors", "token_identifier.txt", "type_of_concept.txt", "README.md"
-SMALL = 256  # px: smaller pictures are shown larger on the page
+WORD_FILE, WORD_NAME_FILE, KIND_FILE, README = (
+    "learned_embeds.safetensors",
+    "token_identifier.txt",
+    "type_of_concept.txt",
+    "README.md",
+)
+MIN_SIDE = 256  # px: smaller pictures, such as tiny's, are enlarged for the page
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,11 @@ class Publication:
     """What was published, or with `dry_run` would be.
 
     Attributes:
-        repo: "owner/name"; the owner is "?" before logging in. private: whether others can't see it.
-        files: each file's path in the repository and its contents. deleted: files of an earlier time that go away.
-        user: who published it. is_new: whether the repository is made for it; None where that was not asked.
-        was_private: whether others could not see it before; None if it was not there.
-        commit: of the Hub; None in a dry run, or where nothing had changed. url: the page.
+        repo: "owner/name"; the owner is "?" before logging in. private: whether the repository is private.
+        files: path in the repository: bytes. deleted: older files that are removed.
+        user: who publishes. is_new: whether the repository is created; None if unknown.
+        was_private: whether it was private before; None if it did not exist.
+        commit: its id; None in a dry run, or if nothing had changed. url: the page.
         note: what could not be found out, or why nothing was done.
     """
 
@@ -58,7 +64,7 @@ class Publication:
         made = {True: "a new repository, ", False: "a repository of yours, ", None: ""}[self.is_new]
         lines = [f"{verb} to {self.url or self.repo} ({made}{who})"]
         lines += [f"  {name:40} {size(len(data))}" for name, data in self.files.items()]
-        lines += [f"  {name:40} is taken away" for name in self.deleted]
+        lines += [f"  {name:40} is removed" for name in self.deleted]
         return "\n".join(map(plain, lines + ([self.note] if self.note else [])))
 
     def _repr_html_(self) -> str:
@@ -66,12 +72,12 @@ class Publication:
 
     @property
     def card(self) -> str:
-        """The page's text, its front matter included."""
-        return self.files[CARD].decode()
+        """The README.md, front matter included."""
+        return self.files[README].decode()
 
     @property
     def preview(self) -> str:
-        """The page as Markdown that can be looked at before it is anywhere: its pictures stand in it."""
+        """The page as self-contained Markdown, its pictures embedded."""
         _, _, page = self.card.partition("\n---\n")
         for name, data in self.files.items():
             if name.endswith(".png"):
@@ -82,10 +88,10 @@ class Publication:
 def files_of(
     word: Concept, kind: str, shown: Sequence[tuple[str, Sample]], pictures: ConceptImages | None
 ) -> dict[str, bytes]:
-    """All files but the card. Pictures are drawn anew from their pixels, so that nothing but pixels goes."""
+    """All files except README.md. Pictures are encoded anew from their pixels, so that no metadata is published."""
     with tempfile.TemporaryDirectory() as folder:
-        data = save(word, Path(folder) / WORD).read_bytes()
-    out = {WORD: data, TOKEN: word.word.encode(), KIND: kind.encode()}
+        data = save(word, Path(folder) / WORD_FILE).read_bytes()
+    out = {WORD_FILE: data, WORD_NAME_FILE: word.word.encode(), KIND_FILE: kind.encode()}
     out |= {path: _pixels(sample.image, "PNG") for path, sample in shown}
     for i, image in enumerate(pictures.images if pictures is not None else ()):
         out[f"concept_images/{i}.jpeg"] = _pixels(image, "JPEG", quality=92)
@@ -95,9 +101,8 @@ def files_of(
 def _pixels(image: Any, format: str, **options: Any) -> bytes:
     from PIL import Image
 
-    clean = Image.new("RGB", image.size)
-    clean.paste(image.convert("RGB"))
-    if larger := SMALL // max(clean.size) if format == "PNG" else 0:  # tiny's pictures, to be looked at on a page
+    clean = without_metadata(image.convert("RGB"))
+    if larger := MIN_SIDE // max(clean.size) if format == "PNG" else 0:
         clean = clean.resize((clean.width * larger, clean.height * larger), Image.Resampling.NEAREST)
     file = io.BytesIO()
     clean.save(file, format=format, **options)

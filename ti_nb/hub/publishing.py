@@ -1,7 +1,6 @@
-"""Words to the Hub, in one commit each.
+"""Publishes a word to the Hub in one commit.
 
-Nothing is sent without being asked for: a new repository is private unless told otherwise, the training pictures stay
-here unless told otherwise, and `dry_run=True` says what would go where.
+Private by default: a new repository is private, the training pictures are not sent, and `dry_run=True` shows what would be.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from ..host.arguments import checked
 from ..models.families import USUAL, living
 from ..words.concept import Concept
 from ..words.prompts import file_word
-from .answers import busy, in_words
+from .answers import in_words, is_busy
 from .client import MAY_ONLY_READ, account, address, client, patiently, repository
 from .page import Terms, base_of, license_of, model_card
-from .publication import CARD, Publication, files_of
+from .publication import README, Publication, files_of
 from .repository import commit, find
 
 if TYPE_CHECKING:
@@ -52,28 +51,32 @@ def publish(
 ) -> Publication:
     """Publish a word in one commit: its file, the small files that old readers expect, and a page with pictures.
 
-    Called again it brings the same repository up to date. Interrupted or refused, it leaves nothing half done: call it
-    again.
+    Calling it again updates the repository. If interrupted or refused it leaves nothing half done: call it again.
+
+    >>> import torch, ti_nb as ti
+    >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(1, 768)}, {})
+    >>> sorted(ti.publish(cat, "my-cat", license="mit", dry_run=True).files)
+    ['README.md', 'learned_embeds.safetensors', 'token_identifier.txt', 'type_of_concept.txt']
 
     Args:
         repo: "my-cat", or "owner/my-cat".
-        samples: drawn pictures for the page; they go with prompt and seed.
-        pictures: the training pictures, ONLY if they shall be published; they go as pixels, without what the camera said.
-        run, scores: whose settings and figures the page tells.
+        samples: drawn pictures for the page, with prompt and seed.
+        pictures: the training pictures, ONLY if they are to be published; without their metadata.
+        run, scores: for the settings and scores on the page.
         kind: "object" or "style".
-        base: the repository of the model it was learned on; by default what the concept says.
+        base: the repository of the model it was learned on; by default from `concept.facts`.
         license: by default that of the base model.
-        private: None for a new repository that only you see, and for one that exists as it is; False to show it to all.
-        dry_run: change nothing, and say what would go where; works without a login.
+        private: by default a new repository is private, and an existing one stays as it is; False makes it public.
+        dry_run: change nothing, return what would be published; works without a login.
         token: of the Hub, only if you are not logged in (`log_in`). endpoint: another Hub's address.
 
     Raises:
-        ValueError: bad arguments. HubError: not logged in, no right to write, a name that is taken by something else, no
-            answer.
+        ValueError: bad arguments. HubError: not logged in, no right to write, the repository holds something else, no answer.
     """
     api = client(token, endpoint)
-    _check(concept, samples, pictures, kind)
-    said, name = _owner_and_name(repo, api)
+    if kind not in KINDS:
+        raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
+    named_owner, name = _owner_and_name(repo, api)
     base, private = _base(concept, base), None if private is None else bool(private)
     shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
 
@@ -92,24 +95,24 @@ def publish(
             terms=terms,
             base=base,
         )
-        return {CARD: card.encode(), **files_of(word, kind, shown, pictures)}
+        return {README: card.encode(), **files_of(word, kind, shown, pictures)}
 
     ask_base = None if license or "license" in concept.facts else base
     if dry_run:
-        return _plan(api, said, name, files, private, ask_base)
+        return _plan(api, named_owner, name, files, private, ask_base)
     with in_words(f"publishing to {repo!r}", api):
-        owner, user = _owner(api, said)
+        owner, user = _owner(api, named_owner)
         inherited = _terms(api, ask_base)
-    held = files(owner, inherited)
+    ready = files(owner, inherited)
     with in_words(f"publishing to {repo!r}", api):
-        return replace(commit(api, f"{owner}/{name}", held, private), user=user)
+        return replace(commit(api, f"{owner}/{name}", ready, private), user=user)
 
 
 def _base(concept: Concept, base: str | None) -> str | None:
-    """The repository of the model it was learned on; None for tiny.
+    """The repository of the base model; None for tiny.
 
     Raises:
-        ValueError: it is not known, nor the family.
+        ValueError: neither it nor the family is known.
     """
     if base not in (None, "tiny"):
         return repository(living(base))
@@ -122,7 +125,7 @@ def _base(concept: Concept, base: str | None) -> str | None:
 
 
 def _terms(api: HfApi, base: str | None) -> Terms | None:
-    """The licence that the base model's page says, unless it is one whose licence is known, or can't be asked."""
+    """The licence on the base model's page; None if the model is a usual one (`USUAL`), or its page can't be read."""
     if base is None or base in USUAL:
         return None
     from huggingface_hub.errors import HfHubHTTPError
@@ -130,31 +133,20 @@ def _terms(api: HfApi, base: str | None) -> Terms | None:
     try:
         card = patiently(lambda: api.model_info(base)).card_data
     except HfHubHTTPError as error:
-        if busy(error.response):
+        if is_busy(error.response):
             raise
-        return None  # it is on no hub, or hidden
-    said = {key: getattr(card, key, None) for key in ("license", "license_name", "license_link")}
-    return Terms(**{k: v for k, v in said.items() if isinstance(v, str) and _is_plain(v)})
+        return None  # not on this Hub, or private
+    terms = {key: getattr(card, key, None) for key in ("license", "license_name", "license_link")}
+    return Terms(**{k: v for k, v in terms.items() if isinstance(v, str) and _is_plain(v)})
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it may be a licence's name or address."""
+    """Whether it looks like a licence's name or link."""
     return re.fullmatch(r"[\w.+:/ -]{1,200}", text) is not None
 
 
-def _check(concept: Concept, samples: Sequence[Sample], pictures: ConceptImages | None, kind: str) -> None:
-    if kind not in KINDS:
-        raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
-    if not isinstance(concept, Concept):
-        raise InvalidValue(f"publish takes a concept, such as run.concept(), not {type(concept).__name__}")
-    if not all(hasattr(sample, "image") and hasattr(sample, "prompt") for sample in samples):
-        raise InvalidValue("samples must be what ti.sample returns")
-    if pictures is not None and not hasattr(pictures, "images"):
-        raise InvalidValue("pictures must be what ti.load_images returns: pictures=ti.load_images('my-pictures/')")
-
-
 def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
-    """The owner that `repo` says, "" if it says none, and the repository's own name."""
+    """The owner in `repo`, "" if it has none, and the repository's name."""
     if "/" not in repo.strip("/"):
         return "", repository(f"owner/{repo.strip()}").split("/")[1]
     where = address(repo, api)
@@ -166,50 +158,51 @@ def _owner_and_name(repo: str, api: HfApi) -> tuple[str, str]:
 
 def _plan(
     api: HfApi,
-    said: str,
+    named_owner: str,
     name: str,
     files: Callable[..., dict[str, bytes]],
     private: bool | None,
     ask_base: str | None,
 ) -> Publication:
-    """What `publish` would do, as far as it can be known without changing anything."""
-    held = files(said or "?")
+    """What `publish` would do, as far as that can be known without changing anything."""
+    ready = files(named_owner or "?")
     try:
         with in_words(f"asking about {name!r}", api):
-            owner, user = _owner(api, said)
+            owner, user = _owner(api, named_owner)
             inherited = _terms(api, ask_base)
-        full, held = f"{owner}/{name}", files(owner, inherited)
+        full, ready = f"{owner}/{name}", files(owner, inherited)
         with in_words(f"asking about {full!r}", api):
-            there = find(api, full, held)
+            remote = find(api, full, ready)
     except HubError as error:
-        return Publication(f"{said or '?'}/{name}", private is not False, held, dry_run=True, note=f"Not yet: {error}")
+        return Publication(
+            f"{named_owner or '?'}/{name}", private is not False, ready, dry_run=True, note=f"Not yet: {error}"
+        )
     return Publication(
         full,
-        there.private if private is None and there is not None else private is not False,
-        held,
-        deleted=there.stale(held) if there is not None else (),
-        is_new=there is None,
-        was_private=there.private if there is not None else None,
+        remote.private if private is None and remote is not None else private is not False,
+        ready,
+        deleted=remote.stale(ready) if remote is not None else (),
+        is_new=remote is None,
+        was_private=remote.private if remote is not None else None,
         url=f"{api.endpoint}/{full}",
         user=user,
         dry_run=True,
     )
 
 
-def _owner(api: HfApi, said: str) -> tuple[str, str]:
-    """Whose repository it is, the one said or else the user's; and the user.
+def _owner(api: HfApi, named: str) -> tuple[str, str]:
+    """The repository's owner, by default the user; and the user.
 
     Raises:
         HubError: not logged in, or no right to write there.
     """
     who = patiently(lambda: account(api))
     places = {place.lower(): place for place in (*who.organisations, who.name)}
-    owner = places.get(
-        (said or who.name).lower()
-    )  # as it is spelled there: the Hub makes nothing for "Me" that is "me"
+    # In the Hub's own spelling: it creates no repository for "Me" if the name is "me".
+    owner = places.get((named or who.name).lower())
     if owner is None:
         raise HubError(
-            f"you are {who.name!r}, and {said!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
+            f"you are {who.name!r}, and {named!r} is neither you nor an organisation you may write to: write '{who.name}/...'"
         )
     if not who.may_write:
         raise HubError(MAY_ONLY_READ)

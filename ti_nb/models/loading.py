@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidValue, NotWritten
 from ..host.devices import default_device, default_dtype
-from ..host.plain_text import place
+from ..host.plain_text import first_line, place
 from .families import RELEASES, SUPPORTED
 from .model import TINY, Model, of_parts
-from .model_files import check_whole, first_line, read_index, variant_of
+from .model_files import check_whole, read_index, variant_of
 from .supported import check_pipeline, needed
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import InvalidValue
-from ..host.plain_text import place
+from ..host.plain_text import first_line, place
 from .supported import check_kind, check_part, needed
 
 SHARD = r"-\d{5}-of-(\d{5})"
@@ -105,8 +105,3 @@ def check_whole(file: Path) -> None:
             json.loads(file.read_text(encoding="utf-8"))
     except (SafetensorError, ValueError, OSError) as error:
         raise InvalidValue(f"{place(file)} is damaged ({first_line(error)}): fetch it again") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

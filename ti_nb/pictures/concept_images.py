@@ -1,4 +1,4 @@
-"""Pictures become a clean, square, checked `ConceptImages`."""
+"""Loads pictures as checked, square `ConceptImages`, and saves them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..errors import AlreadyThere, InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
-from .folders import MASKS, Found, Skipped, captions_from_files, find_pictures, masks_from_files
-from .picture import Crop, Photo, Picture, bare, read_mask, read_photo, square
+from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, masks_from_files
+from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +24,16 @@ EXAMPLES = Path(__file__).parents[1] / "tiny" / "pictures"
 
 @dataclass(frozen=True)
 class ConceptImages:
-    """Square RGB pictures of one concept, at their own resolution up to 1536 px, and what was left out.
+    """Square RGB pictures of one concept, at their own resolution up to 1536 px, and what was skipped.
 
     Attributes:
         images: square PIL pictures in RGB.
-        names: one name for each, the file's name where there was one.
-        skipped: (name, reason) of everything that was not used.
+        names: of each picture, its file's name where there was one.
+        skipped: (name, reason) of each file that was not used.
         flip: whether training may mirror the pictures.
         captions: a prompt for each picture with "{}" where the word goes; () for none.
         masks: for each picture a grey picture of its size, white where the thing is, or None; () for none.
-        notes: what else was noticed as they were loaded, such as damage, or masks that were not found.
+        notes: what was noticed while loading, such as damage, or masks that were not found.
     """
 
     images: tuple[Image.Image, ...]
@@ -59,7 +59,7 @@ class ConceptImages:
         return self.images[index]
 
     def pixels(self, size: int) -> torch.Tensor:
-        """The pictures as the VAE wants them: (n, 3, size, size) float32 in [-1, 1]; mirror images follow if `flip`."""
+        """The pictures for the VAE: (n, 3, size, size) float32 in [-1, 1]; with `flip` followed by their mirror images."""
         import numpy as np
         import torch
 
@@ -70,7 +70,7 @@ class ConceptImages:
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def mask_pixels(self, size: int) -> torch.Tensor | None:
-        """The masks (n, 1, size, size) float32 in 0..1, ones where a picture has none; None if none has."""
+        """The masks: (n, 1, size, size) float32 in [0, 1], ones for a picture without one; None if no picture has one."""
         import numpy as np
         import torch
 
@@ -83,11 +83,11 @@ class ConceptImages:
         return torch.from_numpy(np.stack([np.asarray(m) for m in resized])).float()[:, None] / 255
 
     def report(self, size: int = 512) -> str:
-        """What was found, in a few lines: each picture's size, whether `size` px is more, and what was skipped."""
+        """A summary in a few lines: each picture's size, which are smaller than `size` px, and what was skipped."""
         lines = [f"{len(self)} picture{'s' if len(self) != 1 else ''}"]
         for number, (name, image) in enumerate(zip(self.names, self.images)):
-            has = (("a caption", self.captions), ("a mask", self.masks))
-            also = "".join(f", {what}" for what, each in has if each and each[number])
+            extras = (("a caption", self.captions), ("a mask", self.masks))
+            also = "".join(f", {what}" for what, each in extras if each and each[number])
             note = f" (smaller than the model's {size}: it will be enlarged)" if image.width < size else ""
             lines.append(f"  {name}: {image.width} x {image.height}{also}{note}")
         lines += [f"  {note}" for note in self.notes]
@@ -109,50 +109,55 @@ def load_images(
 ) -> ConceptImages:
     """Load the pictures of one concept.
 
-    Args:
-        source: a folder, one picture, or several: paths, PIL pictures or file contents (bytes).
-        background: the colour put behind transparent parts, a name or (r, g, b).
-        flip: also train on mirror images; off unless asked for, as it spoils text, logos and faces.
-        captions: a prompt for each picture with "{}" where the word goes; or "files": .txt or
-            .caption files of the pictures' names.
-        masks: for each picture one of its size, white where the thing is (or opaque, if any of it is transparent); "alpha":
-            the pictures' opacity; "files": pictures of the pictures' names in a folder "masks" beside them.
-        crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest one around
-            the middle; or "subject": where `guess_crop` takes the thing to be. Masks are cropped with their pictures.
+    >>> import ti_nb as ti
+    >>> images = ti.load_images(ti.example_images("penguin").images, captions=["a photo of {}"] * 5)
+    >>> len(images), images[0].size, images.pixels(64).shape
+    (5, (64, 64), torch.Size([5, 3, 64, 64]))
 
-    What was passed over in a folder, asked for and not found, or odd about a picture is said in a warning, and in
-    `report()`. Nothing of EXIF is kept.
+    Args:
+        source: a folder, one picture, or several: paths, PIL pictures or the bytes of files.
+        background: the colour put behind transparent parts, a name or (r, g, b).
+        flip: also train on mirror images; off by default, as it spoils text, logos and faces.
+        captions: a prompt for each picture with "{}" where the word goes; or "files": .txt or .caption files with the
+            pictures' names.
+        masks: for each picture one of the same size, white where the thing is (if it has transparency: opaque); "alpha":
+            the pictures' alpha channels; "files": files with the pictures' names in a folder "masks" beside them.
+        crops: for each picture a square (left, top, side) in px of the upright picture, None for the largest in the middle;
+            or "subject": `guess_crop`'s. Masks are cropped with their pictures.
+
+    One warning tells what was skipped, not found, or odd, as does `report()`. EXIF is dropped.
 
     Raises:
         FileNotFoundError: the folder or a named file does not exist.
-        ValueError: captions, masks or crops that don't fit the pictures; a named picture is empty, truncated or no picture (the message names it), or none is usable.
+        ValueError: captions, masks or crops don't fit the pictures; a picture is empty, truncated or not one (the message names
+            it); none is usable.
     """
-    found, skipped = find_pictures(source)
-    _check(found, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
+    pictures, skipped = find_pictures(source)
+    _check(pictures, skipped, source, background=background, captions=captions, masks=masks, crops=crops)
     notes: list[str] = []
     if isinstance(captions, str):
-        captions, skipped = captions_from_files(found, skipped, notes)
+        captions, skipped = captions_from_files(pictures, skipped, notes)
     alpha = isinstance(masks, str) and masks == "alpha"
     if isinstance(masks, str):
-        masks, skipped = ((), skipped) if alpha else masks_from_files(found, skipped, notes)
+        masks, skipped = ((), skipped) if alpha else masks_from_files(pictures, skipped, notes)
     loaded = []
-    for number, (name, item) in enumerate(found):
+    for number, (name, item) in enumerate(pictures):
         photo = read_photo(item, name)
         notes += [f"{name}: {note}" for note in photo.notes]
-        mask = photo.opacity if alpha else _mask_of(photo, masks[number] if masks else None, notes)
-        loaded.append(squared(photo, _crop_of(photo, crops, number), mask, background))
-        notes += _odd_about(name, loaded[-1][1], alpha)
-    images, covers = zip(*loaded)
-    _say(notes, skipped)
-    names = tuple(name for name, _ in found)
-    covers = covers if any(covers) else ()
-    return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), covers, tuple(notes))
+        mask = photo.opacity if alpha else _read_mask(photo, masks[number] if masks else None, notes)
+        loaded.append(squared(photo, _checked_crop(photo, crops, number), mask, background))
+        notes += _mask_notes(name, loaded[-1][1], alpha)
+    images, mask_squares = zip(*loaded)
+    _warn_of(notes, skipped)
+    names = tuple(name for name, _ in pictures)
+    mask_squares = mask_squares if any(mask_squares) else ()
+    return ConceptImages(images, names, tuple(skipped), flip, tuple(captions), mask_squares, tuple(notes))
 
 
 def squared(
     photo: Photo, crop: Crop | None, mask: Image.Image | None, background: str | tuple[int, int, int] = "white"
 ) -> tuple[Image.Image, Image.Image | None]:
-    """The square of a picture, on `background`, and that of its mask."""
+    """Picture and mask cropped to the square, the picture on `background`."""
     return on_background(square(photo.picture, crop), background), None if mask is None else square(mask, crop)
 
 
@@ -160,8 +165,8 @@ def squared(
 def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
-    PNG without the camera's data or the place. Returns the folder; with `fresh` it is a new one beside `folder`, such as
-    folder-2, if that holds anything.
+    They are PNG files without metadata. Returns the folder; with `fresh`, if `folder` is not empty, a new one beside it such as
+    folder-2.
 
     Raises:
         FileExistsError: the folder holds pictures already. OSError: it can't be written.
@@ -169,26 +174,26 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
     folder = Path(folder).expanduser()
     folder = fresh_folder(folder) if fresh else folder
     folder.mkdir(parents=True, exist_ok=True)
-    if there := [name for name, _ in find_pictures(folder)[0]]:
+    if existing := [name for name, _ in find_pictures(folder)[0]]:
         raise AlreadyThere(
-            f"{place(folder)} holds pictures already ({there[0]}, ...): give another folder, or fresh=True for a new one"
+            f"{place(folder)} holds pictures already ({existing[0]}, ...): give another folder, or fresh=True for a new one"
         )
     digits = max(2, len(str(len(images))))
     for number, image in enumerate(images.images):
-        stem = Path(images.names[number]).stem[:60]  # disks take 255 bytes
+        stem = Path(images.names[number]).stem[:60]  # file names may have 255 bytes
         path = folder / f"{number + 1:0{digits}}-{stem}.png"
-        bare(image).save(path)
+        without_metadata(image).save(path)
         if images.captions and images.captions[number]:
             path.with_suffix(".txt").write_text(images.captions[number], encoding="utf-8")
         mask = images.masks[number] if images.masks else None
         if mask is not None:
             (folder / MASKS).mkdir(exist_ok=True)
-            bare(mask).save(folder / MASKS / path.name)
+            without_metadata(mask).save(folder / MASKS / path.name)
     return folder
 
 
 def fresh_folder(folder: Path) -> Path:
-    """`folder`, or if it holds anything the first of folder-2, folder-3, ... that does not exist; made."""
+    """`folder` if it is empty, else the first of folder-2, folder-3, ... that does not exist; it is created."""
     if folder.is_dir() and any(folder.iterdir()):
         number = 2
         while (other := folder.with_name(f"{folder.name}-{number}")).exists():
@@ -199,7 +204,7 @@ def fresh_folder(folder: Path) -> Path:
 
 
 def _check(
-    found: Found,
+    pictures: NamedPictures,
     skipped: Skipped,
     source: object,
     *,
@@ -208,26 +213,24 @@ def _check(
     masks: str | Sequence[Picture | None],
     crops: str | Sequence[Crop | None],
 ) -> None:
-    """Refuse, before anything is decoded, what can be seen to be wrong."""
-    if not found:
+    """Refuse wrong arguments before anything is decoded."""
+    if not pictures:
         detail = "; ".join(f"{name}: {reason}" for name, reason in skipped) or "it is empty"
-        raise InvalidValue(
-            f"no usable picture in {_describe(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures"
-        )
+        raise InvalidValue(f"no usable picture in {_named(source)} ({detail}): give 3 to 5 PNG, JPEG or WebP pictures")
     if isinstance(background, str):
         ImageColor.getrgb(background)
     each = {"captions": (captions, "'files'"), "masks": (masks, "'alpha', 'files'"), "crops": (crops, "'subject'")}
     for what, (given, words) in each.items():
         if isinstance(given, str) and repr(given) not in words:
             raise InvalidValue(f"{what} is {given!r}: give {words} or one for each picture")
-        if not isinstance(given, str) and given and len(given) != len(found):
-            raise InvalidValue(f"{len(given)} {what} for {len(found)} pictures: give one for each, or None for some")
-        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in found):
+        if not isinstance(given, str) and given and len(given) != len(pictures):
+            raise InvalidValue(f"{len(given)} {what} for {len(pictures)} pictures: give one for each, or None for some")
+        if given == "files" and not all(isinstance(item, (str, Path)) for _, item in pictures):
             raise InvalidValue(f"{what}='files' needs pictures given as files: pass the {what} themselves")
 
 
-def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
-    """Of the picture's size."""
+def _read_mask(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Image | None:
+    """The picture's mask, its size checked."""
     if item is None:
         return None
     mask, more = read_mask(item, f"mask of {photo.name}")
@@ -239,15 +242,15 @@ def _mask_of(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Imag
     return mask
 
 
-def _odd_about(name: str, cover: Image.Image | None, alpha: bool) -> list[str]:
-    """What to say of a mask as it is used."""
-    if cover is None:
+def _mask_notes(name: str, mask_square: Image.Image | None, alpha: bool) -> list[str]:
+    """Warnings about a mask that keeps everything or next to nothing."""
+    if mask_square is None:
         return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
-    kept = ImageStat.Stat(cover).mean[0] / 255
+    kept = ImageStat.Stat(mask_square).mean[0] / 255
     return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
 
 
-def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
+def _checked_crop(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:
     """The square of picture `number`, checked; None for the middle."""
     if isinstance(crops, str):
         from .subject import guess_crop
@@ -258,13 +261,13 @@ def _crop_of(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> C
         left, top, side = crop
         if min(left, top, side - 1, width - left - side, height - top - side) < 0:
             raise InvalidValue(
-                f"crop {crop} of {photo.name} is no square (left, top, side) within its {width} x {height} px"
+                f"crop {crop} of {photo.name} is not a square (left, top, side) within its {width} x {height} px"
             )
     return crop
 
 
-def _say(notes: Sequence[str], skipped: Skipped) -> None:
-    """In one warning, where the caller of `load_images` stands."""
+def _warn_of(notes: Sequence[str], skipped: Skipped) -> None:
+    """Warn once of all of it."""
     lines = [*notes, *(f"passed over {name}: {why}" for name, why in skipped if why != "hidden")]
     if len(lines) > 12:
         lines = [*lines[:12], f"and {len(lines) - 12} others, which report() lists"]
@@ -274,7 +277,7 @@ def _say(notes: Sequence[str], skipped: Skipped) -> None:
 
 @checked()
 def example_images(name: str = "penguin", *, held_back: bool = False) -> ConceptImages:
-    """Pictures of a thing the embedded model has never seen: five to learn from, or five others to compare with.
+    """Five pictures of a thing that `tiny` has never seen, to learn from; or with `held_back` five others, to compare with.
 
     Raises:
         ValueError: no such example; the message lists them.
@@ -285,9 +288,9 @@ def example_images(name: str = "penguin", *, held_back: bool = False) -> Concept
 
 
 def example_names() -> list[str]:
-    """What `example_images` knows."""
+    """The names that `example_images` takes."""
     return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 
 
-def _describe(source: object) -> str:
+def _named(source: object) -> str:
     return repr(str(source)) if isinstance(source, (str, Path)) else "what was given"

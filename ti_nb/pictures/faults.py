@@ -1,6 +1,6 @@
-"""What a photographer would say of the pictures before training.
+"""Faults of the pictures that a photographer would see before training: blurred, dark, cut off, duplicates.
 
-NumPy and Pillow only. The limits were set on 50 photographs of ten things and on copies of them, blurred, darkened and cut.
+NumPy and Pillow only. The thresholds were set on 50 photographs of ten things and on blurred, darkened and cut copies.
 """
 
 from __future__ import annotations
@@ -18,23 +18,26 @@ from ..host.plain_text import plain
 from .colours import on_background
 from .folders import find_pictures
 from .picture import Photo, read_photo
-from .subject import fitted, pieces_of_rim, saliency, shrunk
+from .subject import rim_pieces, saliency, scaled_size, shrunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .picture import Picture
 
-FAR = 200.0  # sharpness below which a picture is blurred
-SAME, ALIKE = 12, 0.5  # bits of 63, and share of the contrast, by which near-duplicates may differ
+MIN_SHARPNESS = 200.0  # sharpness below which a picture is blurred
+MAX_DIFFERENT_BITS, MAX_DIFFERENT_CONTRAST = (
+    12,
+    0.5,
+)  # bits of 63, and share of the contrast, by which near-duplicates may differ
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing noticed.
+    """One fault or remark.
 
     Attributes:
-        name: of the picture, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
+        name: the picture's, "" for the whole set. kind: "small", "blurred", "duplicate", "turned", "gps", "dark",
             "bright", "clipped", "cut", "background", "count" or "file".
         text: what it is and what to do. severity: "note" or "warning".
     """
@@ -51,69 +54,78 @@ class Finding:
 
 @checked(size=(1, 65536))
 def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] = (), size: int = 512) -> list[Finding]:
-    """Look at pictures as they came, before any crop.
+    """Look for faults in pictures as they came, before any crop.
 
     Args:
-        pictures: what `load_images` takes. names: one for each, if not the files' own.
-        size: side of the model's pictures in px.
+        pictures: what `load_images` takes. names: of each picture; by default its file's.
+        size: the model's resolution in px.
 
     Raises:
         FileNotFoundError, ValueError: as `load_images` for a picture that can't be read.
     """
-    found, small = [], []
+    findings, small = [], []
     items = find_pictures(pictures)[0]
     called = list(names) or [name for name, _ in items]
     for name, (_, item) in zip(called, items):
         photo = read_photo(item, name)
-        found += faults_of(photo, size=size)
+        findings += faults_of(photo, size=size)
         small.append(shrunk(photo.picture))
-    return found + faults_of_set(small, called)
+    return findings + faults_of_set(small, called)
 
 
 def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
-    """What can be seen in one picture by itself."""
+    """Faults of a single picture."""
     name = photo.name
-    found = [Finding(name, "file", note, "warning") for note in photo.notes]
+    findings = [Finding(name, "file", note, "warning") for note in photo.notes]
     if photo.turned:
-        found.append(Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright"))
+        findings.append(
+            Finding(name, "turned", "its EXIF says it lies on its side or is mirrored: it was turned upright")
+        )
     if photo.located:
-        found.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
+        findings.append(Finding(name, "gps", "it says where it was taken (GPS): that is left out when published"))
     picture = on_background(photo.picture, "white")
     side = min(picture.size)
     if side < size:
         severity = "warning" if side < 0.75 * size else "note"
-        found.append(
+        findings.append(
             Finding(name, "small", f"its shorter side has {side} px, the model {size}: it will be enlarged", severity)
         )
-    light = list(_light(picture, name))
-    if sharpness(picture, size=size) < FAR and not any(f.kind == "dark" for f in light):  # there, nothing can be seen
-        found.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
-    return [*found, *light, *_cut(picture, name)]
+    light = list(_exposure(picture, name))
+    if sharpness(picture, size=size) < MIN_SHARPNESS and not any(
+        f.kind == "dark" for f in light
+    ):  # a dark picture has no contrast to judge by
+        findings.append(Finding(name, "blurred", "nothing in it is sharp: take it again if you can", "warning"))
+    return [*findings, *light, *_cut(picture, name)]
 
 
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
-    """What can be seen only in all pictures together; small copies (`shrunk`) will do."""
-    found = []
-    marks = [_mark(p) for p in pictures]
-    for (a, one), (b, other) in combinations(zip(names, marks), 2):
-        if _same(one, other):
-            found.append(Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning"))
-    if len(pictures) > 1 and min(_alike(a, b) for a, b in combinations([_rim(p) for p in pictures], 2)) > 0.75:
+    """Faults of all pictures together; small copies (`shrunk`) will do."""
+    findings = []
+    fingerprints = [_fingerprint(p) for p in pictures]
+    for (a, first), (b, second) in combinations(zip(names, fingerprints), 2):
+        if _is_duplicate(first, second):
+            findings.append(
+                Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning")
+            )
+    if (
+        len(pictures) > 1
+        and min(_overlap(a, b) for a, b in combinations([_rim_histogram(p) for p in pictures], 2)) > 0.75
+    ):
         text = "all have the same background, which the word would learn too: vary it, or use masks"
-        found.append(Finding("", "background", text, "warning"))
+        findings.append(Finding("", "background", text, "warning"))
     if len(pictures) < 3:
-        found.append(Finding("", "count", f"{_number(pictures)}: 3 to 5 of different sides and places teach more"))
+        findings.append(Finding("", "count", f"{_count(pictures)}: 3 to 5 of different sides and places teach more"))
     if len(pictures) > 8:
-        found.append(
-            Finding("", "count", f"{_number(pictures)}: about 5 good ones do as well (appendix B of the paper)")
+        findings.append(
+            Finding("", "count", f"{_count(pictures)}: about 5 good ones do as well (appendix B of the paper)")
         )
-    return found
+    return findings
 
 
 def sharpness(picture: Image.Image, *, size: int = 512) -> float:
-    """Variance of the Laplacian in the sharpest of 64 tiles, seen at the model's size: a blurred background is no fault.
+    """Variance of the Laplacian in the sharpest of 64 tiles, at the model's resolution: the background may be blurred.
 
-    Of 50 sharp photographs at 512 px the least has 457; blurred by a Gaussian of 1.5 px the most has 144.
+    Of 50 sharp photographs at 512 px the lowest is 457; after a Gaussian blur of 1.5 px the highest is 144.
     """
     grey = picture.convert("L")
     scale = size / min(grey.size)
@@ -129,15 +141,15 @@ def sharpness(picture: Image.Image, *, size: int = 512) -> float:
     return float(tiles.var(axis=(1, 3)).max())
 
 
-def _light(picture: Image.Image, name: str) -> Iterator[Finding]:
-    """Too dark, too bright, burnt out; a plain white or black background is none of these."""
-    a = np.asarray(picture.resize(fitted(picture, 128), Image.Resampling.BOX), dtype=np.float64)
+def _exposure(picture: Image.Image, name: str) -> Iterator[Finding]:
+    """Too dark, too bright, or clipped, unless that is a plain white or black background."""
+    a = np.asarray(picture.resize(scaled_size(picture, 128), Image.Resampling.BOX), dtype=np.float64)
     grey = a.mean(-1)
     if np.percentile(grey, 95) < 90:
         yield Finding(name, "dark", "it is very dark: brighten it or take it again", "warning")
     if np.percentile(grey, 5) > 165:
         yield Finding(name, "bright", "it is very bright and pale: darken it or take it again", "warning")
-    rim = np.concatenate([part.reshape(-1, 3) for part in pieces_of_rim(a)])
+    rim = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)])
     white, white_rim = ((x.mean(-1) >= 240).mean() for x in (a, rim))
     black, black_rim = ((x <= 3).all(-1).mean() for x in (a, rim))
     if white > 0.08 and white_rim < 0.85:
@@ -148,7 +160,7 @@ def _light(picture: Image.Image, name: str) -> Iterator[Finding]:
 
 
 def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:
-    """What a square around the middle would cut off."""
+    """What the centre crop would cut off."""
     long, short = max(picture.size), min(picture.size)
     if short / long > 0.97:
         return
@@ -165,8 +177,8 @@ def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:
         yield Finding(name, "cut", f"{text}, background it seems")
 
 
-def _mark(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """63 bits, the signs of the lowest frequencies about their median (pHash); and 16 x 16 colours, less their mean."""
+def _fingerprint(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+    """63 bits of a perceptual hash (pHash: which low frequencies are above their median), and 16 x 16 colours less their mean."""
     grey = np.asarray(picture.convert("L").resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
     waves = np.cos(np.pi / 32 * np.arange(8)[:, None] * (np.arange(32) + 0.5))
     low = (waves @ grey @ waves.T).ravel()[1:]
@@ -174,22 +186,25 @@ def _mark(picture: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     return low > np.median(low), colours - colours.mean((0, 1))
 
 
-def _same(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Flat drawings can share their bits by chance, so that the colours must agree as well."""
-    contrast = max(float(one[1].std()), float(other[1].std()), 1.0)
-    return bool((one[0] != other[0]).sum() <= SAME and (one[1] - other[1]).std() < ALIKE * contrast)
+def _is_duplicate(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether hash and colours agree; flat drawings can share the hash by chance."""
+    contrast = max(float(first[1].std()), float(second[1].std()), 1.0)
+    return bool(
+        (first[0] != second[0]).sum() <= MAX_DIFFERENT_BITS
+        and (first[1] - second[1]).std() < MAX_DIFFERENT_CONTRAST * contrast
+    )
 
 
-def _rim(picture: Image.Image) -> np.ndarray:
-    """Shares (64,) of the rim's colours, in four levels each."""
+def _rim_histogram(picture: Image.Image) -> np.ndarray:
+    """Histogram (64,) of the border's colours, four levels a channel, that sums to 1."""
     a = np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.BOX))
-    levels = np.concatenate([part.reshape(-1, 3) for part in pieces_of_rim(a)]) // 64
+    levels = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)]) // 64
     return np.bincount(levels.astype(int) @ (16, 4, 1), minlength=64) / len(levels)
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> float:
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.minimum(a, b).sum())
 
 
-def _number(pictures: Sequence[Image.Image]) -> str:
+def _count(pictures: Sequence[Image.Image]) -> str:
     return f"{len(pictures)} picture{'s' if len(pictures) != 1 else ''}"

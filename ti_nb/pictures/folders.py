@@ -1,4 +1,4 @@
-"""What folders hold: pictures, and the captions and masks beside them."""
+"""Finds pictures in folders, and the files of captions and masks beside them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,26 @@ from ..host.plain_text import place, plain
 from .colours import Say
 from .picture import FORMATS, HEIC, Picture, is_heic, reads_heic
 
-CAPTIONS = (".caption", ".txt")  # the last is taken where there are both
-MASKS = "masks"  # folder beside pictures that holds their masks, pictures of the same names
-HEICS = {".heic", ".heif", ".hif", ".heics", ".heifs"}
-RAWS = {".dng", ".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".raf", ".orf", ".rw2", ".pef", ".srw", ".3fr"}
-OTHERS = {
+CAPTIONS = (".caption", ".txt")  # the last wins where there are both
+MASKS = "masks"  # the folder beside the pictures with masks of the same names
+HEIC_SUFFIXES = {".heic", ".heif", ".hif", ".heics", ".heifs"}
+RAW_SUFFIXES = {
+    ".dng",
+    ".nef",
+    ".nrw",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".arw",
+    ".srf",
+    ".raf",
+    ".orf",
+    ".rw2",
+    ".pef",
+    ".srw",
+    ".3fr",
+}
+UNREAD_SUFFIXES = {
     ".psd",
     ".xcf",
     ".svg",
@@ -36,14 +51,14 @@ OTHERS = {
     ".ico",
     ".icns",
 }
-LONGEST = 1 << 16  # bytes of a caption's file
+MAX_CAPTION_BYTES = 1 << 16  # of a caption file
 
-Found = list[tuple[str, Picture]]
+NamedPictures = list[tuple[str, Picture]]
 Skipped = list[tuple[str, str]]
 
 
-def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
-    """(name, picture) pairs in a fixed order, nothing decoded; and (name, reason) of what a folder holds beside pictures."""
+def find_pictures(source: Picture | Iterable[Picture]) -> tuple[NamedPictures, Skipped]:
+    """(name, picture) pairs in a fixed order, not decoded; and (name, reason) of what else is in a folder."""
     if isinstance(source, (str, Path)):
         path = Path(source).expanduser().absolute()
         if not path.exists():
@@ -52,66 +67,68 @@ def find_pictures(source: Picture | Iterable[Picture]) -> tuple[Found, Skipped]:
     if isinstance(source, (bytes, bytearray, memoryview, Image.Image)):
         source = [source]  # type: ignore[list-item]
     if isinstance(source, Mapping) or not (isinstance(source, Iterable) or hasattr(source, "__getitem__")):
-        raise InvalidValue(
-            f"source is of the kind {type(source).__name__}: give a folder, or paths, PIL pictures or bytes"
-        )
+        raise InvalidValue(f"source is of type {type(source).__name__}: give a folder, or paths, PIL pictures or bytes")
     return [_named(item, number) for number, item in enumerate(list(source), 1)], []
 
 
-def captions_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[str], Skipped]:
-    """One for each picture, () if none has any; and `skipped` less their files."""
-    files = [text for text, _ in beside(found)]
+def captions_from_files(pictures: NamedPictures, skipped: Skipped, notes: list[str]) -> tuple[list[str], Skipped]:
+    """A caption for each picture, [] if none has one; and `skipped` without the caption files."""
+    files = [text for text, _ in beside(pictures)]
     captions = [read_caption(path, notes.append) if path else "" for path in files]
-    without = [name for (name, _), caption in zip(found, captions) if not caption]
+    without = [name for (name, _), caption in zip(pictures, captions) if not caption]
     if without:
-        notes.append(f"no caption for {_few(without)}: no file of its name in {' or '.join(CAPTIONS)}, or an empty one")
+        notes.append(
+            f"no caption for {_listed(without)}: no file of its name in {' or '.join(CAPTIONS)}, or an empty one"
+        )
     used = {shown(path) for path in files if path}
     return captions if any(captions) else [], [(name, why) for name, why in skipped if name not in used]
 
 
-def masks_from_files(found: Found, skipped: Skipped, notes: list[str]) -> tuple[list[Path | None], Skipped]:
-    """One for each picture, None for what has none; and `skipped` less their folder."""
-    files = [mask for _, mask in beside(found)]
-    without = [name for (name, _), path in zip(found, files) if path is None]
+def masks_from_files(pictures: NamedPictures, skipped: Skipped, notes: list[str]) -> tuple[list[Path | None], Skipped]:
+    """A mask for each picture, None where it has none; and `skipped` without the folder of masks."""
+    files = [mask for _, mask in beside(pictures)]
+    without = [name for (name, _), path in zip(pictures, files) if path is None]
     if without:
-        notes.append(f"no mask for {_few(without)}: no picture of its name in a folder '{MASKS}' beside it")
-    if unused := _unused_masks(found, files):
-        notes.append(f"no picture for {_few(unused)}")
+        notes.append(f"no mask for {_listed(without)}: no picture of its name in a folder '{MASKS}' beside it")
+    if unused := _unused_masks(pictures, files):
+        notes.append(f"no picture for {_listed(unused)}")
     return files, [(name, why) for name, why in skipped if name != MASKS or not any(files)]
 
 
 def beside(items: Sequence[tuple[str, Picture]]) -> list[tuple[Path | None, Path | None]]:
-    """For each picture the files of its caption and of its mask, None where there is none; each folder is listed once."""
+    """For each picture its caption file and its mask file, or None; each folder is listed once."""
 
     @cache
     def texts(folder: Path) -> dict[str, Path]:
-        return {_spelt(path.stem): path for ending in CAPTIONS for path in _files(folder) if _ending(path) == ending}
+        return {
+            _normalized(path.stem): path for ending in CAPTIONS for path in _files(folder) if _ending(path) == ending
+        }
 
     @cache
     def masks(folder: Path) -> dict[str, Path]:
-        return {_spelt(path.stem): path for path in _files(folder / MASKS) if not _why_not(path)}
+        return {_normalized(path.stem): path for path in _files(folder / MASKS) if not _reason_to_skip(path)}
 
     def named_as(path: Path, listed: dict[str, Path]) -> Path | None:
-        return listed.get(_spelt(path.stem)) or listed.get(_spelt(path.name))  # cat.txt, or cat.png.txt
+        return listed.get(_normalized(path.stem)) or listed.get(_normalized(path.name))  # cat.txt, or cat.png.txt
 
     paths = [Path(item).expanduser().absolute() if isinstance(item, (str, Path)) else None for _, item in items]
     return [(named_as(p, texts(p.parent)), named_as(p, masks(p.parent))) if p else (None, None) for p in paths]
 
 
 def read_caption(path: Path, say: Say) -> str:
-    """What a text file says, in one line; any encoding that editors write.
+    """The text of a file on one line, in any encoding that editors write.
 
     Raises:
-        ValueError: it can't be told how it is encoded, or it is no text; the message names the file.
+        ValueError: the encoding can't be told, or it is not text; the message names the file.
     """
     name = shown(path)
     try:
         with path.open("rb") as file:
-            data = file.read(LONGEST + 1)
+            data = file.read(MAX_CAPTION_BYTES + 1)
     except OSError as error:
         raise InvalidValue(f"{name} can't be read ({error.strerror or error})") from error
-    if len(data) > LONGEST:
-        raise InvalidValue(f"{name} has more than {LONGEST >> 10} KiB, too much for a caption")
+    if len(data) > MAX_CAPTION_BYTES:
+        raise InvalidValue(f"{name} has more than {MAX_CAPTION_BYTES >> 10} KiB, too much for a caption")
     try:
         text = _as_text(data, lambda note: say(f"{name}: {note}"))
     except UnicodeError as error:
@@ -120,43 +137,46 @@ def read_caption(path: Path, say: Say) -> str:
 
 
 def shown(path: Path) -> str:
-    """A file's name as can be printed anywhere, even one that is no text."""
+    """A file's name, printable even if it is not valid text."""
     return plain(os.fsencode(path.name).decode("utf-8", "replace"))
 
 
 def _unused_masks(items: Sequence[tuple[str, Picture]], used: Iterable[Path | None]) -> list[str]:
-    """What the pictures' folders "masks" hold that is no picture's mask."""
+    """Files in the folders of masks that belong to no picture."""
     folders = {Path(item).expanduser().absolute().parent / MASKS for _, item in items if isinstance(item, (str, Path))}
     kept = set(used)
     return [f"{MASKS}/{shown(path)}" for folder in sorted(folders) for path in _files(folder) if path not in kept]
 
 
-def _few(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} others" if len(names) > 5 else "")
 
 
 def _as_text(data: bytes, say: Say) -> str:
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
-    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # the first begins UTF-32's too
+    marks |= {
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }  # checked last, as UTF-32's LE mark begins with UTF-16's
     encoding = next((encoding for mark, encoding in marks.items() if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without its mark: every other byte of plain text is 0
+    if encoding == "utf-8" and b"\0" in data:  # UTF-16 without BOM: every other byte of plain text is 0
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
     try:
         text = data.decode(encoding)
     except UnicodeError:
         if encoding != "utf-8":
             raise
-        text = _as_windows_text(data)
+        text = _as_cp1252(data)
         say("it is not in UTF-8 and was read as cp1252")
     if "\0" in text:
-        raise UnicodeError("no text")
+        raise UnicodeError("not text")
     return text
 
 
-def _as_windows_text(data: bytes) -> str:
-    """As cp1252, Windows' and once the web's in the west of Europe.
+def _as_cp1252(data: bytes) -> str:
+    """Decoded as cp1252, the old encoding of Windows in western Europe.
 
-    Any bytes could be read so: where other letters are not few among the plain ones, it is another alphabet's.
+    Almost any bytes decode so: with over a third of non-ASCII letters it must be another alphabet's encoding.
     """
     text = data.decode("cp1252")
     letters = [letter for letter in text if letter.isalpha()]
@@ -173,20 +193,20 @@ def _named(item: Picture, number: int) -> tuple[str, Picture]:
     return (shown(Path(item)) if isinstance(item, (str, Path)) else f"picture {number}", item)
 
 
-def _find_in_folder(folder: Path) -> tuple[Found, Skipped]:
-    why = {path: _why_not(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)}
-    found: Found = [(shown(path), path) for path, reason in why.items() if not reason]
-    stems = {_spelt(stem) for path, reason in why.items() if not reason for stem in (path.stem, path.name)}
+def _find_in_folder(folder: Path) -> tuple[NamedPictures, Skipped]:
+    why = {path: _reason_to_skip(path) for path in sorted(folder.iterdir(), key=lambda path: path.name)}
+    pictures: NamedPictures = [(shown(path), path) for path, reason in why.items() if not reason]
+    stems = {_normalized(stem) for path, reason in why.items() if not reason for stem in (path.stem, path.name)}
     for path, reason in why.items():
-        if reason and _ending(path) in CAPTIONS and _spelt(path.stem) in stems:
+        if reason and _ending(path) in CAPTIONS and _normalized(path.stem) in stems:
             why[path] = 'a caption, which is read with captions="files"'
         elif reason and path.name == MASKS and path.is_dir():
             why[path] = 'masks, which are read with masks="files"'
-    return found, [(shown(path), reason) for path, reason in why.items() if reason]
+    return pictures, [(shown(path), reason) for path, reason in why.items() if reason]
 
 
-def _why_not(path: Path) -> str:
-    """Why what a folder holds is not taken as a picture, "" if it is: by its ending, else by how it begins."""
+def _reason_to_skip(path: Path) -> str:
+    """Why a path in a folder is not a picture we read, "" if it is; judged by its first bytes and its suffix."""
     if path.name.startswith("."):
         return "hidden"
     if not path.is_file():
@@ -194,15 +214,17 @@ def _why_not(path: Path) -> str:
     ending, head = _ending(path), _head(path)
     if _begins_as_picture(head):
         return ""
-    if ending in HEICS or is_heic(head):
+    if ending in HEIC_SUFFIXES or is_heic(head):
         return "" if reads_heic() else HEIC
     if Image.registered_extensions().get(ending) in FORMATS:
         return ""
-    if ending in RAWS:
+    if ending in RAW_SUFFIXES:
         return "a camera's raw data: export it as JPEG"
-    if ending in OTHERS:
+    if ending in UNREAD_SUFFIXES:
         return f"{ending[1:].upper()} is not read: export it as PNG or JPEG"
-    return "" if not ending and head[:4] in (b"II*\0", b"MM\0*") else "not a picture"  # raw data begin as a TIFF does
+    return (
+        "" if not ending and head[:4] in (b"II*\0", b"MM\0*") else "not a picture"
+    )  # without a suffix a TIFF may be raw data too
 
 
 def _begins_as_picture(head: bytes) -> bool:
@@ -215,7 +237,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(16)
     except OSError:
-        return b""  # said when it is read
+        return b""  # reported when the picture is read
 
 
 def _files(folder: Path) -> list[Path]:
@@ -228,6 +250,6 @@ def _ending(path: Path) -> str:
     return path.suffix.lower()
 
 
-def _spelt(name: str) -> str:
-    """One spelling for each name: macOS writes an accent as a letter of its own."""
+def _normalized(name: str) -> str:
+    """Unicode NFC: macOS stores accents as separate characters."""
     return unicodedata.normalize("NFC", name)

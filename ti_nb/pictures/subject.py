@@ -1,4 +1,4 @@
-"""First guesses of where the thing is: a crop, a mask, and a brush to mend it with.
+"""Guesses where the subject is: a crop, a mask, and a brush to correct it.
 
 NumPy and Pillow only.
 """
@@ -12,23 +12,23 @@ from ..host.arguments import checked
 from .colours import on_background
 from .picture import read_photo
 
-SMALL = 680  # px: the longer side of the copy in which a crop is looked for
+SEARCH_SIDE = 680  # px: longer side of the copy in which the crop is searched
 
 
 def shrunk(picture: Image.Image, side: int = 256) -> Image.Image:
     """An upright RGB copy, its longer side at most `side` px."""
     small = read_photo(picture, "the picture").picture
-    if max(small.size) > side:  # before the transparency is gone, or all of a large picture is copied
-        small = small.resize(fitted(small, side, least=1), Image.Resampling.BOX)
+    if max(small.size) > side:  # before `on_background`, which would copy a large picture whole
+        small = small.resize(scaled_size(small, side, least=1), Image.Resampling.BOX)
     return on_background(small, "white")
 
 
 def saliency(picture: Image.Image) -> np.ndarray:
-    """Where the thing seems to be: (h, w) float that adds up to 1, the longer side 64.
+    """Where the subject seems to be: (h, w) weights that sum to 1, the longer side 64.
 
-    A colour far from those of every side's rim (Mahalanobis distance, the least of the four), more so near the middle.
+    High where the colour is far from the border's on all four sides (least Mahalanobis distance), and near the middle.
     """
-    small = picture.convert("RGB").resize(fitted(picture, 64), Image.Resampling.BOX)
+    small = picture.convert("RGB").resize(scaled_size(picture, 64), Image.Resampling.BOX)
     r, g, b = np.moveaxis(np.asarray(small.filter(ImageFilter.GaussianBlur(1)), dtype=np.float64) / 255, -1, 0)
     colours = np.stack([(r + g + b) / 3, r - g, (r + g) / 2 - b], axis=-1)
     h, w = r.shape
@@ -38,7 +38,7 @@ def saliency(picture: Image.Image) -> np.ndarray:
         spread = np.cov(rim.reshape(-1, 3).T) + 0.002 * np.eye(3)
         away = colours - rim.reshape(-1, 3).mean(0)
         far = np.minimum(far, np.sqrt(np.einsum("hwi,ij,hwj->hw", away, np.linalg.inv(spread), away)))
-    far = np.minimum(far / (far.mean() + 2 * far.std() + 1e-9), 1)  # no single spot decides
+    far = np.minimum(far / (far.mean() + 2 * far.std() + 1e-9), 1)  # so that no single spot dominates
     smooth = Image.fromarray((255 * far).astype(np.uint8)).filter(ImageFilter.GaussianBlur(2))
     y, x = np.mgrid[:h, :w]
     middle = np.exp(-(((x + 0.5) / w - 0.5) ** 2 + ((y + 0.5) / h - 0.5) ** 2) / (2 * 0.35**2))
@@ -49,16 +49,16 @@ def saliency(picture: Image.Image) -> np.ndarray:
 
 @checked(least=(1, None))
 def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int]:
-    """A first guess of the square to use: (left, top, side) in px of the upright picture.
+    """A guess of the best square crop: (left, top, side) in px of the upright picture.
 
-    It is half as large again as what holds the middle 92% of `saliency` both ways, at least 0.6 of the shorter side and
-    `least` px where the picture has them.
+    Its side is 1.5 times the extent of the middle 92% of `saliency`, and at least 0.6 of the shorter side and `least` px, as
+    far as the picture has them.
     """
-    return guess_square(shrunk(picture, SMALL), read_photo(picture, "the picture").picture.size, least=least)
+    return guess_square(shrunk(picture, SEARCH_SIDE), read_photo(picture, "the picture").picture.size, least=least)
 
 
 def guess_square(small: Image.Image, size: tuple[int, int], *, least: int = 512) -> tuple[int, int, int]:
-    """`guess_crop` of a picture of `size` px, from a small copy."""
+    """`guess_crop` for a picture of `size` px, from a small copy."""
     weights, short = saliency(small), min(size)
     scale = max(size) / max(weights.shape)
     (x0, x1), (y0, y1) = _middle(weights.sum(0)), _middle(weights.sum(1))
@@ -69,24 +69,24 @@ def guess_square(small: Image.Image, size: tuple[int, int], *, least: int = 512)
 
 @checked(tolerance=(0, 255))
 def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Image:
-    """White where the colour differs from the picture's rim: an "L" picture of its size, for `load_images(masks=...)`.
+    """A mask for `load_images(masks=...)`: an "L" picture, white where the colour differs from the picture's border.
 
     Args:
-        tolerance: difference in levels (0 to 255) from the nearest colour of the rim, where the mask is half white.
+        tolerance: difference in levels (0 to 255) from the nearest border colour at which the mask is half white.
 
-    Small holes are filled and all but the largest pieces dropped. It serves plain backgrounds; paint the rest.
+    Small holes are filled and all but the largest pieces dropped. Made for plain backgrounds; paint the rest.
     """
     photo = on_background(read_photo(picture, "the picture").picture, "white")
-    small = photo.resize(fitted(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
+    small = photo.resize(scaled_size(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))
     a = np.asarray(small, dtype=np.float64)
-    rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in pieces_of_rim(a)])
+    rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in rim_pieces(a)])
     away = np.sqrt(((a[:, :, None] - rim) ** 2).mean(-1)).min(-1)  # (h, w)
     soft = ((away - tolerance) / (0.4 * tolerance + 1) + 0.5).clip(0, 1)
-    labels = _blobs(soft > 0.5)
+    labels = _connected_pieces(soft > 0.5)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     thing = (sizes > 0.2 * sizes.max())[labels] & (labels > 0)
-    outside = _blobs(~thing)
+    outside = _connected_pieces(~thing)
     holes = np.bincount(outside.ravel()) < 0.03 * thing.size
     filled = thing | (holes[outside] & ~thing & ~_touches_edge(outside))
     near = np.asarray(Image.fromarray(filled).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
@@ -95,7 +95,7 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
 
 
 def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = True) -> Image.Image:
-    """A copy of `mask` with one round stroke: `x` of its width, `y` of its height, `radius` of its shorter side, 0 to 1."""
+    """A copy of `mask` with a dot at `x` (of the width) and `y` (of the height), `radius` of the shorter side, all 0 to 1."""
     out = mask.convert("L")
     out = out.copy() if out is mask else out
     cx, cy, r = x * mask.width, y * mask.height, radius * min(mask.size)
@@ -103,14 +103,16 @@ def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = Tr
     return out
 
 
-def _blobs(where: np.ndarray) -> np.ndarray:
-    """(h, w) int: one number for each connected piece of `where`, 0 elsewhere."""
+def _connected_pieces(where: np.ndarray) -> np.ndarray:
+    """Connected components of `where`: (h, w) int, a number for each, 0 elsewhere."""
     labels = np.where(where, np.arange(1, where.size + 1).reshape(where.shape), 0)
     while True:
         padded = np.pad(labels, 1)
         around = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
         grown = np.where(where, np.maximum.reduce([labels, *around]), 0)
-        grown = np.where(where, grown.ravel()[grown - 1], 0)  # a number is a place: take over what stands there
+        grown = np.where(
+            where, grown.ravel()[grown - 1], 0
+        )  # a label is the index of a pixel: take that pixel's label (halves the rounds)
         if np.array_equal(grown, labels):
             return labels
         labels = grown
@@ -122,19 +124,19 @@ def _touches_edge(labels: np.ndarray) -> np.ndarray:
 
 
 def _middle(profile: np.ndarray) -> tuple[int, int]:
-    """Where the middle 92% of `profile`, which adds up to 1, begins and ends."""
+    """Where the middle 92% of `profile`, which sums to 1, begins and ends."""
     up_to = np.cumsum(profile)
     return int(np.searchsorted(up_to, 0.04)), int(np.searchsorted(up_to, 0.96)) + 1
 
 
-def fitted(picture: Image.Image, longer: int, *, least: int = 8) -> tuple[int, int]:
-    """The size of a copy whose longer side has `longer` px, and no side under `least`."""
+def scaled_size(picture: Image.Image, longer: int, *, least: int = 8) -> tuple[int, int]:
+    """The size of a copy with a longer side of `longer` px, and no side under `least`."""
     scale = longer / max(picture.size)
     return max(least, round(picture.width * scale)), max(least, round(picture.height * scale))
 
 
-def pieces_of_rim(a: np.ndarray) -> list[np.ndarray]:
-    """The outermost 4% of (h, w, 3) in four pieces a side."""
+def rim_pieces(a: np.ndarray) -> list[np.ndarray]:
+    """The outermost 4% of (h, w, 3), as four pieces per side."""
     m = max(1, round(0.04 * min(a.shape[:2])))
     sides = [(a[:m], 1), (a[-m:], 1), (a[:, :m], 0), (a[:, -m:], 0)]
     return [piece for side, axis in sides for piece in np.array_split(side, 4, axis=axis)]

@@ -38,7 +38,7 @@ class Copies:
     def of(cls, photo: Photo) -> Copies:
         """Made of a picture as it was read."""
         opacity = reduced(photo.opacity) if photo.opacity else None
-        return cls(photo.picture.size, subject.shrunk(photo.picture, subject.SMALL), opacity)
+        return cls(photo.picture.size, subject.shrunk(photo.picture, subject.SEARCH_SIDE), opacity)
 
 
 @dataclass
