@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 import ti_nb as ti
-from ti_nb.results.plots import ACCENT, INK, SOFT, Picture
+from ti_nb.results.plots import ACCENT, INK, SOFT, NotebookFigure
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"
@@ -257,9 +257,9 @@ def verdicts(rows: list[dict]) -> list[str]:
     return out
 
 
-def plot(split: str) -> Picture:
+def plot(split: str) -> NotebookFigure:
     """Likeness against obedience, a point for each method and step, its seconds beside it."""
-    figure = Picture(figsize=(8, 5), layout="constrained")
+    figure = NotebookFigure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     rows = summary(split)
     for name, colour in (("diffusers", INK), ("paper", "#6b8f71")):
