@@ -23,7 +23,7 @@ from .. import parts
 from .editor import Editor
 from .entry import Copies, Entry, reduced, sample_card, thumb
 from .thumbnail import Tile, show_findings
-from .word_form import Naming
+from .word_form import WordForm
 
 if TYPE_CHECKING:
     from ...models.model import Model
@@ -60,8 +60,8 @@ class PreparePanel(parts.Panel):
         self.step = 1
         self.buttons: dict[str, widgets.Button] = {}
         self.editor = Editor(self)
-        ask = Naming(model, judge, word=word, init=init, pictures=lambda: self.images().images)
-        self.word, self.init, self.kind, self.flip, self.naming = ask.word, ask.init, ask.kind, ask.flip, ask
+        ask = WordForm(model, judge, word=word, init=init, pictures=lambda: self.images().images)
+        self.word, self.init, self.kind, self.flip, self.word_form = ask.word, ask.init, ask.kind, ask.flip, ask
         for control in (self.kind, self.flip, self.word, self.init):
             control.observe(lambda _: self._changed(), "value")
         super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
@@ -246,7 +246,7 @@ class PreparePanel(parts.Panel):
         used = [e for e in self.entries if e.use]
         found = findings.faults_of_set([e.small for e in used], [e.name for e in used]) if used else []
         show_findings(self.of_the_set, found)
-        self.naming.check()
+        self.word_form.check()
         self.editor.show_caption()
         self._show_samples()
 
