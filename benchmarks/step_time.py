@@ -456,12 +456,12 @@ def _fits(network: str, pipeline: Any, flags: Flags) -> int:
     keys = [ti.TextEncoder(str(i), None, e) for i, e in enumerate(encoders)]
     model = ti.Model(network, tuple(keys), pipeline.unet, pipeline.vae, pipeline.scheduler)
     free = devices.free_memory(model.device)
-    per_picture = plan.activation_bytes(model, False)
+    one = plan.activation_bytes(model, False)
     if free is None:
         return flags.batch
-    count = int((free * plan.ROOM - tables) // per_picture)
+    count = int((free * plan.ROOM - tables) // one)
     if count < 1:
-        raise MemoryError(f"one picture needs {(per_picture + tables) / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
+        raise MemoryError(f"one picture needs {(one + tables) / 2**30:.1f} GiB, {free / 2**30:.1f} are free")
     return max(n for n in range(1, flags.batch + 1) if flags.batch % n == 0 and n <= count)
 
 
