@@ -173,7 +173,7 @@ def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
         panel.prompt.value = typed
         assert answer in panel.controls.check.value, typed
     panel.prompt.value = "a  <new>\n in the snow "
-    assert "✓ Says" in panel.controls.check.value
+    assert "✓ Uses" in panel.controls.check.value
     panel.negative.value = "cat " * 80
     assert "80 tokens" in panel.controls.check.value
     panel.negative.value, panel.seeds.value = "", "0-"
