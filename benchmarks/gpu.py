@@ -1,12 +1,12 @@
-"""Everything that users do on a GPU, checked and measured by one command of at most eight minutes.
+"""Check and measure everything that users do on a GPU, in at most eight minutes.
 
 `python -m benchmarks.gpu` needs a CUDA device, and no network: SD 1.5 and SDXL are built at full size with random
-weights. It writes `gpu.md` after each check, goes on past one that fails, says what there was no time for, and ends with
-status 1 if something failed. `--only` does the rows in which a regular expression is found; `--device cpu --size toy`
-rehearses it all in this process, very small.
+weights. It writes `gpu.md` after each check, continues after one that fails, reports what there was no time for, and exits
+with status 1 if anything failed. `--only` selects rows by a regular expression; `--device cpu --size toy` rehearses all
+of it in this process, on very small networks.
 
-On a machine that has torch and transformers but no network, with wheels made where there is one (`make gpu-bundle`, or
-`pip download --no-deps -d wheels diffusers`), in the folder of this repository:
+On a machine with torch and transformers but no network: get the wheels on one with a network (`make gpu-bundle`, or
+`pip download --no-deps -d wheels diffusers`), then in the folder of this repository:
 
     pip install --no-deps --no-index --find-links wheels diffusers
     python -m benchmarks.gpu
@@ -32,10 +32,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 IMPORTED_AS = {"pillow": "PIL"}
-NOT_NEEDED = ("ipywidgets", "matplotlib")  # panels and plots
-LIMIT = 90.0  # seconds for one check, and for one row of the step table; a compiled one takes more
+NOT_NEEDED = ("ipywidgets", "matplotlib")  # for panels and plots only
+LIMIT = 90.0  # s for one check or one row of the step table; longer with torch.compile
 COMPILING = 150.0
-CHECKS = (  # those of `gpu_checks`, which is too heavy to import before it is known what is missing
+CHECKS = (  # the names in `gpu_checks`, which can't be imported before `missing` has checked its dependencies
     "a word is learned",
     "gradient as in float32",
     "plan of memory",
@@ -51,7 +51,7 @@ SIZES = {"full": {"sd15": (512, 1024), "sdxl": (1024, 512)}, "toy": {"toy-sd15":
 
 @dataclass
 class Report:
-    """What was found so far, and the file that says so, written anew after each check."""
+    """The results so far, and the file with them, which is rewritten after each check."""
 
     path: Path
     began: float
@@ -59,15 +59,15 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, network: str, size: int, dtype: str, check: str, found: dict[str, Any]) -> None:
-        """A check's result: {"seconds"} and one of "said", "failed" and "skipped"."""
-        row = {"network": network, "size": size, "dtype": dtype, "check": check, **found}
+    def add(self, network: str, size: int, dtype: str, check: str, result: dict[str, Any]) -> None:
+        """Add a check's result: "seconds", and one of "passed", "failed" and "skipped" with its text."""
+        row = {"network": network, "size": size, "dtype": dtype, "check": check, **result}
         self.rows.append(row)
-        print(f"{self.passed:4.0f} s  {network} {size} {dtype}  {check}: {_result(row)}", flush=True)
+        print(f"{self.elapsed:4.0f} s  {network} {size} {dtype}  {check}: {_result(row)}", flush=True)
         self.write()
 
     @property
-    def passed(self) -> float:
+    def elapsed(self) -> float:
         """Seconds since the command began."""
         return time.monotonic() - self.began
 
@@ -81,16 +81,16 @@ class Report:
         from benchmarks import step_time
 
         skipped = sum("skipped" in row for row in self.rows)
-        done = len(self.rows) - skipped - self.failures
+        passed = len(self.rows) - skipped - self.failures
         lines = [
             "# On a GPU",
             "",
             "`python -m benchmarks.gpu`. Networks at full size, with random weights, unless they are called toy. The step"
             ' table\'s columns are those of [the step benchmark](step_time.md); "compiled" is the UNet in torch.compile.',
             "",
-            ", ".join(f"{name} {what}" for name, what in self.facts.items()),
+            ", ".join(f"{name} {value}" for name, value in self.facts.items()),
             "",
-            f"{done} checks passed, {self.failures} failed, {skipped} were skipped; {self.passed:.0f} s in all.",
+            f"{passed} checks passed, {self.failures} failed, {skipped} were skipped; {self.elapsed:.0f} s in all.",
             "",
             "| network | px | precision | check | result | s |",
             "| --- | --- | --- | --- | --- | --- |",
@@ -98,7 +98,7 @@ class Report:
         for row in self.rows:
             cells = [row["network"], row["size"], row["dtype"], row["check"], _result(row), f"{row['seconds']:.1f}"]
             lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
-        tables = [step_time.table(found) for found in self.tables.values()]
+        tables = [step_time.table(results) for results in self.tables.values()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("\n".join(lines) + "\n" + "".join(f"\n{table}\n" for table in tables))
 
@@ -106,25 +106,25 @@ class Report:
 def _result(row: dict[str, Any]) -> str:
     if "failed" in row:
         return f"FAILED: {row['failed']}"
-    return f"skipped: {row['skipped']}" if "skipped" in row else str(row["said"])
+    return f"skipped: {row['skipped']}" if "skipped" in row else str(row["passed"])
 
 
 def missing() -> tuple[list[str], list[str]]:
-    """What of the package's dependencies is not installed, or too old: what is needed here, and what is not."""
+    """The package's dependencies that are missing or too old: those needed here, and the others."""
     from importlib.metadata import PackageNotFoundError, version
 
     needed, others = [], []
     for wanted in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
-        name, _, least = wanted.partition(">=")
-        found = ""
+        name, _, minimum = wanted.partition(">=")
+        installed = ""
         if importlib.util.find_spec(IMPORTED_AS.get(name, name.replace("-", "_"))) is not None:
             try:
-                found = version(name)
+                installed = version(name)
             except PackageNotFoundError:
-                found = "of unknown version"
-        old = found[:1].isdigit() and _numbers(found) < _numbers(least)
-        if not found or old:
-            (others if name in NOT_NEEDED else needed).append(wanted + (f" (there is {found})" if old else ""))
+                installed = "of unknown version"
+        old = installed[:1].isdigit() and _numbers(installed) < _numbers(minimum)
+        if not installed or old:
+            (others if name in NOT_NEEDED else needed).append(wanted + (f" (installed: {installed})" if old else ""))
     return needed, others
 
 
@@ -133,47 +133,49 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def jobs_of(options: argparse.Namespace) -> list[tuple[str, Any]]:
-    """What there is to do, the most telling first: ("checks", jobs) and ("steps", (network, size, side)), by turns."""
+    """All work, the most important first: entries ("checks", jobs) and ("steps", (network, size, side))."""
     sizes = SIZES[options.size]
     kinds = ("bfloat16", "float16")
 
-    def checks(which: int, names: Sequence[str]) -> tuple[str, Any]:
-        wanted = [(n, size[which], dtype, check) for n, size in sizes.items() for dtype in kinds for check in names]
-        return "checks", [job for job in wanted if _is_asked(options.only, *job)]
+    def checks(size_index: int, names: Sequence[str]) -> tuple[str, Any]:
+        wanted = [
+            (n, size[size_index], dtype, check) for n, size in sizes.items() for dtype in kinds for check in names
+        ]
+        return "checks", [job for job in wanted if _is_selected(options.only, *job)]
 
     def steps(*sides: str) -> list[tuple[str, Any]]:
         rows = [(n, size[0], side) for n, size in sizes.items() for side in sides]
-        return [("steps", row) for row in rows if _is_asked(options.only, "step", *row)]
+        return [("steps", row) for row in rows if _is_selected(options.only, "step", *row)]
 
     compiled = steps("ours-compiled", "best-compiled")
     half = -(-len(compiled) // 2)
-    plan = [checks(0, CHECKS), *steps("ours", "best", "readme"), *compiled[:half], checks(1, BRIEF), *compiled[half:]]
-    return [(kind, what) for kind, what in plan if what]
+    work = [checks(0, CHECKS), *steps("ours", "best", "readme"), *compiled[:half], checks(1, BRIEF), *compiled[half:]]
+    return [(kind, jobs) for kind, jobs in work if jobs]
 
 
-def _is_asked(only: str, *words: Any) -> bool:
+def _is_selected(only: str, *words: Any) -> bool:
     return re.search(only, " ".join(map(str, words))) is not None
 
 
 def do_checks(jobs: list[tuple[str, int, str, str]], options: argparse.Namespace, report: Report, until: float) -> None:
-    """Do the jobs in a process of their own, and in a new one what is left when that ends before its time."""
+    """Do the jobs in a process of their own; if it dies, a new one does the rest."""
     while jobs:
         left = until - time.monotonic()
         if left <= 0:
             for job in jobs:
                 report.add(*job, {"seconds": 0.0, "skipped": "no time was left"})
             return
-        asked = {"jobs": [dict(zip(("network", "size", "dtype", "check"), job)) for job in jobs]}
-        answers = stream(_command(options), {**asked, "device": options.device, "left": left}, until)
-        jobs = jobs[_take(answers, jobs, report) :]
+        request = {"jobs": [dict(zip(("network", "size", "dtype", "check"), job)) for job in jobs]}
+        answers = stream(_command(options), {**request, "device": options.device, "left": left}, until)
+        jobs = jobs[_report_answers(answers, jobs, report) :]
 
 
 def _command(options: argparse.Namespace) -> list[str]:
     return [sys.executable, "-m", "benchmarks.gpu_checks"]
 
 
-def _take(answers: Iterator[dict[str, Any]], jobs: list[Any], report: Report) -> int:
-    """Report what the process says of its jobs; returns how many of them are done with, at least one."""
+def _report_answers(answers: Iterator[dict[str, Any]], jobs: list[Any], report: Report) -> int:
+    """Report the results that the process prints; returns how many jobs are done with, at least one."""
     done, began, at = 0, time.monotonic(), 0
     for answer in answers:
         if "facts" in answer:
@@ -182,8 +184,8 @@ def _take(answers: Iterator[dict[str, Any]], jobs: list[Any], report: Report) ->
             at, began = answer["began"], time.monotonic()
         elif "ended" in answer:
             if done < len(jobs):
-                kind = "skipped" if answer["no time"] else "failed"
-                report.add(*jobs[done], {"seconds": time.monotonic() - began, kind: answer["ended"]})
+                outcome = "skipped" if answer["no time"] else "failed"
+                report.add(*jobs[done], {"seconds": time.monotonic() - began, outcome: answer["ended"]})
             return done + 1
         else:
             number = answer.pop("job")
@@ -192,10 +194,11 @@ def _take(answers: Iterator[dict[str, Any]], jobs: list[Any], report: Report) ->
     return max(done, at)
 
 
-def stream(command: list[str], asked: dict[str, Any], until: float, limit: float = LIMIT) -> Iterator[dict[str, Any]]:
-    """What a process answers line by line; at last {"ended", "no time"} if it died, said nothing for `limit` seconds, or
-    ran past `until`, when it is killed."""
-    env = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TRANSFORMERS_VERBOSITY": "error"}  # for exact repeats
+def stream(command: list[str], request: dict[str, Any], until: float, limit: float = LIMIT) -> Iterator[dict[str, Any]]:
+    """The JSON lines that a process prints; at last {"ended", "no time"} if it died, or was killed as it printed nothing for
+    `limit` seconds or ran past `until`."""
+    env = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS is not deterministic
+    env["TRANSFORMERS_VERBOSITY"] = "error"
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     lines: queue.Queue[str] = queue.Queue()
@@ -208,7 +211,7 @@ def stream(command: list[str], asked: dict[str, Any], until: float, limit: float
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.write(json.dumps(request) + "\n")
         process.stdin.close()
         while line := lines.get(timeout=max(0.01, min(limit, until - time.monotonic()))):
             yield json.loads(line)
@@ -217,15 +220,15 @@ def stream(command: list[str], asked: dict[str, Any], until: float, limit: float
     except BrokenPipeError:
         yield {"ended": f"the process ended with {process.wait()}", "no time": False}
     except queue.Empty:
-        out = time.monotonic() >= until
-        yield {"ended": "cut off: no time was left" if out else f"stopped after {limit:.0f} s", "no time": out}
+        is_late = time.monotonic() >= until
+        yield {"ended": "cut off: no time was left" if is_late else f"stopped after {limit:.0f} s", "no time": is_late}
     finally:
         process.kill()
         process.wait()
 
 
 def do_here(jobs: list[tuple[str, int, str, str]], options: argparse.Namespace, report: Report, until: float) -> None:
-    """The same in this process: what a rehearsal does, to be quick."""
+    """Do the jobs in this process, which is quicker, for a rehearsal."""
     from benchmarks import gpu_checks
 
     report.facts = gpu_checks.facts(options.device)
@@ -235,7 +238,7 @@ def do_here(jobs: list[tuple[str, int, str, str]], options: argparse.Namespace, 
 
 
 def do_step(row: tuple[str, int, str], options: argparse.Namespace, report: Report, until: float) -> None:
-    """One row of the step table: a side of a network."""
+    """Measure one row of the step table: one side on one network."""
     from benchmarks import step_time
 
     network, size, side = row
@@ -245,21 +248,21 @@ def do_step(row: tuple[str, int, str], options: argparse.Namespace, report: Repo
         report.add(network, size, "", name, {"seconds": 0.0, "skipped": "no time was left"})
         return
     is_toy = options.size == "toy"
-    steps, asked = (2 if is_toy else 10), argparse.Namespace(device=options.device, pictures=4)
+    steps, step_options = (2 if is_toy else 10), argparse.Namespace(device=options.device, pictures=4)
     if is_toy:
-        found = asdict(step_time.measure(network, side, options.device, size, steps, 4))
+        result = asdict(step_time.measure(network, side, options.device, size, steps, 4))
     else:
-        found = step_time.in_a_process(network, side, asked, size, steps, limit)
+        result = step_time.in_a_process(network, side, step_options, size, steps, limit)
     seconds = time.monotonic() - began
     facts = {"device": report.facts.get("device", options.device), "torch": report.facts.get("torch", "")}
     table = {"network": network, "size": size, "rounds": 1, "steps": steps, **facts, "rows": {}}
-    report.tables.setdefault(network, table)["rows"][side] = found
-    if "failed" in found:
-        kind = "skipped" if time.monotonic() >= until else "failed"
-        report.add(network, size, "", name, {"seconds": seconds, kind: found["failed"]})
+    report.tables.setdefault(network, table)["rows"][side] = result
+    if "failed" in result:
+        outcome = "skipped" if time.monotonic() >= until else "failed"
+        report.add(network, size, "", name, {"seconds": seconds, outcome: result["failed"]})
     else:
-        step = sorted(found["seconds"])[steps // 2]
-        report.add(network, size, found["precision"], name, {"seconds": seconds, "said": f"{step:.3g} s"})
+        step = sorted(result["seconds"])[steps // 2]
+        report.add(network, size, result["precision"], name, {"seconds": seconds, "passed": f"{step:.3g} s"})
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -267,10 +270,10 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--only", default="", help="such as 'sdxl 512|resume': only rows where this is found")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after which nothing goes on")
+    parser.add_argument("--only", default="", help="regular expression that selects rows, such as 'sdxl 512|resume'")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time limit for everything")
     parser.add_argument(
-        "--out", type=Path, help="the report; by default gpu.md beside this file, of a rehearsal outputs/"
+        "--out", type=Path, help="the report; by default gpu.md beside this file, for a rehearsal outputs/gpu-toy.md"
     )
     options = parser.parse_args(given)
     options.out = options.out or ROOT / ("benchmarks/gpu.md" if options.size == "full" else "outputs/gpu-toy.md")
@@ -283,7 +286,7 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments(given)
     needed, others = missing()
     if others:
-        print(f"not installed, and not needed here: {', '.join(others)}")
+        print(f"not installed, but not needed here: {', '.join(others)}")
     if needed:
         print(f"missing: {', '.join(needed)}. `pip install` them (without a network: see `--help`)")
         return 2
@@ -292,13 +295,16 @@ def main(given: Sequence[str] | None = None) -> int:
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         print("no CUDA device: `--device cpu --size toy` rehearses what runs on one")
         return 2
-    report, until = Report(options.out, began), began + 60 * options.minutes - 5  # to write, and to end a process
-    doers: dict[str, Callable[..., None]] = {
+    report, until = (
+        Report(options.out, began),
+        began + 60 * options.minutes - 5,
+    )  # s to write the report and end a process
+    do: dict[str, Callable[..., None]] = {
         "checks": do_here if options.size == "toy" else do_checks,
         "steps": do_step,
     }
-    for kind, what in jobs_of(options):
-        doers[kind](what, options, report, until)
+    for kind, jobs in jobs_of(options):
+        do[kind](jobs, options, report, until)
     print(f"{options.out}: {report.failures} failed")
     return 1 if report.failures else 0
 

@@ -1,8 +1,8 @@
-"""Runs killed at random moments, and resumed until they are done: does each equal, bit for bit, one never stopped?
+"""Kill runs at random moments and resume them until they are done: does each equal, bit for bit, one never stopped?
 
 `python -m benchmarks.kill --times 50`, about three minutes; it exits 1 if any run differs. Half of the kills are aimed at
-a save. Compared are each step's vectors and figures (its seconds aside), and the word, after each kill and at the end.
-It needs fork, and torch's CPU build: one for GPUs can't train in a forked process.
+a save. It compares each step's vectors and record (without its seconds) and the word, after each kill and at the end.
+It needs fork, and torch's CPU build: a build for GPUs can't train in a forked process.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("before the first", "between saves")
+OUTSIDE = ("before the first", "between saves")  # kills that hit no save
 
 
 def summary(runs: list[dict], seconds: float) -> str:
-    """How often, where, and whether it mattered."""
+    """Kills by place, resumes, and how many runs came out equal."""
     places = Counter(place for run in runs for place in run["killed"])
-    within = {place: count for place, count in places.most_common() if place not in OUTSIDE}
+    during_save = {place: count for place, count in places.most_common() if place not in OUTSIDE}
     equal = sum(not run["wrong"] for run in runs)
     return "\n".join(
         (
             f"killed: {places.total()} times",
-            f"  while a save was going on: {sum(within.values())} ({', '.join(f'{k} {v}' for k, v in within.items())})",
+            f"  while a save was going on: {sum(during_save.values())} ({', '.join(f'{k} {v}' for k, v in during_save.items())})",
             f"  between saves: {places['between saves']}",
             f"  before a process's first save: {places['before the first']}",
             f"resumed: {sum(run['resumed'] for run in runs)} times",
@@ -38,25 +38,25 @@ def summary(runs: list[dict], seconds: float) -> str:
 
 
 def main() -> None:
-    """Kill, compare, count."""
+    """Kill and resume the runs, and print what became of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=50, help="runs to kill until they are done")
-    parser.add_argument("--steps", type=int, default=40, help="of each run")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--steps", type=int, default=40, help="steps of each run")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
     runs: list[dict] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        how = ["--times", str(options.times), "--steps", str(options.steps), "--seed", str(options.seed)]
-        command = [sys.executable, "-m", "tests.killed", "kill", folder, *how]
+        arguments = ["--times", str(options.times), "--steps", str(options.steps), "--seed", str(options.seed)]
+        command = [sys.executable, "-m", "tests.killed", "kill", folder, *arguments]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 run = json.loads(line)
                 runs.append(run)
-                became = f"NOT EQUAL: {run['wrong']}" if run["wrong"] else "equal"
+                outcome = f"NOT EQUAL: {run['wrong']}" if run["wrong"] else "equal"
                 places = ", ".join(run["killed"]) or "never"
-                print(f"{len(runs)} of {options.times}: {became}; killed: {places}", flush=True)
+                print(f"{len(runs)} of {options.times}: {outcome}; killed: {places}", flush=True)
     print(summary(runs, time.monotonic() - began))
     if process.returncode or len(runs) < options.times or any(run["wrong"] for run in runs):
         sys.exit(1)

@@ -1,8 +1,8 @@
-"""What showing a run costs: the same training by a plain loop, and through a displayed panel, in one notebook kernel.
+"""What displaying a run costs: the same training in a plain loop and through a displayed panel, in one notebook kernel.
 
-`python -m benchmarks.panel` prints ratios of seconds and writes `panel.md`. Each round trains once with the panel's
-updates on, once with them off and once by a plain loop, in turns; previews are off, as they are work of their own. A real
-kernel sends the panel's messages to a client that keeps the widgets' state.
+`python -m benchmarks.panel` prints the ratios of seconds and writes `panel.md`. Each round trains once in each way, in a
+changing order; previews are off, as drawing them is separate work. A real kernel sends the panel's messages to a client
+that keeps the widgets' state.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def seconds(way):
     return time.perf_counter() - began
 """
 MEASURE = f"""
-found = {{way: [] for way in {WAYS!r}}}
+results = {{way: [] for way in {WAYS!r}}}
 for number in range({ROUNDS}):
-    for way in sorted(found, key=lambda w: (hash(w) + number) % {len(WAYS)}):
-        found[way].append(seconds(way))
-print(json.dumps(found))
+    for way in sorted(results, key=lambda w: (hash(w) + number) % {len(WAYS)}):
+        results[way].append(seconds(way))
+print(json.dumps(results))
 """
 
 
@@ -51,16 +51,16 @@ def measure() -> dict[str, list[float]]:
     """Seconds of each way, round by round."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in (SETUP, MEASURE)])
     NotebookClient(notebook, timeout=3600, kernel_name="python3").execute()
-    (said,) = [o.text for o in notebook.cells[1].outputs if o.output_type == "stream" and o.name == "stdout"]
-    found: dict[str, list[float]] = json.loads(said)
-    return found
+    (text,) = [o.text for o in notebook.cells[1].outputs if o.output_type == "stream" and o.name == "stdout"]
+    results: dict[str, list[float]] = json.loads(text)
+    return results
 
 
-def report(found: dict[str, list[float]]) -> str:
-    """The ratios to the plain loop of the same round: median and quartiles."""
+def report(results: dict[str, list[float]]) -> str:
+    """A table of the ratios to the plain loop of the same round: median and quartiles."""
     lines = ["| way | seconds, median | over the plain loop | quartiles |", "| --- | --- | --- | --- |"]
-    for way, seconds in found.items():
-        ratios = [own / plain for own, plain in zip(seconds, found[WAYS[0]])]
+    for way, seconds in results.items():
+        ratios = [way_seconds / plain for way_seconds, plain in zip(seconds, results[WAYS[0]])]
         low, middle, high = statistics.quantiles(ratios, n=4)
         lines.append(f"| {way} | {statistics.median(seconds):.2f} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     return "\n".join(lines)

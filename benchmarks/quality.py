@@ -1,11 +1,11 @@
-"""Presets and single methods on things the embedded model has never seen: likeness and obedience against seconds.
+"""Presets and single methods on objects the embedded model has never seen: subject and prompt fidelity against seconds.
 
-`python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`; hours on two CPU cores, in
-pieces: what is done is kept in `quality.jsonl` beside this file (and half-done runs in `outputs/quality`), so it goes
-on where it stopped. `run`, `clock` and `report` do one part; method names choose.
+`python -m benchmarks.quality` trains, scores and writes `quality.md` and `quality.png`. It takes hours on two CPU cores
+and can be interrupted: results are kept in `quality.jsonl` beside this file (unfinished runs in `outputs/quality`), from
+which it resumes. `run`, `clock` and `report` do one part; method names select methods.
 
-Seconds: all runs of a method share each pass through the UNet here, so their own clock says nothing. A method's seconds
-are its steps times the time of one of its steps alone, measured by `clock` with nothing beside it.
+Seconds: all runs of a method share each pass through the UNet, so their own times mean nothing. A method's seconds are its
+number of steps times the time of one of its steps alone, which `clock` measures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 import ti_nb as ti
-from ti_nb.results.plots import ACCENT, INK, SOFT, Picture
+from ti_nb.results.plots import ACCENT, INK, SOFT, NotebookFigure
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"
@@ -32,13 +32,13 @@ PROMPTS = (
     "a {word} with a party hat at night",
     "a small {word} on a red background",
 )
-LOWEST = 0.4  # gaps below are named, not drawn
+LOWEST = 0.4  # smaller gaps are listed below the plot, not drawn
 PORTRAITS, SCENES, STEPS = 8, 2, 15  # samples of "a photo of a ...", samples of each prompt, denoising steps
 
 
 @dataclass(frozen=True)
 class Method:
-    """How to train, for how many steps of it, what to score, and whether pictures are mirrored."""
+    """Settings, the steps to score at, whether pictures are mirrored, and a description."""
 
     settings: ti.TrainSettings
     score_at: tuple[int, ...]
@@ -69,7 +69,7 @@ METHODS = {
 
 
 def things(split: str) -> dict[str, tuple[str, ti.ConceptImages, ti.ConceptImages]]:
-    """Name -> initializer, pictures, pictures held back. The test split's are drawn by `tools.tiny_model` when asked."""
+    """Name -> initializer, pictures, held-back pictures. `tools.tiny_model` draws those of the test split on request."""
     folder = ROOT / ("ti_nb/tiny/pictures" if split == "dev" else "outputs/test_split")
     out = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
@@ -79,10 +79,10 @@ def things(split: str) -> dict[str, tuple[str, ti.ConceptImages, ti.ConceptImage
 
 
 def train(model: ti.Model, name: str, seed: int, split: str, steps: int) -> dict[str, ti.Run]:
-    """All things by one method and seed, side by side; each run is kept and goes on where it was."""
+    """Train all things with one method and seed together; each run is saved, and resumed where it was."""
     method, runs = METHODS[name], {}
     settings = replace(method.settings, seed=seed)
-    if settings.decay == "constant":  # then the first steps of a longer run are those of the shorter
+    if settings.decay == "constant":  # then a longer run begins with the same steps as a shorter one
         settings = replace(settings, steps=steps)
     for thing, (init, pictures, _) in things(split).items():
         runs[thing] = ti.train(
@@ -101,10 +101,10 @@ def train(model: ti.Model, name: str, seed: int, split: str, steps: int) -> dict
 
 
 def score(model: ti.Model, judge: ti.Judge, concept: ti.Concept, thing: tuple) -> dict[str, float]:
-    """Subject fidelity against the pictures, prompt fidelity over five prompts."""
-    drawn = dict(steps=STEPS, progress=False)
-    portraits = ti.sample(model, "a photo of a {word}", concept, seeds=PORTRAITS, **drawn)
-    scenes = ti.sample(model, PROMPTS, concept, seeds=SCENES, **drawn)
+    """Subject fidelity to the pictures, prompt fidelity over `PROMPTS`."""
+    options = dict(steps=STEPS, progress=False)
+    portraits = ti.sample(model, "a photo of a {word}", concept, seeds=PORTRAITS, **options)
+    scenes = ti.sample(model, PROMPTS, concept, seeds=SCENES, **options)
     return {
         "subject": round(ti.subject_fidelity(judge, portraits, thing[1].images), 4),
         "prompt": round(ti.prompt_fidelity(judge, scenes, concept.word), 4),
@@ -118,27 +118,30 @@ def read(split: str) -> list[dict]:
 
 
 def run(names: list[str], seeds: list[int], split: str, until: int) -> None:
-    """Train and score what is not in the results yet, up to step `until`."""
+    """Train and score what is missing in the results, up to step `until`."""
     model, judge = ti.load_model("tiny"), ti.load_judge("tiny")
     done = {(r["method"], r["seed"], r["thing"], r["step"]) for r in read(split)}
-    every = things(split)
-    for thing, facts in every.items():
+    all_things = things(split)
+    for thing, (init, pictures, held_back) in all_things.items():
         if ("initializer", 0, thing, 0) not in done:
-            found = score(model, judge, ti.initial_concept(model, "<new>", facts[0], 1), facts)
-            real = round(ti.subject_fidelity(judge, facts[2].images, facts[1].images), 4)
+            start = ti.initial_concept(model, "<new>", init, 1)
+            scores = score(model, judge, start, all_things[thing])
+            real = round(ti.subject_fidelity(judge, held_back.images, pictures.images), 4)
             _write(
-                {"split": split, "method": "initializer", "seed": 0, "thing": thing, "step": 0, **found, "real": real}
+                {"split": split, "method": "initializer", "seed": 0, "thing": thing, "step": 0, **scores, "real": real}
             )
     for seed in seeds:
         for name in names:
             at = [step for step in METHODS[name].score_at if step <= until]
-            if all((name, seed, thing, step) in done for thing in every for step in at):
+            if all((name, seed, thing, step) in done for thing in all_things for step in at):
                 continue
             runs = train(model, name, seed, split, max(at))
             for step in at:
-                for thing in tqdm([t for t in every if (name, seed, t, step) not in done], desc=f"{name} at {step}"):
-                    found = score(model, judge, runs[thing].concept(step), every[thing])
-                    row = {"split": split, "method": name, "seed": seed, "thing": thing, "step": step, **found}
+                for thing in tqdm(
+                    [t for t in all_things if (name, seed, t, step) not in done], desc=f"{name} at {step}"
+                ):
+                    scores = score(model, judge, runs[thing].concept(step), all_things[thing])
+                    row = {"split": split, "method": name, "seed": seed, "thing": thing, "step": step, **scores}
                     _write({**row, "norm": round(runs[thing].records[step - 1].norm, 4)})
 
 
@@ -148,15 +151,15 @@ def _write(row: dict) -> None:
 
 
 def clock(repeats: int = 12) -> None:
-    """Seconds of one step alone, for each method: median of `repeats`, methods in turn."""
+    """Measure each method's seconds per step: the median of `repeats`, the methods taking turns."""
     model, pictures = ti.load_model("tiny"), ti.example_images("penguin")
     runs = {n: ti.train(model, pictures, word="<new>", init="animal", settings=m.settings) for n, m in METHODS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 2):
-        for name, one in runs.items():
+        for name, timed in runs.items():
             began = time.perf_counter()
-            next(one)
-            if repeat >= 2:
+            next(timed)
+            if repeat >= 2:  # the first two warm up
                 seconds[name].append(time.perf_counter() - began)
     facts = {"threads": torch.get_num_threads(), "dtype": str(model.dtype)}
     facts["seconds"] = {name: round(statistics.median(s), 5) for name, s in seconds.items()}
@@ -165,7 +168,7 @@ def clock(repeats: int = 12) -> None:
 
 
 def summary(split: str) -> list[dict]:
-    """A row for each method and step: means over things and seeds, and comparisons with `diffusers` thing by thing."""
+    """A row for each method and step: means over things and seeds; "pairs" has each thing and seed."""
     rows = read(split)
     start = {r["thing"]: r for r in rows if r["method"] == "initializer"}
     seconds = json.loads(CLOCK.read_text())["seconds"]
@@ -197,12 +200,12 @@ def summary(split: str) -> list[dict]:
 
 
 def _both(row: dict, start: dict) -> tuple[float, float]:
-    """Gap closed and prompt kept."""
+    """Gap closed, and prompt fidelity relative to the initializer's."""
     return ti.gap_closed(start["subject"], row["subject"], start["real"]), row["prompt"] / start["prompt"]
 
 
 def _by_thing(pairs: dict, seeds: set[int] | None = None) -> dict[str, tuple[float, float]]:
-    """Each thing's two figures, means over its seeds (or those of them in `seeds`)."""
+    """Each thing's two figures, means over its seeds, or over those in `seeds`."""
     out = {}
     for thing in sorted({t for t, _ in pairs}):
         mine = [v for (t, seed), v in pairs.items() if t == thing and (seeds is None or seed in seeds)]
@@ -211,7 +214,7 @@ def _by_thing(pairs: dict, seeds: set[int] | None = None) -> dict[str, tuple[flo
 
 
 def report(split: str) -> str:
-    """The table as Markdown, and the verdicts."""
+    """The table in Markdown, and the comparisons below it."""
     rows = summary(split)
     lines = [
         "| method | what it is | steps | s | seeds | gap closed | worst | prompt kept | norm |",
@@ -226,7 +229,7 @@ def report(split: str) -> str:
 
 
 def verdicts(rows: list[dict]) -> list[str]:
-    """The two questions: better on both axes at equal seconds? diffusers' final likeness in a tenth of its seconds?"""
+    """Is `fast` better on both axes at equal seconds? Does it reach diffusers' final fidelity in a tenth of its seconds?"""
     fast = next((r for r in rows if r["method"] == "fast"), None)
     theirs = [r for r in rows if r["method"] == "diffusers"]
     if fast is None or not theirs:
@@ -257,9 +260,9 @@ def verdicts(rows: list[dict]) -> list[str]:
     return out
 
 
-def plot(split: str) -> Picture:
-    """Likeness against obedience, a point for each method and step, its seconds beside it."""
-    figure = Picture(figsize=(8, 5), layout="constrained")
+def plot(split: str) -> NotebookFigure:
+    """Subject against prompt fidelity: a point for each method and step, labelled with its seconds."""
+    figure = NotebookFigure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     rows = summary(split)
     for name, colour in (("diffusers", INK), ("paper", "#6b8f71")):
@@ -289,7 +292,7 @@ def plot(split: str) -> Picture:
 
 
 def main() -> None:
-    """All of it, or a part."""
+    """Run the benchmark, or one part of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", default="all", choices=["all", "run", "clock", "report"])
     parser.add_argument("methods", nargs="*", default=list(METHODS))

@@ -1,12 +1,12 @@
-"""Our optimiser step beside that of diffusers' textual inversion scripts: seconds, memory, bytes of a run's state.
+"""Our optimiser step against that of diffusers' textual inversion scripts: seconds, memory, bytes of a run's state.
 
 `python -m benchmarks.step_time [networks]` measures `tiny`, and SD 1.5 and SDXL at full size with random weights, and
-writes `step_time.md`. Each measurement is a process of its own, so that its peak memory is its own and what it held is
-freed; the sides take turns. Results are kept in `outputs/step_time.json`: networks can be measured one after the other.
+writes `step_time.md`. Each measurement runs in a process of its own, so that its peak memory is its own; the sides
+take turns. Results are kept in `outputs/step_time.json`, so networks can be measured one at a time.
 
 The other side is a rewrite of the loops of `examples/textual_inversion/textual_inversion.py` and `_sdxl.py` in
-huggingface/diffusers (Apache-2.0, The HuggingFace Inc. team), on the same networks: what they compute for each picture
-and each step is kept in its order; command line, trackers, previews, saving and resuming are left out.
+huggingface/diffusers (Apache-2.0, The HuggingFace Inc. team), on the same networks: it keeps what they compute for
+each picture and step, in the same order, and leaves out command line, trackers, previews, saving and resuming.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, TABLES = ROOT / "outputs/step_time.json", ROOT / "benchmarks/step_time.md"
 WORD, INIT, THING = "<new>", "animal", "penguin"
 VOCABULARY = 49408  # of CLIP's text encoders; tiny's has 3562
-RATE = 5e-4  # the READMEs', which they have the script scale by the pictures of a step
+RATE = 5e-4  # of the READMEs, which scale it by the pictures per step (--scale_lr)
 
 SIDES = {
     "ours": "ti_nb",
@@ -61,7 +61,7 @@ STEPS = {"cpu": {"tiny": 20, "sd15": 2, "sdxl": 1}, "gpu": {"tiny": 100, "sd15":
 ROUNDS = {"tiny": 3, "sd15": 2, "sdxl": 1}
 SIZES = {"cpu": {"tiny": 64, "sd15": 512, "sdxl": 512}, "gpu": {"tiny": 64, "sd15": 512, "sdxl": 1024}}
 
-# The networks as published (the configuration files of stable-diffusion-v1-5 and stable-diffusion-xl-base-1.0).
+# The published networks, from the configuration files of stable-diffusion-v1-5 and stable-diffusion-xl-base-1.0.
 CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 SD15_UNET = {
     "block_out_channels": (320, 640, 1280, 1280),
@@ -95,7 +95,7 @@ VAE = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network is built from: configurations of its UNet, its text encoders (two: SDXL) and its VAE."""
+    """The configurations of a network's UNet, text encoders (SDXL has two) and VAE."""
 
     unet: dict[str, Any]
     texts: tuple[dict[str, Any], ...]
@@ -112,7 +112,7 @@ SHAPES = {
         0.13025,
     ),
 }
-# The same classes, very small: what runs on them at all is rehearsed on any CPU.
+# The same classes, very small, for rehearsals on any CPU.
 SMALL_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SMALL_TEXT["projection_dim"] = 32
 SMALL_UNET = {
@@ -149,10 +149,10 @@ def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_d
 
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if network == "tiny":
-        found = diffusers.StableDiffusionPipeline.from_pretrained(TINY, use_safetensors=True, **unused)
-        for part, wanted in ((found.unet, dtype), (found.vae, dtype), (found.text_encoder, text_dtype)):
-            torch.nn.Module.to(part, device, wanted)
-        return found
+        pipeline = diffusers.StableDiffusionPipeline.from_pretrained(TINY, use_safetensors=True, **unused)
+        for part, part_dtype in ((pipeline.unet, dtype), (pipeline.vae, dtype), (pipeline.text_encoder, text_dtype)):
+            torch.nn.Module.to(part, device, part_dtype)
+        return pipeline
     shape = SHAPES[network]
     is_xl = len(shape.texts) == 2
 
@@ -181,10 +181,10 @@ def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_d
 
 @torch.no_grad()
 def _random_weights(make: Callable[[], torch.nn.Module], device: str, dtype: torch.dtype) -> Any:
-    """What `make` makes, in `dtype` from the start: uniform weights that keep activations in range."""
+    """The module of `make`, created in `dtype`, with uniform random weights that keep activations in range."""
     with torch.device("meta"):
         net = make()
-    torch.nn.Module.to(net, dtype)  # diffusers' own warns of parts to keep in float32, of which there are none
+    torch.nn.Module.to(net, dtype)  # diffusers' own `to` warns of parts to keep in float32; these have none
     torch.nn.Module.to_empty(net, device=device)
     for name, weight in net.named_parameters():
         if weight.ndim == 1:
@@ -194,14 +194,14 @@ def _random_weights(make: Callable[[], torch.nn.Module], device: str, dtype: tor
             weight.uniform_(-bound, bound)
     for name, values in net.named_buffers():
         if not name.endswith("position_ids"):
-            raise ValueError(f"don't know what to put into buffer {name}")
+            raise ValueError(f"no values are known for buffer {name}")
         values.copy_(torch.arange(values.shape[-1]).expand_as(values))
     return net.eval()
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What is given to diffusers' script: `--mixed_precision`, batch, accumulation, `--allow_tf32`."""
+    """Arguments of diffusers' script: `--mixed_precision`, batch, accumulation, `--allow_tf32`."""
 
     precision: str
     batch: int
@@ -210,7 +210,7 @@ class Flags:
 
 
 def flags_of(network: str, side: str, device: str, pictures: int) -> Flags:
-    """The flags of a side, for so many pictures a step (4 in the READMEs); SDXL's README asks for bf16."""
+    """The flags of a side, for `pictures` per step (4 in the READMEs); only SDXL's README asks for half precision."""
     half = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "no"}[default_dtype(device)]
     if side.startswith("best"):
         return Flags(half, pictures, 1, tf32=True)
@@ -218,7 +218,7 @@ def flags_of(network: str, side: str, device: str, pictures: int) -> Flags:
 
 
 class Pictures(torch.utils.data.Dataset):
-    """The script's data: pictures opened, resized and maybe mirrored, templates tokenised, when asked for."""
+    """The script's dataset: opens, resizes and maybe mirrors the picture and tokenises a template on each access."""
 
     def __init__(self, tokenizers: list[Any], placeholder: int, size: int) -> None:
         self.paths = sorted((EXAMPLES / THING / "pictures").iterdir())
@@ -229,9 +229,11 @@ class Pictures(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         picture = Image.open(self.paths[index % len(self.paths)]).convert("RGB")
-        said = random.choice(ti.OBJECT_TEMPLATES).format(WORD)
+        caption = random.choice(ti.OBJECT_TEMPLATES).format(WORD)
         ids = [
-            t(said, padding="max_length", truncation=True, max_length=t.model_max_length, return_tensors="pt").input_ids
+            t(
+                caption, padding="max_length", truncation=True, max_length=t.model_max_length, return_tensors="pt"
+            ).input_ids
             for t in self.tokenizers
         ]
         sizes = (picture.height, picture.width)
@@ -239,13 +241,13 @@ class Pictures(torch.utils.data.Dataset):
         if random.random() < 0.5:
             picture = ImageOps.mirror(picture)
         pixels = (np.asarray(picture) / 127.5 - 1.0).astype(np.float32)
-        # The word's id in tiny's tokenizer becomes the row after the encoder's own table.
-        own = [torch.where(i[0] == len(t) - 1, self.placeholder, i[0]) for i, t in zip(ids, self.tokenizers)]
-        return {"ids": own, "original": sizes, "corner": (0, 0), "pixels": torch.from_numpy(pixels).permute(2, 0, 1)}
+        # The word's id in tiny's tokenizer becomes that of the row added to the encoder's table.
+        ids = [torch.where(i[0] == len(t) - 1, self.placeholder, i[0]) for i, t in zip(ids, self.tokenizers)]
+        return {"ids": ids, "original": sizes, "corner": (0, 0), "pixels": torch.from_numpy(pixels).permute(2, 0, 1)}
 
 
 class Rival:
-    """diffusers' script up to its loop, and the loop's body: `step` is one optimiser step."""
+    """diffusers' script up to its loop; `step` does one optimiser step of the loop."""
 
     def __init__(self, pipeline: Any, flags: Flags, device: str, size: int) -> None:
         from accelerate import Accelerator
@@ -254,7 +256,7 @@ class Rival:
         from diffusers.optimization import get_scheduler
 
         self.flags, self.size = flags, size
-        AcceleratorState._reset_state()  # it holds on to the first precision that a process asks for
+        AcceleratorState._reset_state()  # it would keep the first precision used in this process
         self.accelerator = Accelerator(
             gradient_accumulation_steps=flags.accumulation, mixed_precision=flags.precision, cpu=device == "cpu"
         )
@@ -266,10 +268,12 @@ class Rival:
         tokenizers = [pipeline.tokenizer, *([pipeline.tokenizer_2] if self.is_xl else [])]
         for encoder, tokenizer in zip(encoders, tokenizers):
             self.placeholder = encoder.get_input_embeddings().num_embeddings
-            like = tokenizer(INIT, add_special_tokens=False).input_ids[0]
+            init_id = tokenizer(INIT, add_special_tokens=False).input_ids[0]
             tokenizer.add_tokens(WORD)
             encoder.resize_token_embeddings(self.placeholder + 1, mean_resizing=False)
-            encoder.get_input_embeddings().weight.data[self.placeholder] = encoder.get_input_embeddings().weight[like]
+            encoder.get_input_embeddings().weight.data[self.placeholder] = encoder.get_input_embeddings().weight[
+                init_id
+            ]
             _freeze_all_but_tokens(encoder)
         optimizer = torch.optim.AdamW(
             [encoder.get_input_embeddings().weight for encoder in encoders],
@@ -285,14 +289,14 @@ class Rival:
             *(encoder.train() for encoder in encoders), optimizer, data, rates
         )
         self.dtype = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[flags.precision]
-        # SDXL's script casts the second encoder after its table went to the optimiser: the table is trained in half.
+        # SDXL's script casts the second encoder after giving its table to the optimiser: it trains that table in half precision.
         for part in (self.unet, self.vae, *self.encoders[1:]):
             torch.nn.Module.to(part, self.accelerator.device, self.dtype)
         self.original = [self._table(encoder).data.clone() for encoder in self.encoders]
         self._batches = self._forever()
 
     def step(self) -> float:
-        """Micro-steps until the optimiser has stepped; the last one's loss."""
+        """Do micro-steps until the optimiser has stepped; returns the last one's loss."""
         while True:
             loss = self._micro_step(next(self._batches))
             if self.accelerator.sync_gradients:
@@ -306,8 +310,8 @@ class Rival:
             total = self.schedule.config.num_train_timesteps
             timesteps = torch.randint(0, total, (len(latents),), device=latents.device).long()
             noisy = self.schedule.add_noise(latents, noise, timesteps)
-            states, more = self._condition(batch)
-            predicted = self.unet(noisy, timesteps, states, **more).sample
+            states, added = self._condition(batch)
+            predicted = self.unet(noisy, timesteps, states, **added).sample
             is_noise = self.schedule.config.prediction_type == "epsilon"
             target = noise if is_noise else self.schedule.get_velocity(latents, noise, timesteps)
             loss = torch.nn.functional.mse_loss(predicted.float(), target.float(), reduction="mean")
@@ -315,7 +319,7 @@ class Rival:
             self.optimizer.step()
             self.rates.step()
             self.optimizer.zero_grad()
-            for encoder, original in zip(self.encoders, self.original):  # in every micro-step, as there
+            for encoder, original in zip(self.encoders, self.original):  # in every micro-step, as in the script
                 others = torch.ones(len(original), dtype=torch.bool)
                 others[self.placeholder] = False
                 with torch.no_grad():
@@ -325,15 +329,15 @@ class Rival:
     def _condition(self, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
         if not self.is_xl:
             return self.encoders[0](batch["ids"][0])[0].to(dtype=self.dtype), {}
-        told = [encoder(ids, output_hidden_states=True) for encoder, ids in zip(self.encoders, batch["ids"])]
-        states = [out.hidden_states[-2].to(dtype=self.dtype) for out in told]
+        outputs = [encoder(ids, output_hidden_states=True) for encoder, ids in zip(self.encoders, batch["ids"])]
+        states = [out.hidden_states[-2].to(dtype=self.dtype) for out in outputs]
         sizes = [
             [batch[key][axis][i].item() for key in ("original", "corner") for axis in (0, 1)] + [self.size] * 2
             for i in range(self.flags.batch)
         ]
-        # There the rows are joined end to end; a table of six columns is what the UNet makes of them.
+        # The script concatenates the rows into one vector; the UNet reshapes it to these six columns.
         time_ids = torch.tensor(sizes).to(self.accelerator.device, dtype=self.dtype)
-        return torch.cat(states, dim=-1), {"added_cond_kwargs": {"text_embeds": told[1][0], "time_ids": time_ids}}
+        return torch.cat(states, dim=-1), {"added_cond_kwargs": {"text_embeds": outputs[1][0], "time_ids": time_ids}}
 
     def state_bytes(self) -> int:
         """Bytes of the tensors that `accelerator.save_state` writes: text encoders and the optimiser's moments."""
@@ -351,21 +355,21 @@ class Rival:
 
 
 def _freeze_all_but_tokens(encoder: Any) -> None:
-    """Layers, last norm and positions, as the script; it leaves out the projection of SDXL's second encoder."""
+    """Freeze what the script freezes, which is not the projection of SDXL's second encoder."""
     for name, weight in encoder.named_parameters():
         weight.requires_grad_("token_embedding" in name or name == "text_projection.weight")
 
 
 @dataclass
 class Measured:
-    """One process's result for one side of one network.
+    """The measurement of one side on one network.
 
     Attributes:
-        precision, batch, accumulation: how a step is computed. seconds: of each step.
-        flops: of a step, counted while it ran. peak: FLOP/s of a large matrix product in the same precision.
-        memory: peak bytes, on a GPU those allocated, else the process's. state: bytes of a run's state.
-        before: seconds from the loaded network to the first step (ours encodes the pictures then).
-        note: of what had to be changed.
+        precision, batch, accumulation: of a step. seconds: of each step.
+        flops: of a step, counted. peak: FLOP/s of a large matrix product in the same precision.
+        memory: peak bytes, on a GPU as allocated, else of the process. state: bytes of a run's state.
+        before: seconds from the loaded network to the first step, in which ours encodes the pictures.
+        note: what was changed from the defaults.
     """
 
     precision: str
@@ -381,17 +385,17 @@ class Measured:
 
     @property
     def pictures(self) -> int:
-        """Pictures a step."""
+        """Pictures per step."""
         return self.batch * self.accumulation
 
     @property
     def number(self) -> str:
-        """The kind of number it computes in."""
+        """The dtype it computes in."""
         return self.precision.split()[0]
 
 
 def measure(network: str, side: str, device: str, size: int, steps: int, pictures: int) -> Measured:
-    """One side of one network, in this process: a step in which operations are counted, then `steps` that are timed."""
+    """Measure one side on one network in this process: count the operations of one step, then time `steps` others."""
     if side.startswith("ours"):
         return _measure_ours(network, side, device, size, steps, pictures)
     return _measure_rival(network, side, device, size, steps, pictures)
@@ -443,10 +447,10 @@ def _measure_rival(network: str, side: str, device: str, size: int, steps: int, 
 
 
 def _fits(network: str, pipeline: Any, flags: Flags) -> int:
-    """Pictures at once for which there is memory beside the optimiser's: a divisor of the batch.
+    """The largest divisor of the batch that fits in memory together with the optimiser.
 
     Raises:
-        MemoryError: not one.
+        MemoryError: one picture does not fit.
     """
     encoders = [pipeline.text_encoder, *([pipeline.text_encoder_2] if network.endswith("sdxl") else [])]
     tables = sum(e.get_input_embeddings().weight.numel() * 4 * 4 for e in encoders)  # gradient, two moments, originals
@@ -463,7 +467,7 @@ def _fits(network: str, pipeline: Any, flags: Flags) -> int:
 
 
 def _compile(unet: Any, side: str, device: str) -> str:
-    """Have torch.compile do the UNet, if the side is to; a CPU only rehearses it, without a compiler. Returns a note."""
+    """Compile the UNet if the side says so, on a CPU without a real compiler; returns a note."""
     if not side.endswith("-compiled"):
         return ""
     unet.compile(backend="inductor" if device.startswith("cuda") else "eager")
@@ -471,17 +475,17 @@ def _compile(unet: Any, side: str, device: str) -> str:
 
 
 def _warm(side: str, device: str) -> int:
-    """Steps before those that are timed, beside the one in which operations are counted."""
+    """Warm-up steps, besides the one whose operations are counted."""
     return 2 if device.startswith("cuda") or side.endswith("-compiled") else 0
 
 
 def _timed(step: Callable[[], Any], steps: int, device: str, *, warm: int) -> tuple[list[float], int]:
-    """Seconds of each of `steps` steps after `warm` others, and the operations counted in one before all.
+    """Seconds of each of `steps` steps after `warm` others, and the operations of a first one.
 
-    They are counted without torch.compile, whose kernels hide them.
+    Operations are counted without torch.compile, whose kernels hide them.
     """
     aten = torch.ops.aten
-    unknown = {  # torch counts attention on a GPU only
+    unknown = {  # torch counts only the attention kernels of GPUs
         aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *a, out_shape=None, **kw: sdpa_flop_count(
             q, k, v
         ),
@@ -493,7 +497,7 @@ def _timed(step: Callable[[], Any], steps: int, device: str, *, warm: int) -> tu
     with torch.compiler.set_stance("force_eager"), counter:
         step()
     if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()  # that step is not how a compiled one takes memory
+        torch.cuda.reset_peak_memory_stats()  # a compiled step needs less memory than that one
     for _ in range(warm):
         step()
     seconds = []
@@ -512,7 +516,7 @@ def _wait(device: str) -> None:
 
 
 def matmul_peak(device: str, dtype: torch.dtype, repeats: int = 6) -> float:
-    """FLOP/s of the product of two large square matrices: the best of `repeats`."""
+    """FLOP/s of a product of two large square matrices, the best of `repeats`."""
     side = 8192 if device.startswith("cuda") else 2048
     a, b = torch.randn(2, side, side, device=device).to(dtype)
     best = float("inf")
@@ -526,7 +530,7 @@ def matmul_peak(device: str, dtype: torch.dtype, repeats: int = 6) -> float:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes: the most that was allocated on a GPU, else the most this process had in memory."""
+    """Peak bytes: allocated on a GPU, else in this process's memory."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -536,7 +540,7 @@ def peak_memory(device: str) -> int:
 def in_a_process(
     network: str, side: str, options: argparse.Namespace, size: int, steps: int, limit: float | None = None
 ) -> dict[str, Any]:
-    """`measure` in a process of its own; {"failed": why} where it ended otherwise, or took more than `limit` seconds."""
+    """`measure` in a process of its own; {"failed": why} if it died or took more than `limit` seconds."""
     command = [sys.executable, "-m", "benchmarks.step_time", "--one", network, side, "--device", options.device]
     command += ["--size", str(size), "--steps", str(steps), "--pictures", str(options.pictures)]
     quiet = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -549,7 +553,7 @@ def in_a_process(
 
 
 def compare(network: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All sides of a network by turns; each side's results are joined over the rounds."""
+    """Measure all sides on a network, taking turns; each side's results are joined over the rounds."""
     kind = "cpu" if options.device == "cpu" else "gpu"
     size = SIZES[kind][network] if network == "tiny" else options.size or SIZES[kind][network]
     steps, rounds = options.steps or STEPS[kind][network], options.rounds or ROUNDS[network]
@@ -559,26 +563,26 @@ def compare(network: str, options: argparse.Namespace) -> dict[str, Any]:
     if not options.float32:
         skipped |= {"ours-float32": "", "plain": ""}
     if network != "sdxl":
-        skipped["plain"] = ""  # the README's
+        skipped["plain"] = ""  # the same as "readme"
     sides = [side for side in SIDES if side not in skipped]
     rows: dict[str, Any] = {side: {"failed": f"not measured ({why})"} for side, why in skipped.items() if why}
-    turns = [(side, turn) for turn in range(rounds) for side in sides]
-    for side, turn in (bar := tqdm(turns, desc=network)):
-        bar.set_postfix_str(f"{side}, round {turn + 1}")
-        if turn and "failed" in rows[side]:
+    jobs = [(side, number) for number in range(rounds) for side in sides]
+    for side, number in (bar := tqdm(jobs, desc=network)):
+        bar.set_postfix_str(f"{side}, round {number + 1}")
+        if number and "failed" in rows[side]:
             continue
-        found = in_a_process(network, side, options, size, steps)
-        if not turn:
-            rows[side] = found
-        elif "failed" not in found:
-            rows[side] = _joined(rows[side], found)
+        result = in_a_process(network, side, options, size, steps)
+        if not number:
+            rows[side] = result
+        elif "failed" not in result:
+            rows[side] = _joined(rows[side], result)
     return {"network": network, "size": size, "rounds": rounds, "steps": steps, **_facts(options.device), "rows": rows}
 
 
-def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of both; of what else was measured, the larger."""
-    larger = {key: max(one[key], other[key]) for key in ("peak", "memory", "before")}
-    return {**one, **larger, "seconds": one["seconds"] + other["seconds"]}
+def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """The seconds of both; of the other measurements, the larger."""
+    larger = {key: max(a[key], b[key]) for key in ("peak", "memory", "before")}
+    return {**a, **larger, "seconds": a["seconds"] + b["seconds"]}
 
 
 def _facts(device: str) -> dict[str, str]:
@@ -588,20 +592,20 @@ def _facts(device: str) -> dict[str, str]:
     return {"device": name if device.startswith(("cpu", "cuda")) else device, "torch": torch.__version__}
 
 
-def table(found: dict[str, Any]) -> str:
-    """A network's results as Markdown."""
-    kind = "its own weights" if found["network"] == "tiny" else "full size, random weights"
-    kind = "very small, random weights" if found["network"].startswith("toy") else kind
+def table(results: dict[str, Any]) -> str:
+    """A network's results as a Markdown section."""
+    kind = "its own weights" if results["network"] == "tiny" else "full size, random weights"
+    kind = "very small, random weights" if results["network"].startswith("toy") else kind
     lines = [
-        f"## {found['network']}, {found['size']} px, {found['device']}",
+        f"## {results['network']}, {results['size']} px, {results['device']}",
         "",
-        f"{kind}; torch {found['torch']}; {found['rounds']} x {found['steps']} steps, median.",
+        f"{kind}; torch {results['torch']}; {results['rounds']} x {results['steps']} steps, median.",
         "",
         "| | precision | batch x accumulation | s/step | s/picture | over ours | TFLOP/picture | floor/measured | "
         "peak memory | run state |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    rows = {side: row if "failed" in row else Measured(**row) for side, row in found["rows"].items()}
+    rows = {side: row if "failed" in row else Measured(**row) for side, row in results["rows"].items()}
     ours = rows.get("ours")
     measured = [row for row in rows.values() if isinstance(row, Measured)]
     peaks = {name: max(r.peak for r in measured if r.number == name) for name in {r.number for r in measured}}
@@ -615,9 +619,9 @@ def table(found: dict[str, Any]) -> str:
         if isinstance(ours, Measured):
             over = f"{step / row.pictures / (statistics.median(ours.seconds) / ours.pictures):.2f}"
         share = row.flops / peaks[row.number] / step
-        how = f"{row.batch} x {row.accumulation}" + (f" ({row.note})" if row.note else "")
+        batches = f"{row.batch} x {row.accumulation}" + (f" ({row.note})" if row.note else "")
         lines.append(
-            f"| {SIDES[side]} | {row.precision} | {how} | {step:.3g} | {step / row.pictures:.3g} | {over} | "
+            f"| {SIDES[side]} | {row.precision} | {batches} | {step:.3g} | {step / row.pictures:.3g} | {over} | "
             f"{row.flops / row.pictures / 1e12:.3g} | {share:.0%} | {in_bytes(row.memory)} | "
             f"{in_bytes(row.state)} |"
         )
@@ -627,7 +631,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def in_bytes(count: int) -> str:
-    """A number of bytes in words."""
+    """A number of bytes, such as "1.5 GiB"."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
         if count >= size:
             return f"{count / size:.3g} {unit}"
@@ -635,8 +639,8 @@ def in_bytes(count: int) -> str:
 
 
 def write(results: dict[str, Any]) -> str:
-    """`step_time.md` of all results so far; returns its tables."""
-    order = sorted(results.values(), key=lambda f: (f["device"], NETWORKS.index(f["network"]), f["size"]))
+    """Write `step_time.md` with all results so far; returns its tables."""
+    order = sorted(results.values(), key=lambda r: (r["device"], NETWORKS.index(r["network"]), r["size"]))
     text = "\n\n".join(map(table, order))
     TABLES.write_text(PREFACE + text + "\n")
     return text
@@ -666,16 +670,16 @@ fast as diffusers with its best flags and 1.52 times as with its README's, at mo
 
 
 def main() -> None:
-    """Measure the networks named, or (`--one`) one side of one in this process."""
+    """Measure the given networks, or with `--one` one side on one network in this process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="network", help=", ".join(NETWORKS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, help="processes for each side, by turns")
+    parser.add_argument("--rounds", type=int, help="processes for each side")
     parser.add_argument("--steps", type=int, help="steps timed in each, after one to warm up")
     parser.add_argument(
         "--size", type=int, help="side of sd15's and sdxl's pictures in px: 512, on a GPU 1024 for sdxl"
     )
-    parser.add_argument("--pictures", type=int, default=4, help="pictures a step")
+    parser.add_argument("--pictures", type=int, default=4, help="pictures per step")
     parser.add_argument("--skip-readme", action="store_true", help="leave out diffusers with its README's flags")
     parser.add_argument("--float32", action="store_true", help="also ours in float32; for sdxl also diffusers'")
     parser.add_argument("--compile", action="store_true", help="also both with the UNet in torch.compile")
@@ -684,23 +688,23 @@ def main() -> None:
     if options.one:
         network, side = options.one
         if network not in ("tiny", *SHAPES) or side not in SIDES:
-            parser.error(f"--one: there are tiny, {', '.join(SHAPES)}, and {', '.join(SIDES)}")
+            parser.error(f"--one: choose from tiny, {', '.join(SHAPES)}, and from {', '.join(SIDES)}")
         try:
-            found = asdict(
+            result = asdict(
                 measure(network, side, options.device, options.size or 64, options.steps or 1, options.pictures)
             )
         except (RuntimeError, ValueError, MemoryError) as error:
-            found = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
-        print(json.dumps(found))
+            result = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+        print(json.dumps(result))
         return
     for network in options.networks:
         if network not in NETWORKS:
-            parser.error(f"no network {network!r}: there are {', '.join(NETWORKS)}")
+            parser.error(f"no network {network!r}: choose from {', '.join(NETWORKS)}")
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for network in options.networks:
-        found = compare(network, options)
-        results[f"{network}, {found['size']} px, {found['device']}"] = found
+        result = compare(network, options)
+        results[f"{network}, {result['size']} px, {result['device']}"] = result
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
         write(results)
     print(write(results))

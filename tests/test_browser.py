@@ -160,7 +160,7 @@ def publish_with_clicks(server: Server, page: Page, folder: Path) -> None:
         assert publish.is_disabled()
 
         browser.choose(shown, "Owner", "cats (organisation)")
-        browser.untick(shown, "Picture 2 goes")
+        browser.untick(shown, "Publish picture 2")
         press(shown, "Show what will go")
         says(shown, "7 files")
         says(shown, "gallery/03.png")

@@ -17,7 +17,7 @@ from ti_nb.host import turns
 from ti_nb.results.sampling import read_settings
 from ti_nb.widgets.explore import panel as explore
 from ti_nb.widgets.explore.controls import COMPARISONS
-from ti_nb.widgets.explore.panel import KEPT, ExplorePanel
+from ti_nb.widgets.explore.panel import MAX_EARLIER, ExplorePanel
 from ti_nb.widgets.explore.typed import count_tokens, read_numbers, read_seeds, unknown_words
 from ti_nb.widgets.parts import enlarged
 from ti_nb.words.edit import adjust
@@ -135,7 +135,7 @@ def test_comparisons_are_rows_on_the_same_seeds(model: ti.Model, by: str) -> Non
     panel.compare_by.value = by
     if by == "steps":
         panel.values.value = "1, 3"
-    expected = "Says &lt;new&gt;, &lt;two&gt;;" if by == "concepts" else "Says &lt;new&gt;;"
+    expected = "Uses &lt;new&gt;, &lt;two&gt;;" if by == "concepts" else "Uses &lt;new&gt;;"
     assert expected in panel.controls.check.value
     samples = panel.draw()
     start = ti.initial_concept(model, "<new>", "penguin")
@@ -162,7 +162,7 @@ def test_comparisons_are_rows_on_the_same_seeds(model: ti.Model, by: str) -> Non
 
 
 def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
-    assert "✓ Says &lt;new&gt;; 5 of 75 tokens; draws 2 pictures." in panel.controls.check.value
+    assert "✓ Uses &lt;new&gt;; 5 of 75 tokens; draws 2 pictures." in panel.controls.check.value
     for typed, answer in {
         "a cat": "does not say &lt;new&gt;",
         "{word} " * 80: "80 tokens long, 75 fit",
@@ -173,7 +173,7 @@ def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
         panel.prompt.value = typed
         assert answer in panel.controls.check.value, typed
     panel.prompt.value = "a  <new>\n in the snow "
-    assert "✓ Says" in panel.controls.check.value
+    assert "✓ Uses" in panel.controls.check.value
     panel.negative.value = "cat " * 80
     assert "80 tokens" in panel.controls.check.value
     panel.negative.value, panel.seeds.value = "", "0-"
@@ -327,12 +327,12 @@ def test_saved_pictures_say_how_to_draw_them(panel: ExplorePanel, model: ti.Mode
 def test_earlier_drawings_come_back(panel: ExplorePanel) -> None:
     panel.seeds.value, panel.steps.value = "0", 1
     shown = []
-    for number in range(KEPT + 2):
+    for number in range(MAX_EARLIER + 2):
         panel.seeds.value = str(number)
         panel.draw()
         shown.append(pictures(panel))
-    assert len(panel.history.options) == len(panel.drawings) == KEPT
-    panel.history.value = KEPT - 1
+    assert len(panel.history.options) == len(panel.drawings) == MAX_EARLIER
+    panel.history.value = MAX_EARLIER - 1
     assert pictures(panel) == shown[2]
     panel.history.value = 0
     assert pictures(panel) == shown[-1]
@@ -407,11 +407,11 @@ def test_seeds_and_numbers_are_read() -> None:
     for bad in ("", "a", "1.5", "-1", "3-1", "0-9999", "1,,2;", "9" * 30):
         with pytest.raises(ValueError, match="seeds"):
             read_seeds(bad)
-    assert read_numbers("5, 15 ,25", "steps") == [5, 15, 25]
-    assert read_numbers("0 0.5, .5", "editability") == [0, 0.5]
-    for bad, what in (("", "steps"), ("x", "guidance"), ("1.5", "steps"), ("2", "editability"), ("nan", "strength")):
+    assert read_numbers("5, 15 ,25", "steps", (1, 1000), whole=True) == [5, 15, 25]
+    assert read_numbers("0 0.5, .5", "editability", (0, 1)) == [0, 0.5]
+    for bad, whole in (("", True), ("x", False), ("1.5", True), ("2", False), ("nan", False)):
         with pytest.raises(ValueError, match=r"write numbers|give"):
-            read_numbers(bad, what)
+            read_numbers(bad, "setting", (0, 1.9), whole=whole)
 
 
 def test_tokens_are_counted_as_they_are_encoded(model: ti.Model) -> None:

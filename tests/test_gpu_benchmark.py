@@ -41,7 +41,7 @@ def test_a_failing_check_is_reported_and_the_others_are_done(tmp_path: Path, mon
     def fails(_: object) -> str:
         raise AssertionError("a long story\nwhat went wrong")
 
-    monkeypatch.setattr(gpu_checks, "Stage", lambda *_: None)
+    monkeypatch.setattr(gpu_checks, "Setup", lambda *_: None)
     for name in gpu.CHECKS:
         monkeypatch.setitem(gpu_checks.CHECKS, name, lambda _: "fine")
     monkeypatch.setitem(gpu_checks.CHECKS, gpu.CHECKS[1], fails)
@@ -55,7 +55,7 @@ def test_after_an_error_of_the_device_nothing_more_is_tried_in_that_process(monk
     def breaks(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(gpu_checks, "Stage", breaks)
+    monkeypatch.setattr(gpu_checks, "Setup", breaks)
     answers = list(gpu_checks.do([gpu_checks.Job(*job) for job in JOBS], "cpu", time.monotonic() + 1000))
     assert [answer.get("job") for answer in answers] == [None, 0]
 
@@ -67,7 +67,7 @@ for number, job in enumerate(jobs):
     print(json.dumps({"began": number}), flush=True)
     if job["check"] == "gradient as in float32":
         os._exit(7)
-    print(json.dumps({"job": number, "seconds": 0.1, "said": "fine"}), flush=True)
+    print(json.dumps({"job": number, "seconds": 0.1, "passed": "fine"}), flush=True)
 """
 
 
@@ -75,7 +75,7 @@ def test_a_process_that_dies_takes_one_check_with_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(gpu, "_command", lambda _: [sys.executable, "-c", DYING])
     found = report(tmp_path / "gpu.md")
     gpu.do_checks(JOBS, gpu.arguments(["--device", "cpu"]), found, time.monotonic() + 1000)
-    assert [row.get("said", row.get("failed")) for row in found.rows] == ["fine", "the process ended with 7", "fine"]
+    assert [row.get("passed", row.get("failed")) for row in found.rows] == ["fine", "the process ended with 7", "fine"]
 
 
 def test_a_check_that_never_ends_is_stopped_when_the_time_is_over(

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import ti_nb as ti
 from ti_nb.models.denoise import cache_latents, predict
-from ti_nb.results.look_inside import _joined, _recording
+from ti_nb.results.look_inside import _mean_maps, _record_attention
 from ti_nb.words.prompts import encode
 
 
@@ -108,14 +108,14 @@ def test_recording_leaves_the_unet_and_its_answer_as_they_were(model: ti.Model) 
     step, told = torch.tensor([500, 500]), encode(model, ["a photo of a dog", "a cat"])
     with torch.no_grad():
         plain, before = predict(model, noisy, step, told), dict(model.unet.attn_processors)
-        with _recording(model.unet) as layers:
+        with _record_attention(model.unet) as layers:
             recorded = predict(model, noisy, step, told)
         again = predict(model, noisy, step, told)
     assert recorded.allclose(plain, atol=1e-5)
     assert again.equal(plain)
     assert model.unet.attn_processors == before
     assert not [name for name, m in model.unet.named_modules() if "get_attention_scores" in vars(m)]
-    assert _joined(layers, 2).sum(1).allclose(torch.ones(()), atol=1e-4)
+    assert _mean_maps(layers, 2).sum(1).allclose(torch.ones(()), atol=1e-4)
 
 
 def test_wrong_shares_are_refused(model: ti.Model, few: ti.ConceptImages, start: ti.Concept) -> None:

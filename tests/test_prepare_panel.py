@@ -287,21 +287,21 @@ def test_captions_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
 
 
 def test_word_and_initializer_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
-    assert "free" in panel.naming.word_note.value and "1 token: bird" in panel.naming.init_note.value
+    assert "free" in panel.word_form.word_note.value and "1 token: bird" in panel.word_form.init_note.value
     for word, why in (("cat", "already"), ("<x", "only one"), ("My", "capitals"), ("a b", "spaces")):
         panel.word.value = word
-        assert "Error" in panel.naming.word_note.value and why in panel.naming.word_note.value
+        assert "Error" in panel.word_form.word_note.value and why in panel.word_form.word_note.value
     panel.init.value = "teddy bear"
-    assert "2 tokens" in panel.naming.init_note.value and "teddy" in panel.naming.init_note.value
+    assert "2 tokens" in panel.word_form.init_note.value and "teddy" in panel.word_form.init_note.value
     panel.init.value = "xylorimba"
-    assert "does not know" in panel.naming.init_note.value
+    assert "does not know" in panel.word_form.init_note.value
     panel.init.value = ""
-    assert "random" in panel.naming.init_note.value and panel.settings()["init"] is None
+    assert "random" in panel.word_form.init_note.value and panel.settings()["init"] is None
 
 
 def test_a_word_tiny_was_not_trained_on_is_warned_of(panel: PreparePanel) -> None:
     panel.init.value = "penguin"
-    assert "Warning" in panel.naming.init_note.value and "not among" in panel.naming.init_note.value
+    assert "Warning" in panel.word_form.init_note.value and "not among" in panel.word_form.init_note.value
 
 
 def test_tinys_words_are_those_it_was_trained_on_that_are_one_token(model: ti.Model) -> None:
@@ -323,14 +323,14 @@ def test_suggested_words_fit_pictures_of_known_things(model: ti.Model, judge: ti
 
 def test_suggestions_become_the_initializer(model: ti.Model, judge: ti.Judge) -> None:
     panel = PreparePanel(model, PENGUIN, judge=judge)
-    panel.naming.suggest_button.click()
-    buttons = panel.naming.suggested.children
+    panel.word_form.suggest_button.click()
+    buttons = panel.word_form.suggested.children
     assert len(buttons) == 5
     buttons[1].click()
     assert panel.init.value == buttons[1].description.split()[0]
     empty = PreparePanel(model, judge=judge)
-    empty.naming.suggest_button.click()
-    assert "no picture is chosen" in empty.naming.init_note.value
+    empty.word_form.suggest_button.click()
+    assert "no picture is chosen" in empty.word_form.init_note.value
 
 
 @pytest.mark.parametrize(("captions", "flip"), [((), False), (("a {} here, red, blue", "", "b {}", "", ""), True)])
@@ -378,7 +378,7 @@ def test_a_prepared_set_goes_in_as_it_came_out(model: ti.Model) -> None:
 def test_without_a_model_pictures_are_prepared() -> None:
     panel = PreparePanel(source=PENGUIN)
     assert len(panel.images()) == 5
-    assert "no model" in panel.naming.word_note.value and "no model" in panel.samples_note.value
+    assert "no model" in panel.word_form.word_note.value and "no model" in panel.samples_note.value
     assert "the model 512" in said_in(panel._tiles.children[0].faults)[0]
     panel.editor.caption.value = "a {}"
     assert "it says" in panel.editor.caption_note.value

@@ -14,7 +14,7 @@ import ti_nb as ti
 from ti_nb.host import devices, turns
 from ti_nb.models.denoise import activation_bytes, cache_latents
 from ti_nb.results import sampling
-from ti_nb.results.look_inside import _recording
+from ti_nb.results.look_inside import _record_attention
 from ti_nb.training import losses as loss_module
 from ti_nb.training.batches import Draws
 from ti_nb.training.losses import word_loss
@@ -216,7 +216,7 @@ def test_errors_that_are_not_of_memory_are_raised_as_they_are() -> None:
 def test_attention_is_recorded_of_words_only(small: ti.Model) -> None:
     """Between a picture's own places it would take the square of their number."""
     before = dict(small.unet.attn_processors)
-    with _recording(small.unet):
+    with _record_attention(small.unet):
         changed = {name for name, own in small.unet.attn_processors.items() if own is not before[name]}
     assert changed == {name for name in before if ".attn2." in name} and len(changed) < len(before)
     assert small.unet.attn_processors == before

@@ -68,7 +68,7 @@ def test_buttons_pause_resume_and_stop_a_run_in_the_background(model: ti.Model, 
     _until(lambda: len(panel.run.records) > done)
     panel.buttons["stop"].click()
     assert "state stopped" in str(panel.wait())
-    assert f"step {len(panel.run.records)} of {LONG}" in panel._left.value
+    assert f"step {len(panel.run.records)} of {LONG}" in panel._time.value
 
 
 def test_sample_now_draws_while_it_trains_and_while_it_rests(model: ti.Model, photos: ti.ConceptImages) -> None:
@@ -84,7 +84,7 @@ def test_sample_now_draws_while_it_trains_and_while_it_rests(model: ti.Model, ph
     newest = panel.previews.kept[-1]
     assert panel.previews.slider.value == newest.step
     panel.previews.slider.value = 0
-    assert "After step 0" in panel.previews._words.value
+    assert "After step 0" in panel.previews._caption.value
 
 
 def test_previews_are_sample_s_own_pictures(model: ti.Model, photos: ti.ConceptImages) -> None:
@@ -135,14 +135,14 @@ def test_an_interrupt_while_waiting_pauses_the_thread(
 ) -> None:
     panel = _panel(_run(model, photos, LONG), background=True)
     panel.start()
-    wait, calls = panel.driver._rests.wait, iter(range(100))
+    wait, calls = panel.driver._idle.wait, iter(range(100))
 
     def interrupted(timeout: float | None = None) -> bool:
         if next(calls) == 0:
             raise KeyboardInterrupt
         return wait(timeout)
 
-    monkeypatch.setattr(panel.driver._rests, "wait", interrupted)
+    monkeypatch.setattr(panel.driver._idle, "wait", interrupted)
     panel.wait()
     assert panel.state == "paused"
 

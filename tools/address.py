@@ -1,4 +1,4 @@
-"""`make address REPO=owner/name`: the project's public address stands in pyproject.toml; badges, links and installs follow it."""
+"""`make address REPO=owner/name`: change the project's GitHub address in pyproject.toml, badges, links and install commands."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ FILES = ("pyproject.toml", "README.md", "CITATION.cff", "CONTRIBUTING.md", "CHAN
 
 
 def current() -> str:
-    """ "owner/name" as pyproject's Repository url has it."""
+    """The "owner/name" in the Repository URL of pyproject.toml."""
     url = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
     return str(url).removeprefix("https://github.com/").strip("/")
 
 
 def texts() -> list[Path]:
-    """Every file that may hold the address."""
-    found = [ROOT / name for name in FILES if (ROOT / name).exists()]
-    return found + sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "docs").glob("**/*.md"))
+    """Every file that may contain the address."""
+    files = [ROOT / name for name in FILES if (ROOT / name).exists()]
+    return files + sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "docs").glob("**/*.md"))
 
 
 def rewrite(new: str) -> list[Path]:
-    """Put `new` in place of the current address everywhere; returns the files that changed."""
+    """Replace the current address by `new` everywhere; returns the files that changed."""
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", new):
-        raise SystemExit(f"REPO={new!r} is not owner/name: write make address REPO=owner/name")
+        raise SystemExit(f"REPO={new!r} is not of the form owner/name: write make address REPO=owner/name")
     old, changed = current(), []
     for path in texts():
         text = path.read_text()

@@ -1,4 +1,4 @@
-"""`make demo`: execute the quickstart with a progress bar; leave pictures, the word and a report in outputs/demo/."""
+"""`make demo`: run the quickstart notebook with a progress bar; pictures, word and report are left in outputs/demo/."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
-    """Run every cell of the quickstart in order, then say where the results are."""
+    """Run the quickstart's cells in order, then print the scores and where the results are."""
     out = ROOT / "outputs" / "demo"
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.json").unlink(missing_ok=True)
@@ -45,7 +45,7 @@ def main() -> None:
     closed = (subject["word"] - subject["initializer"]) / (subject["real"] - subject["initializer"])
     print(
         f"\nLearned {report['word']} in {report['train_seconds']:.0f} s ({report['steps']} steps); "
-        f"all of it took {time.monotonic() - began:.0f} s.\n"
+        f"the whole notebook took {time.monotonic() - began:.0f} s.\n"
         f"It closes {closed:.0%} of the gap in subject fidelity; prompt fidelity is "
         f"{prompt['word'] / prompt['initializer']:.2f} of the initializer's.\n"
     )

@@ -1,7 +1,7 @@
-"""`make stacks`: small environments of other notebook versions, in which the tests click on the panels.
+"""`make stacks`: small environments with other versions of the notebook packages, in which the tests click on the panels.
 
-Each is a virtual environment under outputs/stacks/ with the notebook packages of its name and nothing else. A .pth
-file puts this interpreter's packages and the project behind its own: torch is not installed again, the pinned ones win.
+Each is a virtual environment under outputs/stacks/ with only the notebook packages of its stack. A .pth file appends this
+interpreter's packages and the project to its path: torch is not installed again, and the pinned packages come first.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ WANTED: dict[str, list[str]] = {
     "ipykernel-7.4.0": ["ipykernel==7.4.0", "ipywidgets>=8"],
     "colab": ["-c", COLAB, *NOTEBOOK, *MODEL],
 }
-WITHOUT_DEPENDENCIES = {"colab": ["-c", COLAB, "accelerate"]}  # it would bring torch
+WITHOUT_DEPENDENCIES = {"colab": ["-c", COLAB, "accelerate"]}  # accelerate depends on torch
 
 
 def python(name: str) -> Path:
-    """The stack's interpreter; not there before `build`."""
+    """The stack's interpreter, which `build` makes."""
     return STACKS / name / "bin" / "python"
 
 
 def is_built(name: str) -> bool:
-    """Whether the stack stands, made from today's list and constraints."""
+    """Whether the stack was built from the current list and constraints."""
     stamp = STACKS / name / "wanted.json"
     return stamp.exists() and stamp.read_text() == _stamp(name)
 
 
 def build(name: str) -> None:
-    """Make the stack anew, unless it stands."""
+    """Build the stack, unless it is up to date."""
     if is_built(name):
         return
     folder = STACKS / name
     venv.create(folder, clear=True, with_pip=False, symlinks=True)
-    for extra, wanted in ([], WANTED[name]), (["--no-deps"], WITHOUT_DEPENDENCIES.get(name)):
+    for options, wanted in ([], WANTED[name]), (["--no-deps"], WITHOUT_DEPENDENCIES.get(name)):
         if wanted:
-            pip = [sys.executable, "-m", "pip", "--python", str(python(name)), "install", "-q", *extra, *wanted]
+            pip = [sys.executable, "-m", "pip", "--python", str(python(name)), "install", "-q", *options, *wanted]
             subprocess.run(pip, check=True, cwd=ROOT)
     _site_packages(name).joinpath("behind.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
     _write_kernel(name)
@@ -67,7 +67,7 @@ def build(name: str) -> None:
 
 
 def versions(name: str) -> dict[str, str]:
-    """The versions that a program of the stack sees."""
+    """The versions of the main packages, as imported in the stack."""
     code = (
         "import json, importlib.metadata as m; names = ('ipykernel', 'ipywidgets', 'ipython', 'jupyter_client',"
         "'jupyterlab', 'notebook', 'torch', 'diffusers', 'transformers'); have = {};\n"
@@ -81,12 +81,12 @@ def versions(name: str) -> dict[str, str]:
 
 
 def kernels(name: str) -> Path:
-    """The folder of the stack's kernel specification, named python3 as in every notebook."""
+    """The folder of the stack's kernel spec, which is named python3 as in every notebook."""
     return STACKS / name / "share" / "jupyter" / "kernels"
 
 
 def _write_kernel(name: str) -> None:
-    """Name the interpreter in full: "python" would be that of whoever starts the kernel."""
+    """Write a kernel spec with the interpreter's full path: "python" would be that of the process that starts the kernel."""
     command = [str(python(name)), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": command, "display_name": f"Python 3 ({name})", "language": "python"}
     (kernels(name) / "python3").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Does it look like the pictures, and does it do what the prompt says? Measured with a CLIP model (paper, section 4.3)."""
+"""Subject and prompt fidelity, measured with a CLIP model (paper, section 4.3)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Judge:
-    """A CLIP model that compares pictures with pictures and with words.
+    """A CLIP model that compares pictures with pictures and with texts.
 
     Attributes:
-        clip: a `CLIPModel`, tokenizer: its tokenizer, size: side of its pictures in px, mean, spread: of its pixels.
+        clip: a `CLIPModel`. tokenizer: its own. size: side of its input in px. mean, spread: to normalise pixels, by channel.
     """
 
     clip: Any
@@ -45,8 +45,10 @@ class Judge:
         from PIL import Image
 
         use_free_cores()
-        sized = [np.asarray(i.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)) for i in images]
-        pixels = torch.from_numpy(np.stack(sized)).float() / 255
+        resized = [
+            np.asarray(i.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)) for i in images
+        ]
+        pixels = torch.from_numpy(np.stack(resized)).float() / 255
         pixels = (pixels - torch.tensor(self.mean)) / torch.tensor(self.spread)
         hidden = self.clip.vision_model(pixels.permute(0, 3, 1, 2)).pooler_output
         return F.normalize(self.clip.visual_projection(hidden), dim=-1)
@@ -61,10 +63,10 @@ class Judge:
 
 @checked()
 def load_judge(name: str | Path = "tiny") -> Judge:
-    """Load a CLIP model: "tiny" (comes with the package), a folder, or a repository such as "openai/clip-vit-base-patch32".
+    """Load a CLIP model: "tiny" (comes with this package), a folder, or a repository such as "openai/clip-vit-base-patch32".
 
     Raises:
-        OSError: nothing of that name can be loaded.
+        OSError: no model of that name can be loaded.
     """
     from transformers import CLIPModel, CLIPTokenizer
 
@@ -84,38 +86,38 @@ def load_judge(name: str | Path = "tiny") -> Judge:
 @checked("samples", "pictures")
 def subject_fidelity(judge: Judge, samples: Sequence[Sample | Image.Image], pictures: Sequence[Image.Image]) -> float:
     """Mean cosine (-1 to 1) of every sample with every picture of the concept: CLIP-I, the paper's "reconstruction"."""
-    drawn = judge.embed_images([_image(s) for s in samples])
-    return float((drawn @ judge.embed_images(list(pictures)).T).mean())
+    vectors = judge.embed_images([_image(s) for s in samples])
+    return float((vectors @ judge.embed_images(list(pictures)).T).mean())
 
 
 @checked("samples", "word")
 def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str) -> float:
-    """Mean cosine of every sample with its own prompt, the word deleted: CLIP-T, the paper's "editability"."""
+    """Mean cosine of every sample with its own prompt, the word removed: CLIP-T, the paper's "editability"."""
     texts = [without_word(s.prompt, word) for s in samples]
     distinct = sorted(set(texts))
-    said = judge.embed_texts(distinct)[[distinct.index(t) for t in texts]]
-    return float((judge.embed_images([s.image for s in samples]) * said).sum(-1).mean())
+    text_vectors = judge.embed_texts(distinct)[[distinct.index(t) for t in texts]]
+    return float((judge.embed_images([s.image for s in samples]) * text_vectors).sum(-1).mean())
 
 
 def real_fidelity(judge: Judge, real: Sequence[Image.Image], pictures: Sequence[Image.Image]) -> float:
-    """Mean cosine of real pictures with the concept's, never of one with itself; nan where there are no others."""
-    same = torch.tensor([[_is_same(one, other) for other in pictures] for one in real])
+    """Mean cosine of real pictures with the concept's, leaving out each with itself; nan if no pair is left."""
+    same = torch.tensor([[_is_same(a, b) for b in pictures] for a in real])
     return float((judge.embed_images(real) @ judge.embed_images(pictures).T)[~same].mean())
 
 
-def _is_same(one: Image.Image, other: Image.Image) -> bool:
-    return one is other or (one.size == other.size and one.tobytes() == other.tobytes())
+def _is_same(a: Image.Image, b: Image.Image) -> bool:
+    return a is b or (a.size == b.size and a.tobytes() == b.tobytes())
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How a word did, beside its references.
+    """The scores of a word, and of what to compare it with.
 
     Attributes:
-        subject_fidelity: of samples with the "initializer", with the "word", and of "real" held-back pictures
-            (of the training pictures among themselves where none are held back; nan for a single one).
+        subject_fidelity: of samples with the "initializer", of samples with the "word", and of "real" held-back pictures
+            (without any: of the training pictures with each other; nan for a single one).
         prompt_fidelity: of samples with the "initializer" and with the "word".
-        before, after: the samples of the prompts, drawn with the initializer and with the word.
+        before, after: the samples for `prompts`, drawn with the initializer and with the word.
     """
 
     subject_fidelity: dict[str, float]
@@ -144,27 +146,43 @@ def score(
     seeds: int = 4,
     subject_seeds: int = 16,
 ) -> Scores:
-    """Draw with the word and with what it started from, the same seeds, and compare both with pictures and prompts.
+    """Draw with the word and with its initializer on the same seeds, and compare both with the pictures and the prompts.
 
     Args:
         start: the word before training (`run.start`). prompts: templates for prompt fidelity.
-        subject_prompt: the template subject fidelity is measured on, the paper's by default.
+        held_back: pictures of the subject that were not trained on, as the reference for subject fidelity.
+        subject_prompt: the template for subject fidelity, the paper's by default.
+        seeds, subject_seeds: samples of each prompt, and of the subject prompt.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, judge, photos = ti.load_model("tiny"), ti.load_judge("tiny"), ti.example_images("penguin")
+        >>> run = ti.train(model, photos, word="<my-penguin>", init="animal", steps=2)
+        >>> records = list(run)
+        >>> prompts = ["a {} in the snow"]
+        >>> scores = ti.score(
+        ...     model, judge, run.concept(), run.start, photos.images, prompts=prompts, seeds=1, subject_seeds=1
+        ... )
+        >>> scores.subject_fidelity
+        {'initializer': 0..., 'word': 0..., 'real': 0...}
+        >>> [s.prompt for s in scores.before + scores.after]
+        ['a <my-penguin> in the snow', 'a <my-penguin> in the snow']
     """
     from .sampling import sample
 
-    subject, drawn, said = {}, {}, {}
-    for name, which in (("initializer", start), ("word", concept)):
-        portraits = sample(model, subject_prompt, which, seeds=subject_seeds)
-        subject[name] = subject_fidelity(judge, portraits, pictures)
-        drawn[name] = sample(model, prompts, which, seeds=seeds)
-        said[name] = prompt_fidelity(judge, drawn[name], which.word)
-    subject["real"] = real_fidelity(judge, held_back or pictures, pictures)
-    return Scores(subject, said, drawn["initializer"], drawn["word"])
+    by_subject, by_prompt, samples = {}, {}, {}
+    for name, used in (("initializer", start), ("word", concept)):
+        portraits = sample(model, subject_prompt, used, seeds=subject_seeds)
+        by_subject[name] = subject_fidelity(judge, portraits, pictures)
+        samples[name] = sample(model, prompts, used, seeds=seeds)
+        by_prompt[name] = prompt_fidelity(judge, samples[name], used.word)
+    by_subject["real"] = real_fidelity(judge, held_back or pictures, pictures)
+    return Scores(by_subject, by_prompt, samples["initializer"], samples["word"])
 
 
 @checked()
 def gap_closed(initializer: float, word: float, real: float) -> float:
-    """Share of the way from the initializer's subject fidelity to that of real pictures; below 0 and above 1 can happen."""
+    """Share of the gap between the initializer's and real pictures' subject fidelity that the word closes; any number."""
     return (word - initializer) / (real - initializer) if real != initializer else float("nan")
 
 

@@ -1,4 +1,4 @@
-"""Prompts, concepts and seeds become pictures, and PNG files that say how they were drawn."""
+"""Draw pictures from prompts, concepts and seeds; save them as PNG files that record how they were drawn."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, with all that is needed to draw it again.
+    """One picture, with everything needed to draw it again.
 
     Attributes:
-        prompt: with the word in it. seed: of the noise it began as. negative: the negative prompt.
-        steps, guidance: as `sample` was told; None in a picture made otherwise.
-        concepts: whose words the prompts may say. model: its name, of a folder the last part only. dtype: its precision.
+        prompt: with the word filled in. seed: of its initial noise. negative: the negative prompt.
+        steps, guidance: as passed to `sample`; None for a picture made in another way.
+        concepts: whose words the prompts may use. model: its name; of a folder, the last part only. dtype: its precision.
     """
 
     image: Image.Image
@@ -50,9 +50,9 @@ class Sample:
     dtype: str = ""
 
     def settings(self) -> dict[str, Any]:
-        """What a file says of the picture: `sample`'s arguments, each word's fingerprint and edits, the model.
+        """The metadata saved with the picture: `sample`'s arguments, each word's fingerprint and edits, the model.
 
-        Nothing of the training pictures, of folders or of the person.
+        Nothing about training pictures, folders or the user.
         """
         words = {c.word: {"sha256": fingerprint(c), "edits": str(c.facts.get("edits", ""))} for c in self.concepts}
         kept = ("prompt", "negative", "seed", "steps", "guidance", "model", "dtype")
@@ -66,31 +66,31 @@ class Sample:
 
     @checked()
     def save(self, path: str | Path) -> Path:
-        """Write a PNG whose text says how it was drawn, for `read_settings` and, as "parameters", for other programs.
+        """Write a PNG with the settings as text metadata, for `read_settings` and, under "parameters", for other programs.
 
-        The file appears under its name only when whole, and only after its text was read back; returns the path.
+        The file appears under its name only when complete and its metadata has been read back; returns the path.
 
         Raises:
-            ValueError: the name does not end in .png. OSError: it can't be written.
+            ValueError: the name does not end in .png. OSError: the file can't be written.
         """
         from PIL.PngImagePlugin import PngInfo
 
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
-            raise InvalidValue(f"{place(path)} must end in .png, the format whose text holds the settings")
+            raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
-        said, text = self.settings(), PngInfo()
-        text.add_text("parameters", _as_parameters(said))
-        text.add_text("ti_nb", json.dumps(said))
+        settings, metadata = self.settings(), PngInfo()
+        metadata.add_text("parameters", _as_parameters(settings))
+        metadata.add_text("ti_nb", json.dumps(settings))
         with replacing(path) as temporary:
-            self.image.save(temporary, format="PNG", pnginfo=text)
-            if read_settings(temporary) != said:
+            self.image.save(temporary, format="PNG", pnginfo=metadata)
+            if read_settings(temporary) != settings:
                 raise NotWritten(f"{place(path)} did not read back as it was written: is the disk full?")
         return path
 
 
-AT_ONCE = {128: 16, 512: 4}  # pictures of up to so many px, drawn at once
-SAMPLER = "DDIM"  # what `Model.pipeline` samples with
+BATCH_SIZES = {128: 16, 512: 4}  # up to this resolution in px -> pictures drawn at once; above: 1
+SAMPLER = "DDIM"  # the scheduler of `Model.pipeline`
 
 
 @checked("prompts", seeds=SEEDS, steps=(1, 1000), guidance=(0, None))
@@ -108,9 +108,9 @@ def sample(
 ) -> list[Sample]:
     """Draw every prompt with every seed: prompt by prompt, seeds in order.
 
-    A seed gives the same picture whatever else is drawn beside it (to float rounding). "{word}" and "{}" in a prompt
-    stand for the first concept's word. A word learned for the negative prompt is given among the concepts and said in
-    `negative`.
+    A seed gives the same picture whatever else is drawn in its batch (to float rounding). "{word}" and "{}" in a prompt
+    stand for the first concept's word. To use a word learned for the negative prompt, pass it among the concepts and
+    write it in `negative`.
 
     Args:
         seeds: how many (0, 1, ...), or which.
@@ -119,8 +119,18 @@ def sample(
         batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
 
     Raises:
-        ValueError: with concepts, a prompt that says none of their words; a prompt beyond 77 tokens; a concept of
-            another width; no picture at once.
+        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
+            another width; a batch below 1.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> cat = ti.initial_concept(model, "<my-cat>", "cat")
+        >>> samples = ti.sample(model, ["a photo of a {word}", "a {word} in the snow"], cat, seeds=2, steps=2)
+        >>> [(s.prompt, s.seed) for s in samples]
+        [('a photo of a <my-cat>', 0), ('a photo of a <my-cat>', 1), ('a <my-cat> in the snow', 0), ('a <my-cat> in the snow', 1)]
+        >>> samples[0].image.size
+        (64, 64)
     """
     if not seeds:
         raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
@@ -134,55 +144,55 @@ def sample(
         for text in texts:
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
-    told = encode(model, [*texts, negative], concepts)
+    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
     if model.zeroes_empty and not negative:
-        told = told.emptied(-1)
+        conditioning = conditioning.emptied(-1)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     pipeline = model.pipeline()
     out: list[Sample] = []
     facts = (steps, guidance, negative, tuple(concepts), model.shared_name, str(model.dtype).split(".")[-1])
-    batch = batch or next((n for side, n in AT_ONCE.items() if model.resolution <= side), 1)
+    batch = batch or next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
     with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
-        while some := jobs[len(out) : len(out) + batch]:
-            given = {"num_inference_steps": steps, "guidance_scale": guidance}
-            said, against = told[[i for i, _ in some]], told[[-1] * len(some)]
-            least = "one picture at once" if len(some) == 1 else ""
-            work = partial(_in_turn, pipeline, model, said, against, some, given)
+        while chunk := jobs[len(out) : len(out) + batch]:
+            options = {"num_inference_steps": steps, "guidance_scale": guidance}
+            positive, negatives = conditioning[[i for i, _ in chunk]], conditioning[[-1] * len(chunk)]
+            least = "one picture at once" if len(chunk) == 1 else ""
+            work = partial(_draw_in_turn, pipeline, model, positive, negatives, chunk, options)
             images = attempt(work, model.device, least=least)
-            if images is None:
-                batch = len(some) // 2
+            if images is None:  # out of memory
+                batch = len(chunk) // 2
                 continue
-            out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, some)]
-            bar.update(len(some))
+            out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, chunk)]
+            bar.update(len(chunk))
     return out
 
 
-def _in_turn(pipeline: Any, model: Model, *drawing: Any) -> list[Image.Image]:
+def _draw_in_turn(pipeline: Any, model: Model, *arguments: Any) -> list[Image.Image]:
     with turns.turn:
-        model.vae.to(model.device)  # a run that began in between set it aside
-        return _draw(pipeline, model, *drawing)
+        model.vae.to(model.device)  # a run that began since the last batch moved it off the device
+        return _draw(pipeline, model, *arguments)
 
 
 def _draw(
     pipeline: Any,
     model: Model,
-    said: Conditioning,
-    against: Conditioning,
+    positive: Conditioning,
+    negative: Conditioning,
     jobs: Sequence[tuple[int, int]],
-    given: dict[str, Any],
+    options: dict[str, Any],
 ) -> list[Image.Image]:
-    """One picture for each (prompt, seed) of `jobs`, at once."""
+    """One picture for each (prompt, seed) of `jobs`, in one batch."""
     pooled = {}
-    if said.pooled is not None and against.pooled is not None:
+    if positive.pooled is not None and negative.pooled is not None:
         pooled = {
-            "pooled_prompt_embeds": said.pooled.to(model.dtype),
-            "negative_pooled_prompt_embeds": against.pooled.to(model.dtype),
+            "pooled_prompt_embeds": positive.pooled.to(model.dtype),
+            "negative_pooled_prompt_embeds": negative.pooled.to(model.dtype),
         }
     images: list[Image.Image] = pipeline(
-        prompt_embeds=said.states.to(model.dtype),
-        negative_prompt_embeds=against.states.to(model.dtype),
+        prompt_embeds=positive.states.to(model.dtype),
+        negative_prompt_embeds=negative.states.to(model.dtype),
         **pooled,
-        **given,
+        **options,
         generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in jobs],
         height=model.resolution,
         width=model.resolution,
@@ -192,7 +202,7 @@ def _draw(
 
 @checked()
 def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
-    """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered on from what is there.
+    """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered after those already there.
 
     Returns the paths, such as 007-a-cat-on-the-beach-seed3.png.
 
@@ -201,12 +211,12 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
     """
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    taken = [int(found[1]) for path in folder.glob("*.png") if (found := re.match(r"(\d+)-", path.name))]
+    taken = [int(match[1]) for path in folder.glob("*.png") if (match := re.match(r"(\d+)-", path.name))]
     first = max(taken, default=0) + 1
     paths = []
-    for number, one in enumerate(samples, first):
-        words = re.sub(r"[^a-z0-9]+", "-", one.prompt.lower()).strip("-")[:40].strip("-") or "picture"
-        paths.append(one.save(folder / f"{number:03}-{words}-seed{one.seed}.png"))
+    for number, sample in enumerate(samples, first):
+        slug = re.sub(r"[^a-z0-9]+", "-", sample.prompt.lower()).strip("-")[:40].strip("-") or "picture"
+        paths.append(sample.save(folder / f"{number:03}-{slug}-seed{sample.seed}.png"))
     return paths
 
 
@@ -215,7 +225,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: it is no PNG, or says nothing of this package.
+        FileNotFoundError: there is no such file. ValueError: it is not a PNG, or has none of this package's metadata.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -225,31 +235,31 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()  # text may follow the pixels
-            said = image.info.get("ti_nb")
+            text = image.info.get("ti_nb")
     except UnidentifiedImageError as error:
         raise InvalidValue(f"{place(path)} is not a PNG file") from error
-    if said is None:
-        raise InvalidValue(f"{place(path)} does not say how it was drawn: it needs the text `Sample.save` writes")
-    settings: dict[str, Any] = json.loads(said)
+    if text is None:
+        raise InvalidValue(f"{place(path)} does not say how it was drawn: only PNG files written by `Sample.save` do")
+    settings: dict[str, Any] = json.loads(text)
     return settings
 
 
-def _as_parameters(said: dict[str, Any]) -> str:
-    """Settings as AUTOMATIC1111 writes them, which many programs and sites read."""
+def _as_parameters(settings: dict[str, Any]) -> str:
+    """Settings in AUTOMATIC1111's "parameters" format, which many programs and sites read."""
     facts = {
-        "Steps": said["steps"],
-        "Sampler": said["sampler"],
-        "CFG scale": None if said["guidance"] is None else f"{said['guidance']:g}",
-        "Seed": said["seed"],
-        "Size": f"{said['width']}x{said['height']}",
-        "Model": said["model"] or None,
-        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in said["words"].items()) or None,
+        "Steps": settings["steps"],
+        "Sampler": settings["sampler"],
+        "CFG scale": None if settings["guidance"] is None else f"{settings['guidance']:g}",
+        "Seed": settings["seed"],
+        "Size": f"{settings['width']}x{settings['height']}",
+        "Model": settings["model"] or None,
+        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in settings["words"].items()) or None,
     }
     line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
-    negative = [f"Negative prompt: {said['negative']}"] if said["negative"] else []
-    return "\n".join([said["prompt"], *negative, line])
+    negative = [f"Negative prompt: {settings['negative']}"] if settings["negative"] else []
+    return "\n".join([settings["prompt"], *negative, line])
 
 
 def _quoted(value: str) -> str:
-    """`value`, in quotes if the commas and colons of the line would break it."""
+    """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
     return json.dumps(value) if re.search(r"[,:\n]", value) else value

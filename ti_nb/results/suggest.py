@@ -1,4 +1,4 @@
-"""Which of the model's words fit some pictures: suggestions for the initializer, by a CLIP model."""
+"""Suggest initializers: which of the model's words fit the pictures best, by a CLIP model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def tiny_words() -> list[str]:
-    """The single words the embedded model was trained on: what else its tokenizer has, it does not know."""
+    """The words the embedded model was trained on; its tokenizer has others, which mean nothing to it."""
     return (TINY / "words.txt").read_text().split()
 
 
 @checked(most=(1, None))
 def known_words(model: Model, *, most: int = 6000) -> list[str]:
-    """Words that are one token of the model: of "tiny" those it was trained on, else the first `most` of three letters on."""
+    """Words that are one token: for "tiny" those it was trained on, else the first `most` with at least three letters."""
     if model.name == "tiny":
         return tiny_words()
     vocabulary = sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -34,8 +34,8 @@ def known_words(model: Model, *, most: int = 6000) -> list[str]:
 
 def embed_words(judge: Judge, words: Sequence[str]) -> torch.Tensor:
     """Unit vectors (n, d) of "a ..." for each word, 256 at a time."""
-    said = [f"a {word}" for word in words]
-    return torch.cat([judge.embed_texts(said[i : i + 256]) for i in range(0, len(said), 256)])
+    texts = [f"a {word}" for word in words]
+    return torch.cat([judge.embed_texts(texts[i : i + 256]) for i in range(0, len(texts), 256)])
 
 
 @checked("pictures", "words", count=(1, None))
@@ -47,7 +47,11 @@ def suggest_words(
     vectors: torch.Tensor | None = None,
     count: int = 5,
 ) -> list[tuple[str, float]]:
-    """The words nearest to the pictures with their mean cosine, best first; `vectors`: `embed_words` of them, to keep."""
+    """The words nearest to the pictures with their mean cosine, best first.
+
+    Args:
+        vectors: `embed_words(judge, words)`, if it is at hand: computing it takes most of the time.
+    """
     vectors = embed_words(judge, words) if vectors is None else vectors
-    near, numbers = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))
-    return [(words[int(number)], float(cosine)) for number, cosine in zip(numbers, near)]
+    cosines, indices = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))
+    return [(words[int(i)], float(cosine)) for i, cosine in zip(indices, cosines)]

@@ -1,4 +1,4 @@
-"""Panels on top of the functions; nothing below imports them but `Run.panel`."""
+"""Panels built on the public functions; nothing else imports them but `Run.panel`."""
 
 import lazy_loader
 

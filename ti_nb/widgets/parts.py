@@ -1,4 +1,4 @@
-"""What all panels share: pictures as widgets, notes in words, controls with their labels, uploads of both ipywidgets."""
+"""What all panels share: pictures, notes, labelled controls, layout; and uploads in ipywidgets 7 and 8."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ from PIL import Image
 
 from ..host.plain_text import in_page
 
-LABEL = "10em"  # of all controls, so that they stand in line
+LABEL = "10em"  # width of every control's label, so that the controls line up
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
 LINK = 'target="_blank" rel="noopener noreferrer" style="color:inherit;text-decoration:underline"'
 BORDERS = {"plain": "transparent", "good": "#3c8d5a", "warning": "#c98a00", "error": "#c0392b"}
-
-
-SENT = 320  # px of a picture sent to the page, which shows it smaller
+SENT = 320  # px of a picture sent to the browser, which shows it smaller: sharp on screens of high density
 
 
 class Panel(widgets.VBox):
-    """What the panels have in common: in a saved notebook, where no widget can be, they say so in words."""
+    """Base of the panels. In a saved notebook, which can't show widgets, a line of text stands in for the panel."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: its buttons and pictures show while the notebook runs; run this cell"
 
 
 def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
-    """A picture or a figure as the contents of a PNG file; figures on white, readable in light and dark themes."""
+    """A picture or a figure as PNG bytes; figures on white, readable in light and dark themes."""
     file = io.BytesIO()
     if isinstance(picture, Figure):
         picture.savefig(file, format="png", dpi=dpi, facecolor="white")
@@ -39,7 +37,7 @@ def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
 
 
 def picture(content: Image.Image | Figure | None = None, *, width: int, height: int | None = None) -> widgets.Image:
-    """An image of fixed size in px, so that the page does not jump when its value is swapped."""
+    """An image widget of fixed size in px, so that the page does not jump when its value changes."""
     value = as_png(content) if content is not None else BLANK
     size = dict(width=f"{width}px", height=f"{height or width}px", margin="2px")
     return widgets.Image(value=value, format="png", layout=widgets.Layout(**size))
@@ -49,16 +47,17 @@ BLANK = as_png(Image.new("RGBA", (1, 1), (0, 0, 0, 0)))
 
 
 def note(text: str = "", kind: str = "plain") -> widgets.HTML:
-    """A line or a few in words; `say` changes it."""
+    """One or more lines of text; `say` changes them."""
     out = widgets.HTML()
     say(out, text, kind)
     return out
 
 
 def say(where: widgets.HTML, text: str, kind: str = "plain", *, link: tuple[str, str] | None = None) -> None:
-    """Show `text`, escaped, its kind in words and by a rule at the left; a text that has not changed sends nothing.
+    """Show `text`, escaped, with its kind as a word and as a coloured rule; an unchanged text sends no message.
 
-    `link` is put behind it: its words, and the address, which opens in a page of its own.
+    Args:
+        link: its text and its address, shown after `text`; it opens in a new tab.
     """
     body = in_page(text).replace("\n", "<br>")
     if link is not None:
@@ -70,7 +69,7 @@ def say(where: widgets.HTML, text: str, kind: str = "plain", *, link: tuple[str,
 
 
 def say_result(where: widgets.HTML, text: Callable[[], tuple[str, str]]) -> None:
-    """Say what `text` gives, (words, kind), or the error it raises."""
+    """Show what `text()` returns, (text, kind), or the error that it raises."""
     try:
         say(where, *text())
     except ValueError as error:
@@ -78,12 +77,12 @@ def say_result(where: widgets.HTML, text: Callable[[], tuple[str, str]]) -> None
 
 
 def control(kind: type[widgets.Widget], label: str, *, width: str = "26em", **traits: Any) -> Any:
-    """A control with its label in words at its left."""
+    """A control with its label at its left."""
     return kind(description=label, style={"description_width": LABEL}, layout=widgets.Layout(width=width), **traits)
 
 
 def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> widgets.Button:
-    """A button whose text says what it does; `on_click` takes no arguments."""
+    """A button; `on_click` takes no arguments."""
     out = widgets.Button(description=label, button_style=style, tooltip=tooltip or label)
     out.layout = widgets.Layout(width="auto", min_width="6em")
     out.on_click(lambda _: on_click())
@@ -91,34 +90,34 @@ def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> 
 
 
 def tick(label: str, **traits: Any) -> widgets.Checkbox:
-    """A check box, with all of its words at its right."""
+    """A check box with its whole label at its right."""
     return widgets.Checkbox(description=label, indent=False, layout=widgets.Layout(width="auto"), **traits)
 
 
 def row(*children: widgets.Widget) -> widgets.HBox:
-    """Side by side, wrapping where the page is narrow."""
+    """Widgets side by side, wrapping where the page is narrow."""
     return widgets.HBox(list(children), layout=widgets.Layout(flex_flow="row wrap", align_items="center"))
 
 
 def column(*children: widgets.Widget) -> widgets.VBox:
-    """One under the other."""
+    """Widgets one below the other."""
     return widgets.VBox(list(children))
 
 
 def refill(box: widgets.Box, *children: widgets.Widget) -> None:
-    """Put these in place of what was there, which is closed."""
+    """Replace the children of `box`, and close the old ones."""
     before, box.children = box.children, children
-    for one in before:
-        close(one)
+    for child in before:
+        close(child)
 
 
 def close(widget: widgets.Widget) -> None:
-    """Close a widget and all within it: those left open stay in the kernel and in the page for good."""
+    """Close a widget and all within it; left open, they would stay in the kernel and in the page."""
     for child in getattr(widget, "children", ()):
         close(child)
     for trait in ("layout", "style"):
-        if isinstance(own := getattr(widget, trait, None), widgets.Widget):
-            own.close()
+        if isinstance(value := getattr(widget, trait, None), widgets.Widget):
+            value.close()
     widget.close()
 
 
@@ -128,7 +127,7 @@ def heading(text: str) -> widgets.HTML:
 
 
 def captioned(content: Image.Image, caption: str, *, width: int, label: str = "") -> widgets.VBox:
-    """A picture with words under it, which also say to a screen reader what it shows; `label` says it more fully."""
+    """A picture with a caption; `label` is a fuller description for screen readers."""
     height = round(width * content.height / content.width)
     spoken = f'role="img" aria-label="{in_page(label)}" ' if label else ""
     style = "font-size:0.85em;line-height:1.25;padding:0 4px"
@@ -138,7 +137,7 @@ def captioned(content: Image.Image, caption: str, *, width: int, label: str = ""
 
 
 def uploaded(value: Any) -> list[tuple[str, bytes]]:
-    """What a `FileUpload` holds, as (name, contents): ipywidgets 7 has a dictionary, 8 a tuple of dictionaries."""
+    """The value of a `FileUpload` as (name, bytes): ipywidgets 7 has a dictionary, 8 a tuple of dictionaries."""
     if isinstance(value, Mapping):
         return [(name, bytes(item["content"])) for name, item in value.items()]
     items: Sequence[Mapping[str, Any]] = value
@@ -146,17 +145,17 @@ def uploaded(value: Any) -> list[tuple[str, bytes]]:
 
 
 def empty(upload: widgets.FileUpload) -> None:
-    """Forget what it holds; its button counts 0 again."""
+    """Empty a `FileUpload`; its button shows a count of 0 again."""
     if isinstance(upload.value, Mapping):
         upload.metadata, upload.data = [], []
-        upload._counter = 0  # makes its value of the two above
+        upload._counter = 0  # its value is computed from these two
     else:
         upload.value = ()
 
 
 def enlarged(image: Image.Image) -> Image.Image:
-    """A picture of about 320 px, each pixel of a small one a square."""
+    """A picture resized to about 320 px wide; small ones are enlarged by a whole factor, with sharp pixels."""
     if image.width >= SENT:
         return image.resize((SENT, round(SENT * image.height / image.width)), Image.Resampling.LANCZOS)
-    times = round(SENT / image.width)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    factor = round(SENT / image.width)
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)

@@ -1,1 +1,1 @@
-"""The panel in which a word is tried in prompts."""
+"""The panel to try a word in prompts."""

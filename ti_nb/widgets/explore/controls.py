@@ -1,4 +1,4 @@
-"""`Controls`: what to draw, set by hand; checked while it is typed, and read as a `Drawing` that is still to be drawn."""
+"""`Controls`: all settings of a drawing, checked while the user types, and turned into a `Drawing` yet to be drawn."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...words.edit import adjust, initializer, named
 from ...words.prompts import check_prompt, fill
 from .. import parts
 from .grid import Drawing, Row
-from .typed import RANGES, count_tokens, read_numbers, read_seeds, unknown_words
+from .typed import count_tokens, read_numbers, read_seeds, unknown_words
 
 if TYPE_CHECKING:
     from ...models.model import Model
 
-MOST = 120  # pictures of one drawing
-# What can be compared -> the values offered for it; none where there is nothing to choose.
+MAX_PICTURES = 120  # of one drawing
+# What to compare by -> the values suggested for it; empty where none are to be given.
 COMPARISONS = {
     "nothing": "",
     "initializer and word": "",
@@ -30,10 +30,13 @@ COMPARISONS = {
     "strength": "0.5, 0.75, 1, 1.5",
     "editability": "0, 0.1, 0.2, 0.4",
 }
+RANGES = {"steps": (1, 1000), "guidance": (1, 100), "strength": (0, 10), "editability": (0, 1)}  # of compared values
+DRAWN_WITH = ("steps", "guidance")  # the sliders that are arguments of `sample`; the others edit the word
+PUBLIC = ("concept", "prompt", "negative", "seeds", *RANGES, "compare_by", "values")
 
 
 class Controls(widgets.VBox):  # type: ignore[misc]
-    """Prompt, seeds, settings, edits and comparison for some concepts of one model; see `ExplorePanel` for arguments."""
+    """Prompt, seeds, settings, edits and comparison; the arguments are those of `ExplorePanel`."""
 
     def __init__(self, model: Model, concepts: Sequence[Concept], toward: Concept | None) -> None:
         _check_concepts(concepts, model, toward)
@@ -43,12 +46,12 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         self.starts = {c.word: toward if fits[c.word] else initializer(model, c) for c in concepts}
         self._words = {c.word: len(c) for c in concepts}
         self._make()
-        self._suit_concept()
+        self._update_for_concept()
         self._check()
-        self.concept.observe(lambda _: self._suit_concept(), "value")
-        self.compare_by.observe(lambda _: self._suit_comparison(), "value")
-        for one in (self.concept, self.prompt, self.negative, self.seeds, self.compare_by, self.values):
-            one.observe(lambda _: self._check(), "value")
+        self.concept.observe(lambda _: self._update_for_concept(), "value")
+        self.compare_by.observe(lambda _: self._update_for_comparison(), "value")
+        for control in (self.concept, self.prompt, self.negative, self.seeds, self.compare_by, self.values):
+            control.observe(lambda _: self._check(), "value")
         super().__init__(
             [
                 *([self.concept] if len(self.concepts) > 1 else []),
@@ -62,11 +65,15 @@ class Controls(widgets.VBox):  # type: ignore[misc]
             ]
         )
 
+    def public(self) -> dict[str, widgets.Widget]:
+        """The controls that are attributes of the panel too, by name."""
+        return {name: getattr(self, name) for name in PUBLIC}
+
     def plan(self) -> Drawing:
-        """What the controls say, checked; nothing is drawn.
+        """The drawing that the controls describe, checked; nothing is drawn.
 
         Raises:
-            ValueError: a control's text that can't be read or is out of range, a prompt that does not fit.
+            ValueError: a control's text can't be read or is out of range, a prompt is too long or has no word.
         """
         by, seeds = self.compare_by.value, read_seeds(self.seeds.value)
         if by == "initializer and word":
@@ -76,33 +83,39 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         elif by == "nothing":
             rows = [self._row("")]
         else:
-            rows = [self._row(f"{by} {v:g}", by=by, value=v) for v in read_numbers(self.values.value, by)]
+            whole = isinstance(getattr(self, by), widgets.IntSlider)
+            numbers = read_numbers(self.values.value, by, RANGES[by], whole=whole)
+            rows = [self._row(f"{by} {number:g}", by=by, value=number) for number in numbers]
         title = rows[0].prompt + (f", compared by {by}" if by != "nothing" else "")
         drawing = Drawing(title, rows, seeds, self.negative.value.strip())
-        if len(drawing) > MOST:
-            raise InvalidValue(f"that makes {len(drawing)} pictures, of at most {MOST}: take fewer seeds or values")
+        if len(drawing) > MAX_PICTURES:
+            raise InvalidValue(
+                f"that makes {len(drawing)} pictures, of at most {MAX_PICTURES}: take fewer seeds or values"
+            )
         return drawing
 
     def _row(self, label: str, *, word: str = "", start: bool = False, by: str = "", value: float = 0) -> Row:
-        """A row as the controls say, but for setting `by`, which is `value`; `start`: with the initializer for the word."""
-        asked = {name: value if name == by else getattr(self, name).value for name in RANGES}
-        one = self.concepts[word or self.concept.value]
-        prompt, negative = fill(" ".join(self.prompt.value.split()), one.word), self.negative.value.strip()
-        check_prompt(prompt, [one.word])
+        """A row with the controls' settings, except `by`, which is `value`; `start`: with the initializer in place of the word."""
+        settings = {name: getattr(self, name).value for name in RANGES}
+        if by:
+            settings[by] = type(settings[by])(value)  # steps are whole numbers
+        concept = self.concepts[word or self.concept.value]
+        prompt, negative = fill(" ".join(self.prompt.value.split()), concept.word), self.negative.value.strip()
+        check_prompt(prompt, [concept.word])
         for text in (prompt, negative):
             count_tokens(text, self.model, self._words)
-        edited = self._edited(one, start, asked["strength"], asked["editability"])
-        known = [edited if c is one else c for c in self.concepts.values()]
-        said = tuple(c for c in known if c.word in split_on_words(f"{prompt}\n{negative}", self._words))
-        return Row(label, prompt, said, int(asked["steps"]), float(asked["guidance"]))
+        edited = self._edited(concept, start, settings["strength"], settings["editability"])
+        concepts = [edited if c is concept else c for c in self.concepts.values()]
+        used = tuple(c for c in concepts if c.word in split_on_words(f"{prompt}\n{negative}", self._words))
+        return Row(label, prompt, used, {name: settings[name] for name in DRAWN_WITH})
 
-    def _edited(self, one: Concept, start: bool, strength: float, editability: float) -> Concept:
-        toward = self.starts[one.word]
-        if toward is None:  # then only the length can be changed
-            return adjust(one, one, strength=strength)
+    def _edited(self, concept: Concept, start: bool, strength: float, editability: float) -> Concept:
+        toward = self.starts[concept.word]
+        if toward is None:  # without a direction to turn to, only the length can change
+            return adjust(concept, concept, strength=strength)
         if start:
-            return Concept(one.word, toward.vectors, {**toward.facts, "edits": f"the initializer {named(toward)}"})
-        return adjust(one, toward, strength=strength, editability=editability)
+            return Concept(concept.word, toward.vectors, {**toward.facts, "edits": f"the initializer {named(toward)}"})
+        return adjust(concept, toward, strength=strength, editability=editability)
 
     def _make(self) -> None:
         self.concept = parts.control(widgets.Dropdown, "Word", options=list(self.concepts))
@@ -121,8 +134,8 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         self.check.layout.margin = f"0 0 0 {parts.LABEL}"
         self.prompt.layout.max_width = self.negative.layout.max_width = "98%"
 
-    def _suit_concept(self) -> None:
-        """Offer what the chosen word allows."""
+    def _update_for_concept(self) -> None:
+        """Enable only what the chosen word allows."""
         start = self.starts[self.concept.value]
         self.editability.disabled = start is None
         if start is None:
@@ -130,28 +143,28 @@ class Controls(widgets.VBox):  # type: ignore[misc]
             parts.say(self.editing, "Its initializer is not known: give it as toward=... to use this.")
         else:
             parts.say(self.editing, f"0 is as learned, 1 points where {named(start)} does.")
-        lacking = {"concepts"} if len(self.concepts) == 1 else set()
-        lacking |= {"initializer and word", "editability"} if start is None else set()
-        kept, options = self.compare_by.value, tuple(name for name in COMPARISONS if name not in lacking)
+        unavailable = {"concepts"} if len(self.concepts) == 1 else set()
+        unavailable |= {"initializer and word", "editability"} if start is None else set()
+        chosen, options = self.compare_by.value, tuple(name for name in COMPARISONS if name not in unavailable)
         if options != self.compare_by.options:
             self.compare_by.options = options
-            self.compare_by.value = kept if kept in options else "nothing"
+            self.compare_by.value = chosen if chosen in options else "nothing"
 
-    def _suit_comparison(self) -> None:
+    def _update_for_comparison(self) -> None:
         self.values.value = COMPARISONS[self.compare_by.value]
         self.values.disabled = not self.values.value
 
     def _check(self) -> None:
-        """Say under the prompt whether it can be drawn."""
+        """Show below the prompt whether it can be drawn."""
         try:
             drawing = self.plan()
         except ValueError as error:
             return parts.say(self.check, str(error), "error")
         prompts, words = [row.prompt for row in drawing.rows], self._words
         unknown = unknown_words(f"{prompts[0]} {drawing.negative}", self.model, words)
-        said = ", ".join(word for word in words if any(word in split_on_words(prompt, words) for prompt in prompts))
+        used = ", ".join(word for word in words if any(word in split_on_words(prompt, words) for prompt in prompts))
         tokens = max(count_tokens(prompt, self.model, words) for prompt in prompts)
-        text = f"Says {said}; {tokens} of 75 tokens; draws {len(drawing)} pictures."
+        text = f"Uses {used}; {tokens} of 75 tokens; draws {len(drawing)} pictures."
         if unknown:
             return parts.say(self.check, f"{text} The model does not know {', '.join(unknown)}.", "warning")
         return parts.say(self.check, text, "good")
@@ -163,7 +176,7 @@ def _check_concepts(concepts: Sequence[Concept], model: Model, toward: Concept |
         raise InvalidValue("no concept to explore: give one, or several")
     if len(set(words)) < len(words):
         raise InvalidValue(f"two concepts share a word ({', '.join(words)}): rename one when loading it")
-    for one in concepts if toward is None else [*concepts, toward]:
-        check_fits(one, model)
+    for concept in concepts if toward is None else [*concepts, toward]:
+        check_fits(concept, model)
     if toward is not None and not any(len(c) == len(toward) for c in concepts):
         raise InvalidValue(f"toward has {len(toward)} vectors and {words[0]} {len(concepts[0])}: both need as many")

@@ -1,10 +1,10 @@
-"""`Grid`: pictures in rows on the same seeds, with their settings in words; room is made before they are drawn."""
+"""`Grid`: rows of pictures on the same seeds, with their settings; placeholders are shown until they are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from PIL import Image
@@ -17,23 +17,22 @@ if TYPE_CHECKING:
     from ...words.concept import Concept
 
 SEPARATOR = " · "
-EMPTY = Image.new("RGBA", (1, 1), (128, 128, 128, 48))  # faint on white and on black
+PLACEHOLDER = Image.new("RGBA", (1, 1), (128, 128, 128, 48))  # faint on white and on black
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a drawing: what is said of it, and what it is drawn with."""
+    """One row of a drawing: its label, and what it is drawn with; `settings` are further arguments of `sample`."""
 
     label: str
     prompt: str
     concepts: tuple[Concept, ...]
-    steps: int
-    guidance: float
+    settings: dict[str, Any]
 
 
 @dataclass
 class Drawing:
-    """Rows of pictures, all on the same seeds; `samples` row by row, as far as they are drawn."""
+    """Rows of pictures, all on the same seeds; `samples`: those drawn so far, row by row."""
 
     title: str
     rows: list[Row]
@@ -46,7 +45,7 @@ class Drawing:
 
 
 class Grid(widgets.VBox):  # type: ignore[misc]
-    """Shows one `Drawing`, its pictures `side` px wide: above them what they share, under each how it differs."""
+    """Shows one `Drawing`, its pictures `side` px wide: their common settings above, the differing ones below each."""
 
     def __init__(self, *, side: int) -> None:
         self.side = side
@@ -57,7 +56,7 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         super().__init__([self.shared, self._body])
 
     def show(self, drawing: Drawing) -> None:
-        """Show what is drawn of it, and room for the rest."""
+        """Show the pictures drawn so far, and placeholders for the rest."""
         self.drawing, self._filled = drawing, 0
         shared = shared_facts(drawing)
         jobs = [(row, seed) for row in drawing.rows for seed in drawing.seeds]
@@ -69,10 +68,10 @@ class Grid(widgets.VBox):  # type: ignore[misc]
         parts.refill(self._body, rows)
 
     def refresh(self) -> None:
-        """Fill in what was drawn since."""
+        """Fill in the pictures drawn since the last call."""
         assert self.drawing is not None
-        for one, place in zip(self.drawing.samples[self._filled :], self._pictures[self._filled :]):
-            place.value = parts.as_png(enlarged(one.image))
+        for sample, image in zip(self.drawing.samples[self._filled :], self._pictures[self._filled :]):
+            image.value = parts.as_png(enlarged(sample.image))
         self._filled = len(self.drawing.samples)
 
     def _cell(self, drawing: Drawing, row: Row, seed: int, shared: Sequence[str]) -> widgets.VBox:
@@ -82,7 +81,7 @@ class Grid(widgets.VBox):  # type: ignore[misc]
             own = [row.label, *own]
         last = f"seed {seed}"
         label = SEPARATOR.join([*every, last])
-        return parts.captioned(EMPTY, SEPARATOR.join([*own, last]), width=self.side, label=label)
+        return parts.captioned(PLACEHOLDER, SEPARATOR.join([*own, last]), width=self.side, label=label)
 
     def _one_row(self, cells: Sequence[widgets.Widget]) -> widgets.Widget:
         layout = dict(flex_flow="row wrap", align_items="flex-start", grid_gap="6px")
@@ -100,14 +99,15 @@ class Grid(widgets.VBox):  # type: ignore[misc]
 
 
 def facts(row: Row, negative: str) -> list[str]:
-    """What a row's pictures are but for the seed, in words: prompt, settings, and what was done to the word."""
-    whose = "{}: " if len(row.concepts) > 1 else ""
-    edits = [whose.format(c.word) + str(c.facts["edits"]) for c in row.concepts if c.facts.get("edits")]
-    without = [f"not: {negative}"] if negative else []
-    return [row.prompt, *without, f"steps {row.steps}", f"guidance {row.guidance:g}", *edits]
+    """The settings of a row's pictures but for the seed, as text: prompt, steps, guidance, edits of the word."""
+    prefix = "{}: " if len(row.concepts) > 1 else ""
+    edits = [prefix.format(c.word) + str(c.facts["edits"]) for c in row.concepts if c.facts.get("edits")]
+    negatives = [f"not: {negative}"] if negative else []
+    settings = [f"{name} {value:g}" for name, value in row.settings.items()]
+    return [row.prompt, *negatives, *settings, *edits]
 
 
 def shared_facts(drawing: Drawing) -> list[str]:
-    """The facts of the first row that all others have too."""
+    """The facts that all rows have in common."""
     first, *others = (facts(row, drawing.negative) for row in drawing.rows)
     return [fact for fact in first if all(fact in other for other in others)]

@@ -23,23 +23,27 @@ from .grid import Drawing, Grid, Row
 if TYPE_CHECKING:
     from ...models.model import Model
 
-KEPT = 10  # earlier drawings
+MAX_EARLIER = 10  # drawings kept to look at again
 
 
 class ExplorePanel(parts.Panel):
     """A word in prompts: set what to draw, draw it, keep what you like.
 
-    `draw()` does what the button Draw does, and returns the samples; set the controls' `value`s from a cell before it,
-    as in `panel.prompt.value = "a {word} in the snow"`.
+    `draw()` does what the button Draw does, and returns the samples. Controls can be set from a cell, as in
+    `panel.prompt.value = "a {word} in the snow"`.
 
     Args:
         model: the one the concepts were learned on.
         concepts: one word or several; all of them are known in every prompt.
-        toward: the initializer, which "Editability" turns to; by default made from the concept's facts.
+        toward: the initializer, towards which "Editability" turns the word; by default made from the concept's facts.
         out: the folder "Save pictures" writes to.
 
     Raises:
-        ValueError: no concept, two of one word, one of another model.
+        ValueError: no concept, two with the same word, one of another model.
+
+    Attributes:
+        concept, prompt, negative, seeds, steps, guidance, strength, editability, compare_by, values: the controls.
+        drawings: the latest drawings, newest first.
     """
 
     @checked()
@@ -51,15 +55,9 @@ class ExplorePanel(parts.Panel):
         toward: Concept | None = None,
         out: str | Path = "outputs/explore",
     ) -> None:
-        ask = Controls(model, [concepts] if isinstance(concepts, Concept) else list(concepts), toward)
-        self.concept, self.prompt, self.negative, self.seeds = ask.concept, ask.prompt, ask.negative, ask.seeds
-        self.steps, self.guidance, self.strength, self.editability = (
-            ask.steps,
-            ask.guidance,
-            ask.strength,
-            ask.editability,
-        )
-        self.compare_by, self.values, self.controls = ask.compare_by, ask.values, ask
+        self.controls = Controls(model, [concepts] if isinstance(concepts, Concept) else list(concepts), toward)
+        for name, control in self.controls.public().items():
+            setattr(self, name, control)
         self.model, self.out = model, Path(out)
         self.drawings: list[Drawing] = []
         self._stop = False
@@ -68,21 +66,21 @@ class ExplorePanel(parts.Panel):
         self.stop_button.disabled = True
         self.save_button = parts.button("Save pictures", self._save_clicked)
         self.progress = widgets.IntProgress(value=0, max=1, layout=widgets.Layout(width="14em"))
-        self.progress.layout.display = "none"  # but while it draws
+        self.progress.layout.display = "none"  # shown only while it draws
         self.status, self.message = parts.note(), parts.note()
         self.history = parts.control(widgets.Dropdown, "Earlier drawings", options=[("none yet", -1)], width="44em")
         self.history.layout.max_width = "98%"
         self.history.observe(lambda _: self._show_earlier(), "value")
         self.grid = Grid(side=160 if model.resolution <= 128 else 256)
         buttons = parts.row(self.draw_button, self.stop_button, self.save_button, self.progress, self.status)
-        title = parts.heading(f"Explore {', '.join(ask.concepts)}")
-        super().__init__([title, ask, buttons, self.message, self.history, self.grid])
+        title = parts.heading(f"Explore {', '.join(self.controls.concepts)}")
+        super().__init__([title, self.controls, buttons, self.message, self.history, self.grid])
 
     def draw(self) -> list[Sample]:
-        """Draw what the controls say, show it, and return it row by row; an interrupt keeps what is drawn.
+        """Draw what the controls describe, show it, and return it row by row; an interrupt keeps what is drawn so far.
 
         Raises:
-            ValueError: controls that say nothing that can be drawn. RuntimeError: something is being drawn or trained already.
+            ValueError: the controls describe nothing that can be drawn. RuntimeError: something is already being drawn or trained.
         """
         with frontend.clicks() as let_through:
             drawing = self._begin()
@@ -92,7 +90,7 @@ class ExplorePanel(parts.Panel):
         return drawing.samples
 
     def stop(self) -> None:
-        """Stop drawing after the pictures that are being drawn."""
+        """Stop after the batch being drawn."""
         self._stop = True
 
     def save(self) -> list[Path]:
@@ -106,7 +104,7 @@ class ExplorePanel(parts.Panel):
         return save_samples(self.grid.drawing.samples, self.out)
 
     def _begin(self) -> Drawing:
-        """A drawing whose grid is shown empty; the lock is held until `_batches` ends."""
+        """A new drawing, shown with placeholders; takes the lock, which `_batches` releases."""
         turns.claim("drawing in a panel")
         try:
             drawing = self.controls.plan()
@@ -115,16 +113,16 @@ class ExplorePanel(parts.Panel):
             parts.say(self.message, "")
             parts.say(self.status, f"0 of {len(drawing)} pictures.")
             self.progress.max, self.progress.value = len(drawing), 0
-            self._say_drawing(True)
+            self._show_drawing(True)
         except BaseException:
             turns.release()
             raise
         return drawing
 
     def _batches(self, drawing: Drawing) -> Generator[None, None, None]:
-        """Draw a few pictures at a time, showing each batch, with a turn between two; releases the lock.
+        """Draw and show one batch after the other, yielding between them; releases the lock at the end.
 
-        There is no turn after the last: a click in it would meet a drawing that looks done and still holds the lock.
+        It does not yield after the last batch: a click would find a drawing that looks done but still holds the lock.
         """
         began, size = time.monotonic(), 4 if self.model.resolution <= 128 else 1
         jobs = [
@@ -136,38 +134,31 @@ class ExplorePanel(parts.Panel):
                     yield
                 if self._stop:
                     break
-                self._add(drawing, self._draw_some(row, seeds, drawing.negative), began)
+                self._add(drawing, self._draw_batch(row, seeds, drawing.negative), began)
         except KeyboardInterrupt:
             pass
         finally:
             turns.release()
             done, seconds = len(drawing.samples), time.monotonic() - began
-            how = "Drawn" if done == len(drawing) else "Stopped"
+            outcome = "Drawn" if done == len(drawing) else "Stopped"
             if drawing.samples:
                 self._remember(drawing)
-            self._say_drawing(False)
-            parts.say(self.status, f"{how}: {done} of {len(drawing)} pictures in {seconds:.1f} s.")
+            self._show_drawing(False)
+            parts.say(self.status, f"{outcome}: {done} of {len(drawing)} pictures in {seconds:.1f} s.")
 
-    def _say_drawing(self, drawing: bool) -> None:
-        """The buttons and the bar of a panel that draws, or does not."""
+    def _show_drawing(self, drawing: bool) -> None:
+        """Set buttons and progress bar for a panel that is drawing, or is not."""
         self.draw_button.disabled, self.stop_button.disabled = drawing, not drawing
         self.progress.layout.display = None if drawing else "none"
 
-    def _draw_some(self, row: Row, seeds: list[int], negative: str) -> list[Sample]:
+    def _draw_batch(self, row: Row, seeds: list[int], negative: str) -> list[Sample]:
         return sample(
-            self.model,
-            row.prompt,
-            row.concepts,
-            seeds=seeds,
-            steps=row.steps,
-            guidance=row.guidance,
-            negative=negative,
-            progress=False,
+            self.model, row.prompt, row.concepts, seeds=seeds, negative=negative, progress=False, **row.settings
         )
 
     def _add(self, drawing: Drawing, drawn: Sequence[Sample], began: float) -> None:
         drawing.samples += drawn
-        if drawing is self.grid.drawing:  # not while an earlier one is looked at
+        if drawing is self.grid.drawing:  # not while the user looks at an earlier one
             self.grid.refresh()
         done, seconds = len(drawing.samples), time.monotonic() - began
         self.progress.value = done
@@ -175,12 +166,11 @@ class ExplorePanel(parts.Panel):
         parts.say(self.status, f"{done} of {len(drawing)} pictures, {seconds:.0f} s; about {left:.0f} s left.")
 
     def _draw_clicked(self) -> None:
-        """Draw here; in a kernel that is idle, in turns with its other messages, so that Stop is heard.
+        """Draw; in an idle kernel as a task on its event loop, so that a click on Stop gets through.
 
-        Not in Colab, where what happens after the click's own turn may not be shown (colabtools #3373).
-        A second click that comes before the page knows of the first, as of a double click, is none.
+        Not on Colab, which may not show what happens after the click's callback (colabtools #3373).
         """
-        if self.draw_button.disabled:
+        if self.draw_button.disabled:  # the second click of a double click
             return None
         try:
             drawing = self._begin()
@@ -188,37 +178,37 @@ class ExplorePanel(parts.Panel):
             return parts.say(self.message, str(error), "error")
         loop = _idle_loop()
         if loop is None:
-            return self._draw_or_say(drawing)
-        self._task = loop.create_task(self._draw_in_turns(drawing))  # kept, or it may be collected
+            return self._draw_all(drawing)
+        self._task = loop.create_task(self._draw_in_task(drawing))  # a task without a reference may be collected
         return None
 
-    def _draw_or_say(self, drawing: Drawing) -> None:
+    def _draw_all(self, drawing: Drawing) -> None:
         try:
             for _ in self._batches(drawing):
                 pass
-        except Exception as error:  # whatever it is, the panel says it
-            parts.say(self.message, _in_words(error), "error")
+        except Exception as error:  # a traceback would not be shown: the panel shows the error
+            parts.say(self.message, _message(error), "error")
 
-    async def _draw_in_turns(self, drawing: Drawing) -> None:
+    async def _draw_in_task(self, drawing: Drawing) -> None:
         try:
             with closing(self._batches(drawing)) as batches:
                 for _ in batches:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(0.02)  # s, in which the kernel handles clicks
         except Exception as error:
-            parts.say(self.message, _in_words(error), "error")
+            parts.say(self.message, _message(error), "error")
 
     def _save_clicked(self) -> None:
         try:
             paths = self.save()
         except (ValueError, OSError) as error:
-            return parts.say(self.message, _in_words(error), "error")
+            return parts.say(self.message, _message(error), "error")
         text = f"Saved {len(paths)} pictures with their settings in {self.out}: {paths[0].name}"
         return parts.say(self.message, text + (f" to {paths[-1].name}." if len(paths) > 1 else "."), "good")
 
     def _remember(self, drawing: Drawing) -> None:
         drawing.title = f"{time.strftime('%H:%M:%S')} {drawing.title}"
-        self.drawings = [drawing, *self.drawings][:KEPT]
-        self.history.options = [(one.title, number) for number, one in enumerate(self.drawings)]
+        self.drawings = [drawing, *self.drawings][:MAX_EARLIER]
+        self.history.options = [(drawing.title, number) for number, drawing in enumerate(self.drawings)]
         self.history.value = 0
 
     def _show_earlier(self) -> None:
@@ -228,7 +218,7 @@ class ExplorePanel(parts.Panel):
 
 
 def _idle_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop of a kernel that runs no cell, where work in turns with clicks is shown; else None."""
+    """The event loop of an idle kernel whose front end shows what a task does; else None."""
     if frontend.frontend() == "terminal" or frontend.prefers_foreground() or frontend.in_cell():
         return None
     try:
@@ -237,5 +227,5 @@ def _idle_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _in_words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What was typed into a control: seeds, numbers, a prompt; and what is wrong with it, in words."""
+"""Parse and check the text typed into a control: seeds, numbers, a prompt."""
 
 from __future__ import annotations
 
@@ -12,72 +12,71 @@ from ...models.tokens import split_on_words
 if TYPE_CHECKING:
     from ...models.model import Model
 
-RANGES = {"steps": (1, 1000), "guidance": (1, 100), "strength": (0, 10), "editability": (0, 1)}
-WIDEST = 1000  # seeds in one range
-PIECES = 3  # of a word's spelling: in more, the model does not know it (as `tokens.init_ids`)
+MAX_RANGE = 1000  # seeds in one range
+MAX_PIECES = 3  # tokens of a known word: one split into more is unknown to the model (as in `tokens.init_ids`)
 
 
 def read_seeds(text: str) -> list[int]:
-    """Seeds of "0, 1, 2" or "0-3, 8", each once.
+    """Parse seeds, such as "0, 1, 2" or "0-3, 8"; each is returned once.
 
     Raises:
-        ValueError: none, or what is no seed.
+        ValueError: no seeds, or something that is not one.
     """
     seeds: dict[int, None] = {}
     for piece in re.split(r"[,\s]+", re.sub(r"\s*-\s*", "-", text.strip())):
-        found = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", piece)
-        if found is None:
+        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", piece)
+        if match is None:
             raise InvalidValue(f"seeds {text!r}: write whole numbers, as in 0, 1, 2 or 0-3")
-        first, last = int(found[1]), int(found[2] or found[1])
-        if not 0 <= last - first < WIDEST:
-            raise InvalidValue(f"seeds {piece}: write a range from low to high, of at most {WIDEST}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not 0 <= last - first < MAX_RANGE:
+            raise InvalidValue(f"seeds {piece}: write a range from low to high, of at most {MAX_RANGE}")
         seeds |= dict.fromkeys(range(first, last + 1))
     return list(seeds)
 
 
-def read_numbers(text: str, what: str) -> list[float]:
-    """Numbers of "5, 15, 25" in the range that `what`, a key of `RANGES`, allows; each once.
+def read_numbers(text: str, what: str, allowed: tuple[float, float], *, whole: bool = False) -> list[float]:
+    """Parse numbers, such as "5, 15, 25", within `allowed`; each is returned once. `what` names them in errors.
 
     Raises:
-        ValueError: none, what is no number, a number out of range.
+        ValueError: no numbers, something that is not one, a number out of range.
     """
     try:
         numbers = list(dict.fromkeys(float(piece) for piece in re.split(r"[,\s]+", text.strip())))
     except ValueError:
         raise InvalidValue(f"values {text!r}: write numbers with commas between them, as in 1, 2.5") from None
-    low, high = RANGES[what]
+    low, high = allowed
     for number in numbers:
-        if not low <= number <= high or (what == "steps" and number % 1):
-            kind = "whole numbers" if what == "steps" else "numbers"
+        if not low <= number <= high or (whole and number % 1):
+            kind = "whole numbers" if whole else "numbers"
             raise InvalidValue(f"{what} is {number:g}: give {kind} from {low} to {high}")
     return numbers
 
 
 def count_tokens(text: str, model: Model, words: dict[str, int]) -> int:
-    """Tokens of `text` without start and end; `words` gives each learned word's number of vectors.
+    """Number of tokens of `text` without start and end; `words`: learned word -> number of vectors.
 
     Raises:
-        ValueError: more than fit.
+        ValueError: the text is too long.
     """
     pieces = split_on_words(text, words)
-    counts, room = [], []
+    counts, limits = [], []
     for encoder in model.encoders:
-        spelled = [len(encoder.tokenizer(p, add_special_tokens=False).input_ids) for p in pieces if p not in words]
-        counts.append(sum(spelled) + sum(words.get(piece, 0) for piece in pieces))
-        room.append(int(encoder.tokenizer.model_max_length) - 2)
-    if max(counts) > min(room):
-        raise InvalidValue(f"prompt is {max(counts)} tokens long, {min(room)} fit: shorten {text[:40]!r}...")
+        lengths = [len(encoder.tokenizer(p, add_special_tokens=False).input_ids) for p in pieces if p not in words]
+        counts.append(sum(lengths) + sum(words.get(piece, 0) for piece in pieces))
+        limits.append(int(encoder.tokenizer.model_max_length) - 2)
+    if max(counts) > min(limits):
+        raise InvalidValue(f"prompt is {max(counts)} tokens long, {min(limits)} fit: shorten {text[:40]!r}...")
     return max(counts)
 
 
 def unknown_words(text: str, model: Model, words: Collection[str]) -> list[str]:
-    """What the model can't know: "<...>" and "{...}" that are no learned words, and words it must spell in many pieces."""
-    found = []
+    """What the model doesn't know: "<...>" and "{...}" that are not learned words, and words of more than 3 tokens."""
+    unknown = []
     for piece in split_on_words(text, list(words)):
         if piece in words:
             continue
-        for one in re.findall(r"<[^<>\s]+>|\{[^{}]*\}|[^\W_]+", piece):
-            spelled = model.tokenizer(one, add_special_tokens=False).input_ids
-            if one[0] in "<{" or len(spelled) > PIECES:
-                found.append(one)
-    return list(dict.fromkeys(found))
+        for word in re.findall(r"<[^<>\s]+>|\{[^{}]*\}|[^\W_]+", piece):
+            ids = model.tokenizer(word, add_special_tokens=False).input_ids
+            if word[0] in "<{" or len(ids) > MAX_PIECES:
+                unknown.append(word)
+    return list(dict.fromkeys(unknown))

@@ -1,1 +1,1 @@
-"""The panel in which photographs are chosen, cropped and named."""
+"""The panel to choose, crop and caption photographs, and to choose the word."""

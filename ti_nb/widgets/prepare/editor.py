@@ -91,19 +91,19 @@ class Editor(widgets.VBox):
         self._open(self.which.value)
 
     def crop(self, square: Crop | None) -> None:
-        """Use this square, or the middle."""
+        """Use this square, or with None the centre."""
         if self.entry:
             self.entry.crop = square
             self._open(self.entry.name)
             self.on_edit(self.entry)
 
     def guess(self) -> None:
-        """Use the square where the thing seems to be."""
+        """Use the square around the guessed subject."""
         if self.entry:
             self.crop(subject.guess_square(self.entry.small, self.entry.size, least=self.size))
 
     def stroke(self, white: bool) -> None:
-        """One round stroke of the brush where its sliders say; a mask that was off is painted from now on."""
+        """Paint or erase one round dot at the brush's sliders; a mask that was off becomes "painted"."""
         if self.entry:
             self.entry.strokes.append((self.x.value / 100, self.y.value / 100, self.radius.value / 100, white))
             self.entry.mask = "painted" if self.entry.mask == "off" else self.entry.mask
@@ -111,14 +111,14 @@ class Editor(widgets.VBox):
             self.on_edit(self.entry)
 
     def undo(self) -> None:
-        """Take the last stroke back."""
+        """Undo the last stroke."""
         if self.entry and self.entry.strokes:
             self.entry.strokes.pop()
             self._show()
             self.on_edit(self.entry)
 
     def _open(self, name: str | None) -> None:
-        """Put a picture's values into the controls."""
+        """Show a picture's values in the controls."""
         if self._quiet:
             return
         self.entry = entry = next((e for e in self.entries if e.name == name), None)
@@ -136,7 +136,7 @@ class Editor(widgets.VBox):
         self._show()
 
     def _moved(self) -> None:
-        """The crop's sliders: size in % of the shorter side, place in % of the room there is."""
+        """Apply the crop's sliders: size in % of the shorter side, position in % of the space left."""
         if self.entry and not self._quiet:
             width, height = self.entry.size
             side = max(1, round(self.zoom.value / 100 * min(width, height)))
@@ -153,7 +153,7 @@ class Editor(widgets.VBox):
             self.on_edit(self.entry)
 
     def _show(self) -> None:
-        """The picture, and in words what of it is used."""
+        """Show the picture, and as text which part of it is used."""
         assert self.entry
         entry = self.entry
         shown = framed(entry, side=LARGE)
@@ -173,20 +173,20 @@ class Editor(widgets.VBox):
             words.append(f"the mask keeps {kept:.0%} of the square; what is red here counts little")
             if kept < 0.02:
                 kind = "warning"
-                words.append("that is next to nothing: change the tolerance, or paint the thing")
+                words.append("that is next to nothing: change the tolerance, or paint the subject")
         if entry.mask == "alpha" and entry.opacity is None:
             words.append("it has no transparent part: the mask is all white")
         parts.say(self.said, "\n".join(words), kind)
         self.show_caption()
 
     def show_caption(self) -> None:
-        """What the caption says with the word in it, or what is wrong with it."""
+        """Show the caption with the word filled in, or what is wrong with it."""
         parts.say_result(self.caption_note, self._caption_in_words)
 
     def _caption_in_words(self) -> tuple[str, str]:
         caption, model, word = self.caption.value.strip(), self.model, self.word()
         if not caption:
-            return "empty: training says its templates", "plain"
+            return "empty: training uses its templates", "plain"
         if "{}" not in caption and "{word}" not in caption:
             raise InvalidValue("write {} where the word goes")
         if not model:

@@ -1,4 +1,4 @@
-"""One picture in `PreparePanel` with what was chosen for it, and how it is shown."""
+"""`Entry`: one picture in `PreparePanel` with its crop, mask and caption; and functions to show it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ...training.batches import Drawn
 
 MASKS = (("off", "off"), ("by threshold", "threshold"), ("from transparency", "alpha"), ("painted only", "painted"))
-LARGE, SMALL = 340, 96  # px: the picture being edited, a sample
+LARGE, SMALL = 340, 96  # px: the picture in the editor, a training sample
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What is kept of a picture for the screen: in full it is read again from where it came.
+    """Reduced copies of a picture for the screen; the full picture is read again from its source when needed.
 
     Attributes:
-        size: of the whole picture, upright, in px. small: in RGB. opacity: None where nothing is transparent.
+        size: of the full picture, upright, in px. small: in RGB. opacity: its alpha channel, None if fully opaque.
     """
 
     size: tuple[int, int]
@@ -36,18 +36,19 @@ class Copies:
 
     @classmethod
     def of(cls, photo: Photo) -> Copies:
-        """Made of a picture as it was read."""
+        """Copies of a picture that was read in full."""
         opacity = reduced(photo.opacity) if photo.opacity else None
         return cls(photo.picture.size, subject.shrunk(photo.picture, subject.SEARCH_SIDE), opacity)
 
 
 @dataclass
 class Entry:
-    """One picture and what was chosen for it; `source` is a path, a file's contents or a PIL picture, `crop` None for the middle.
+    """One picture and its settings.
 
     Attributes:
+        source: a path, a file's bytes or a PIL picture. crop: None for the middle.
         mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `subject.paint` takes them.
-        base: a mask it came with, which "painted" starts from.
+        base: the mask loaded with the picture, on which "painted" starts.
     """
 
     name: str
@@ -61,28 +62,28 @@ class Entry:
     base: Image.Image | None = None
     caption: str = ""
     copies: InitVar[Copies | None] = None
-    _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # of which tolerance, and the mask
+    _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # cache: tolerance, mask
 
     def __post_init__(self, copies: Copies | None) -> None:
         self._copies = copies or Copies.of(self.read())
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the whole picture, upright, in px."""
+        """Of the full picture, upright, in px."""
         return self._copies.size
 
     @property
     def small(self) -> Image.Image:
-        """A copy in RGB."""
+        """A reduced copy in RGB."""
         return self._copies.small
 
     @property
     def opacity(self) -> Image.Image | None:
-        """Grey, perhaps smaller; None where nothing is transparent."""
+        """The alpha channel, perhaps reduced; None if fully opaque."""
         return self._copies.opacity
 
     def read(self) -> Photo:
-        """The whole picture."""
+        """Read the full picture."""
         return read_photo(self.source, self.name)
 
     def square(self) -> Crop:
@@ -92,7 +93,7 @@ class Entry:
         return self.crop or ((width - side) // 2, (height - side) // 2, side)
 
     def mask_of(self, size: tuple[int, int]) -> Image.Image | None:
-        """The mask at a size in px, this picture's or a smaller copy's; None where it is off."""
+        """The mask resized to `size` in px; None if it is off."""
         if self.mask == "off":
             return None
         if self.mask == "threshold":
@@ -103,7 +104,7 @@ class Entry:
             out = self.opacity.resize(size) if self.opacity else Image.new("L", size, 255)
         elif self.base:
             out = self.base.resize(size)
-        else:  # erased first: from all, painted first: from nothing
+        else:  # a first stroke that erases starts on a full mask, one that paints on an empty one
             out = Image.new("L", size, 255 if self.strokes and not self.strokes[0][3] else 0)
         for stroke in self.strokes:
             out = subject.paint(out, *stroke)
@@ -111,14 +112,14 @@ class Entry:
 
 
 def reduced(mask: Image.Image) -> Image.Image:
-    """A mask within 1024 px, more than training sees of it."""
+    """A mask reduced to at most 1024 px, which is more than training uses."""
     mask = mask.copy()
     mask.thumbnail((1024, 1024), Image.Resampling.BOX)
     return mask
 
 
 def framed(entry: Entry, *, side: int) -> Image.Image:
-    """The picture within `side` px: dark where it is cut off, in reds alone where its mask leaves it out."""
+    """The picture within `side` px, darkened outside its crop and tinted red outside its mask."""
     shown = entry.small.copy()
     shown.thumbnail((side, side), Image.Resampling.LANCZOS)
     mask = entry.mask_of(shown.size)
@@ -130,27 +131,32 @@ def framed(entry: Entry, *, side: int) -> Image.Image:
     inside = Image.new("L", shown.size, 0)
     inside.paste(255, (left, top, left + length, top + length))
     shown = Image.composite(shown, Image.blend(shown, Image.new("RGB", shown.size, (60, 60, 60)), 0.75), inside)
-    times = side // max(shown.size)  # a small drawing is enlarged, its pixels kept sharp
-    return shown if times < 2 else shown.resize((shown.width * times, shown.height * times), Image.Resampling.NEAREST)
+    factor = side // max(shown.size)  # a small drawing is enlarged with sharp pixels
+    return (
+        shown if factor < 2 else shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
+    )
 
 
 def padded(picture: Image.Image, side: int) -> Image.Image:
-    """In the middle of a clear square of `side` px, so that thumbnails stand in line."""
+    """The picture centred in a transparent square of `side` px, so that thumbnails line up."""
     out = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     out.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
     return out
 
 
 def thumb(entry: Entry) -> Image.Image:
-    """The square to use, small."""
+    """A thumbnail of the crop."""
     k = entry.small.width / entry.size[0]
     left, top, side = (k * value for value in entry.square())
-    right, bottom = min(left + side, entry.small.width), min(top + side, entry.small.height)  # whose sides were rounded
+    right, bottom = (
+        min(left + side, entry.small.width),
+        min(top + side, entry.small.height),
+    )  # the small copy's sides are rounded
     return entry.small.resize((SMALL, SMALL), Image.Resampling.BICUBIC, (left, top, right, bottom))
 
 
 def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
-    """A picture beside its prompt and tokens, those from `first` on, which are the word's, in bold."""
+    """A training sample: its picture, prompt and tokens; ids from `first` on are the word's vectors, in bold."""
     shown = parts.picture(ImageOps.mirror(thumb) if drawn.mirrored else thumb, width=SMALL)
     shown.layout.flex = "0 0 auto"
     tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))

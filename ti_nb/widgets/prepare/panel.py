@@ -1,4 +1,4 @@
-"""`PreparePanel`: load pictures, see what is wrong with them, crop, mask and caption them, choose the word."""
+"""`PreparePanel`: load pictures, check, crop, mask and caption them, and choose the word."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .. import parts
 from .editor import Editor
 from .entry import Copies, Entry, reduced, sample_card, thumb
 from .thumbnail import Tile, show_findings
-from .word_form import Naming
+from .word_form import WordForm
 
 if TYPE_CHECKING:
     from ...models.model import Model
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class PreparePanel(parts.Panel):
-    """Pictures in, `images()` and `settings()` out: `ti.train(model, panel.images(), **panel.settings())`.
+    """Prepares pictures and settings for training: `ti.train(model, panel.images(), **panel.settings())`.
 
     Args:
-        model: checks words and shows what will be seen; without one only pictures are prepared, for 512 px.
-        source: what `load_images` takes, or a `ConceptImages`. word, init: to begin with. judge: to suggest words.
+        model: to check words and show training samples; without one only pictures are prepared, for 512 px.
+        source: as for `load_images`, or a `ConceptImages`. word, init: the initial values. judge: to suggest words.
 
     Attributes:
-        entries: the pictures and what was chosen for each. skipped: (name, reason) of what could not be used.
+        entries: the pictures with their settings. skipped: (name, reason) of those that could not be used.
         step: the training step whose samples are shown.
     """
 
@@ -62,8 +62,8 @@ class PreparePanel(parts.Panel):
         self.editor = Editor(
             model, size=self.size, word=lambda: self.word.value, on_edit=self.edited, on_open=self.mark_edited
         )
-        ask = Naming(model, judge, word=word, init=init, pictures=lambda: self.images().images)
-        self.word, self.init, self.kind, self.flip, self.naming = ask.word, ask.init, ask.kind, ask.flip, ask
+        ask = WordForm(model, judge, word=word, init=init, pictures=lambda: self.images().images)
+        self.word, self.init, self.kind, self.flip, self.word_form = ask.word, ask.init, ask.kind, ask.flip, ask
         for control in (self.kind, self.flip, self.word, self.init):
             control.observe(lambda _: self._changed(), "value")
         super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
@@ -71,13 +71,13 @@ class PreparePanel(parts.Panel):
             self.load(source)
         self._changed()
 
-    # -- what comes out ------------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def images(self) -> ConceptImages:
         """The chosen pictures with their crops, masks and captions.
 
         Raises:
-            ValueError: none is chosen, or a caption without a place for the word.
+            ValueError: no picture is chosen, or a caption has no place for the word.
         """
         chosen = [e for e in self.entries if e.use]
         if not chosen:
@@ -100,10 +100,10 @@ class PreparePanel(parts.Panel):
     # -- pictures ------------------------------------------------------------------------------------------------------
 
     def load(self, source: Any) -> None:
-        """Add pictures: what `load_images` takes or a `ConceptImages`; what can't be used is named and left out.
+        """Add pictures, from a source as for `load_images` or a `ConceptImages`; unusable ones are named and left out.
 
         Raises:
-            FileNotFoundError, ValueError: no such folder, or nothing that could be a picture.
+            FileNotFoundError, ValueError: there is no such folder, or no picture in it.
         """
         if isinstance(source, ConceptImages):
             captions = source.captions or [""] * len(source)
@@ -122,16 +122,16 @@ class PreparePanel(parts.Panel):
         skipped: Iterable[tuple[str, str]] = (),
         files: Sequence[tuple[Path | None, Path | None]] = (),
     ) -> None:
-        """Add (name, picture) pairs, such as an upload's, with their files of captions and masks.
+        """Add (name, picture) pairs, such as an upload, with their caption and mask files.
 
-        What can't be read is named and left out.
+        Unreadable ones are named and left out.
         """
         left_out, noted, before = list(skipped), [], len(self.entries)
         for number, (name, item) in enumerate(pictures):
             text, mask = files[number] if files else (None, None)
             try:
                 self._add(name, item)
-            except Exception as error:  # one bad file spoils no upload
+            except Exception as error:  # a bad file must not stop the upload
                 left_out.append((name, str(error)))
                 continue
             noted += self._take_beside(self.entries[-1], text, mask)
@@ -146,7 +146,7 @@ class PreparePanel(parts.Panel):
         self._show_pictures()
 
     def clear(self) -> None:
-        """Take all pictures out."""
+        """Remove all pictures."""
         self.entries, self.skipped = [], []
         parts.say(self.loaded, "No pictures yet.")
         self._show_pictures()
@@ -166,7 +166,7 @@ class PreparePanel(parts.Panel):
 
     @staticmethod
     def _take_beside(entry: Entry, text: Path | None, mask: Path | None) -> list[str]:
-        """Give a picture its caption and mask; what is wrong with these, in words."""
+        """Set a picture's caption and mask from the files beside it; returns what is wrong with them."""
         noted: list[str] = []
         try:
             entry.caption = read_caption(text, noted.append) if text else ""
@@ -210,7 +210,7 @@ class PreparePanel(parts.Panel):
         return self.buttons[label]
 
     def _take_in(self, value: Any) -> None:
-        """Add what was uploaded, and empty the button, so that it counts nothing and takes the same file again."""
+        """Add an upload, and empty the button, so that the same file can be uploaded again."""
         if value:
             self.add(parts.uploaded(value))
             parts.empty(self.upload)
@@ -234,21 +234,21 @@ class PreparePanel(parts.Panel):
         self._changed()
 
     def mark_edited(self) -> None:
-        """Say at the thumbnails which one is being edited."""
+        """Mark the thumbnail of the picture being edited."""
         for tile in self._tiles.children:
             tile.mark(tile.entry is self.editor.entry)
 
     def edited(self, entry: Entry) -> None:
-        """Show again a picture that was changed."""
+        """Update what shows an edited picture."""
         self._tiles.children[self.entries.index(entry)].refresh()
         self._show_samples()
 
     def _changed(self) -> None:
-        """Check the set, the word and the initializer, and show what follows."""
+        """Check the set, the word and the initializer, and update the samples."""
         used = [e for e in self.entries if e.use]
         found = findings.faults_of_set([e.small for e in used], [e.name for e in used]) if used else []
         show_findings(self.of_the_set, found)
-        self.naming.check()
+        self.word_form.check()
         self.editor.show_caption()
         self._show_samples()
 
@@ -261,13 +261,13 @@ class PreparePanel(parts.Panel):
         return [parts.heading("4. What the model will see"), self.samples, below]
 
     def draw_others(self) -> None:
-        """Show the next training step's samples."""
+        """Show the samples of the next training step."""
         self.step += 1
         self._show_samples()
 
     def _show_samples(self) -> None:
         if not self.model:
-            return parts.say(self.samples_note, "no model is given to show its samples with")
+            return parts.say(self.samples_note, "no model is given to show samples for")
         try:
             used = [e for e in self.entries if e.use]
             if not used:

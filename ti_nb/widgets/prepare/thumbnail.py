@@ -1,4 +1,4 @@
-"""`Tile`: the thumbnail of one of `PreparePanel`'s pictures, what is wrong with it, and whether it is used."""
+"""`Tile`: the thumbnail of one of `PreparePanel`'s pictures, its findings, and whether it is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 150  # px: a thumbnail
 
 
 class Tile(widgets.VBox):
-    """One picture among the others; `use` is its tick, `edit` the button that opens it in the editor."""
+    """One picture with its findings; `use` is its check box, `edit` the button that opens it in the editor."""
 
     def __init__(self, entry: Entry, *, on_use: Callable[[], None], on_edit: Callable[[], None]) -> None:
         self.entry = entry
@@ -38,26 +38,26 @@ class Tile(widgets.VBox):
         self.refresh()
 
     def refresh(self) -> None:
-        """Show the picture as it is cropped and masked now; what a chosen crop has settled is not remarked on."""
+        """Show the picture with its current crop and mask; a crop chosen by hand settles the finding "cut"."""
         entry = self.entry
         self.shown.value = parts.as_png(padded(framed(entry, side=SIDE), SIDE))
         size = "{} x {} px".format(*entry.size)
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
         self.name.value = f'<div style="{style}">{in_page(entry.name)}<br>{size}</div>'
-        found = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
-        show_findings(self.faults, found, "nothing to remark")
+        open_faults = [f for f in entry.faults if not (f.kind == "cut" and entry.crop)]
+        show_findings(self.faults, open_faults, "nothing to remark")
 
     def mark(self, edited: bool) -> None:
-        """Say whether it is the one being edited."""
+        """Show whether it is being edited."""
         self.edit.description = "Editing below" if edited else "Edit"
 
 
-def show_findings(where: widgets.VBox, found: Sequence[Finding], none: str = "") -> None:
-    """A note for each, or `none` said as something good; what has not changed is not sent again."""
-    said = [(f.text, "warning" if f.severity == "warning" else "plain") for f in found]
-    if none and not said:
-        said = [(none, "good")]
-    if len(where.children) != len(said):
-        where.children = [parts.note() for _ in said]
-    for note, (text, kind) in zip(where.children, said):
+def show_findings(where: widgets.VBox, findings: Sequence[Finding], none: str = "") -> None:
+    """Show a note for each finding, or `none` as good news; unchanged notes are not sent again."""
+    notes = [(f.text, "warning" if f.severity == "warning" else "plain") for f in findings]
+    if none and not notes:
+        notes = [(none, "good")]
+    if len(where.children) != len(notes):
+        where.children = [parts.note() for _ in notes]
+    for note, (text, kind) in zip(where.children, notes):
         parts.say(note, text, kind)

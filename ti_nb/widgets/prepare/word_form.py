@@ -1,4 +1,4 @@
-"""`Naming`: the new word, what it starts from and what kind of thing it is, checked while they are typed."""
+"""`WordForm`: the new word, its initializer and its kind, checked while the user types."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ...results.judge import Judge
 
 
-class Naming(widgets.VBox):
-    """The controls `word`, `init`, `kind` and `flip`; with a judge also words to start from that fit `pictures()`."""
+class WordForm(widgets.VBox):
+    """The controls `word`, `init`, `kind` and `flip`; with a judge also suggestions of initializers for `pictures()`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Naming(widgets.VBox):
         pictures: Callable[[], Sequence[Image.Image]],
     ) -> None:
         self.model, self.judge, self._pictures = model, judge, pictures
-        self._words_of_model: list[str] = []
+        self._known_words: list[str] = []
         self._vectors: torch.Tensor | None = None
         kinds = (("a thing or creature", "object"), ("a style", "style"))
         self.kind = parts.control(widgets.Dropdown, "It is", options=kinds, value="object")
@@ -55,23 +55,25 @@ class Naming(widgets.VBox):
         super().__init__(rows)
 
     def check(self) -> None:
-        """Say beside the word and the initializer what the model makes of them."""
+        """Show beside the word and the initializer whether the model can use them."""
         parts.say_result(self.word_note, self._word_in_words)
         parts.say_result(self.init_note, self._init_in_words)
 
     def suggest(self) -> None:
-        """Buttons of words that fit the chosen pictures, of which one can become the initializer."""
+        """Show buttons with the words that fit the chosen pictures best; a click makes one the initializer."""
         assert self.model and self.judge
         try:
             pictures = self._pictures()
         except ValueError as error:
             return parts.say(self.init_note, str(error), "error")
         if self._vectors is None:
-            self._words_of_model = known_words(self.model)
-            self._vectors = embed_words(self.judge, self._words_of_model)
-        found = suggest_words(self.judge, pictures, self._words_of_model, vectors=self._vectors)
-        say = partial(self.init.set_trait, "value")
-        self.suggested.children = [parts.button(f"{word} ({cosine:.2f})", partial(say, word)) for word, cosine in found]
+            self._known_words = known_words(self.model)
+            self._vectors = embed_words(self.judge, self._known_words)
+        suggestions = suggest_words(self.judge, pictures, self._known_words, vectors=self._vectors)
+        set_init = partial(self.init.set_trait, "value")
+        self.suggested.children = [
+            parts.button(f"{word} ({cosine:.2f})", partial(set_init, word)) for word, cosine in suggestions
+        ]
 
     def _word_in_words(self) -> tuple[str, str]:
         if not self.model:
@@ -89,11 +91,14 @@ class Naming(widgets.VBox):
         tokenizer = self.model.tokenizer
         ids = init_ids(init, tokenizer)
         if self.model.name == "tiny" and not set(init.lower().split()) <= set(tiny_words()):
-            return f"{_list(ids, tokenizer)}; not among the words that tiny was trained on", "warning"
-        return f"{_list(ids, tokenizer)}{'' if len(ids) == 1 else '; one vector starts from their mean'}", "good"
+            return f"{_tokens_in_words(ids, tokenizer)}; not among the words that tiny was trained on", "warning"
+        return (
+            f"{_tokens_in_words(ids, tokenizer)}{'' if len(ids) == 1 else '; one vector starts from their mean'}",
+            "good",
+        )
 
 
-def _list(ids: Sequence[int], tokenizer: Any) -> str:
-    """Tokens in words: "2 tokens: teddy 345, bear 67"."""
+def _tokens_in_words(ids: Sequence[int], tokenizer: Any) -> str:
+    """Number, text and ids of tokens, such as "2 tokens: teddy 345, bear 67"."""
     named = ", ".join(f"{token_in_words(tokenizer, i)} {i}" for i in ids)
     return f"{len(ids)} token{'s' if len(ids) != 1 else ''}: {named}"

@@ -1,1 +1,1 @@
-"""The panel that shows what would go to the Hub, and sends it."""
+"""The panel that shows what would be published on the Hub, and publishes it."""

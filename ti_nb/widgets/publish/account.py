@@ -1,4 +1,4 @@
-"""`Account`: who is logged in to the Hub, a button to log in, and the places one may write to. No token passes here."""
+"""`Account`: who is logged in to the Hub, a login button, and the owners one may publish for. It never holds a token."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from .. import parts
 
 
 class Account(widgets.VBox):
-    """Says who is logged in; the panel puts `owner`, whose repository it shall be, where it wants.
+    """Shows who is logged in; the form places `owner`, the choice of the repository's owner.
 
     Attributes:
-        user: the name of who is logged in; "" for nobody. may_write: not with a token that may only read.
-        page: where the client shows its own login. It holds a code to type on the Hub's page, never a token.
+        user: the user's name; "" if nobody is logged in. may_write: False with a read-only token.
+        page: shows the Hub client's own login, with a code to type on the Hub's page, never a token.
     """
 
     def __init__(self, endpoint: str | None, changed: Callable[[], None]) -> None:
         self.endpoint, self.user, self.may_write, self._changed = endpoint, "", False, changed
         self.who, self.page = parts.note(), widgets.HTML()
-        self.button = parts.button("Log in", self._clicked, tooltip="log in to the Hub, or look again who is")
+        self.button = parts.button("Log in", self._clicked, tooltip="log in to the Hub, or check again who is")
         self.owner = parts.control(widgets.Dropdown, "Owner", options=[("?", "")])
         super().__init__([parts.row(self.button, self.who), self.page])
 
     def refresh(self) -> None:
-        """Ask the Hub whose token the client has, if it has one."""
+        """Ask the Hub whose token the client has stored, if any."""
         try:
             if kept_token() is None:
                 return self._show(None, "nobody is logged in: nothing can be published yet", "warning")
             api = client(None, self.endpoint)
             with in_words("asking who is logged in", api):
-                found = patiently(lambda: account(api), patience=0)  # while a panel is made
+                found = patiently(lambda: account(api), patience=0)  # no retries: the panel is waiting to be shown
         except HubError as error:
             return self._show(None, str(error), "error")
         if not found.may_write:
@@ -45,9 +45,9 @@ class Account(widgets.VBox):
         return self._show(found, f"{found.name} is logged in", "good")
 
     def log_in(self) -> str | None:
-        """Log in as `ti.log_in` does, the client's page shown here; returns the user's name, or None if nobody logged in.
+        """Log in as `ti.log_in` does, showing the client's login here; returns the user's name, or None if nobody logged in.
 
-        It waits for the answer from the Hub's page; interrupting the kernel ends that.
+        It waits until the login is done on the Hub's page; interrupting the kernel ends that.
 
         Raises:
             HubError: the token is not valid, no answer.
@@ -66,7 +66,7 @@ class Account(widgets.VBox):
             self._show(None, "nobody is logged in: the login was interrupted", "warning")
             raise
         self.refresh()
-        if name is None:  # the client has said why, or asks in a way of its own
+        if name is None:  # the client has shown why, or asks for the login elsewhere
             parts.say(self.who, "nobody is logged in yet. Nothing to see below? Run ti.log_in() in a cell", "warning")
         else:
             self.page.value = ""
@@ -78,13 +78,13 @@ class Account(widgets.VBox):
         except HubError as error:
             parts.say(self.who, str(error), "error")
         except KeyboardInterrupt:
-            return  # said
+            return  # `log_in` has shown it
 
     def _show(self, found: hub.Account | None, text: str, kind: str) -> None:
-        """Say it, and offer the places where this user may write."""
+        """Show the text, and offer the owners this user may publish for."""
         self.user, self.may_write = (found.name, found.may_write) if found is not None else ("", False)
-        places = found.organisations if found is not None else ()
-        options = [(f"{self.user} (you)", self.user), *((f"{name} (organisation)", name) for name in places)]
+        organisations = found.organisations if found is not None else ()
+        options = [(f"{self.user} (you)", self.user), *((f"{name} (organisation)", name) for name in organisations)]
         options = options if self.user else [("known once you are logged in", "")]
         before = self.owner.value
         if tuple(self.owner.options) != tuple(options):
@@ -98,15 +98,15 @@ class Account(widgets.VBox):
 
 @contextmanager
 def _shown_in(where: widgets.HTML) -> Iterator[None]:
-    """HTML that is displayed meanwhile appears in `where`: what a click displays is seen nowhere in JupyterLab.
+    """Within the block, displayed HTML appears in `where`: JupyterLab does not show what a click's callback displays.
 
-    An `Output` widget would do the same, but Notebook 6.5 with widgetsnbextension 3.6.10, of Colab's list, shows no panel
+    An `Output` widget would do the same, but Notebook 6.5 with widgetsnbextension 3.6.10, Colab's versions, shows no panel
     that has one ("_deserialize_state is not a function").
     """
     from IPython import get_ipython
 
     publisher: Any = getattr(get_ipython(), "display_pub", None)
-    if not hasattr(publisher, "register_hook"):  # no kernel
+    if not hasattr(publisher, "register_hook"):  # not in a kernel
         yield
         return
 

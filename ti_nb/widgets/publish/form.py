@@ -1,4 +1,4 @@
-"""`Parcel`: what of a word goes to the Hub, where, and who can see it, set by hand and checked while it is typed."""
+"""`Form`: what to publish, where, and who can see it; checked while the user types."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from ...results.sampling import Sample
 
 TILE = 130  # px: a thumbnail
-TRAINING, CLEANED = "Publish my training pictures too", "(what the camera and GPS said is taken out of them)"
+PUBLIC = ("repository", "owner", "kind", "license", "visible", "training")
+TRAINING, CLEANED = "Publish my training pictures too", "(without their camera and GPS metadata)"
 NONE = "none were given: PublishPanel(concept, pictures=...)"
 
 
-class Parcel(widgets.VBox):
-    """The controls of `PublishPanel` for all that `ti.publish` is told; `changed` is called after each change."""
+class Form(widgets.VBox):
+    """The controls for the arguments of `ti.publish`; `changed` is called after each change."""
 
     def __init__(
         self,
@@ -40,59 +41,63 @@ class Parcel(widgets.VBox):
         endpoint: str | None,
         changed: Callable[[], None],
     ) -> None:
-        self.concept, self.samples, self.pictures, self._tell = concept, list(samples), pictures or None, changed
+        self.concept, self.samples, self.pictures, self._on_change = concept, list(samples), pictures or None, changed
         self.account = Account(endpoint, self._changed)
         self.owner = self.account.owner
         super().__init__([self.account, *self._where(kind), *self._page()])
-        # All that changes what goes, or where.
-        self._controls = [self.repository, self.owner, self.kind, self.license, self.visible, self.training]
-        self._controls += self.ticks
-        for control in self._controls:
+        self._inputs = [*self.public().values(), *self.ticks]  # all that changes what is published, or where
+        for control in self._inputs:
             control.observe(lambda _: self._changed(), "value")
 
+    def public(self) -> dict[str, widgets.Widget]:
+        """The controls that are attributes of the panel too, by name."""
+        return {name: getattr(self, name) for name in PUBLIC}
+
     def settings(self) -> dict[str, Any]:
-        """Arguments of `ti.publish`.
+        """The arguments of `ti.publish` that the controls set.
 
         Raises:
-            ValueError: a name that the Hub would not take.
+            ValueError: a name that the Hub would not accept.
         """
-        said = self.license.value.strip()
+        chosen = self.license.value.strip()
         return {
             "repo": self.repo(),
             "samples": [sample for sample, tick in zip(self.samples, self.ticks) if tick.value],
             "pictures": self.pictures if self.training.value else None,
             "kind": self.kind.value,
-            "license": None if said in ("", license_of(self.concept)) else said,
+            "license": None if chosen in ("", license_of(self.concept)) else chosen,
             "private": self.visible.value == "private",
         }
 
     def chosen(self) -> tuple[Any, ...]:
-        """Who is logged in, and the value of every control: equal as long as the same would go to the same place."""
-        return (self.account.user, self.account.may_write, *(control.value for control in self._controls))
+        """The user and the value of every control: equal as long as the same would be published in the same place."""
+        return (self.account.user, self.account.may_write, *(control.value for control in self._inputs))
 
     def repo(self) -> str:
-        """The repository, with its owner if somebody is logged in.
+        """The repository's name, with its owner if somebody is logged in.
 
         Raises:
-            ValueError: a name that the Hub would not take.
+            ValueError: a name that the Hub would not accept.
         """
         name, owner = self.repository.value.strip(), self.owner.value
         if "/" in name:
-            raise InvalidValue(f"{name!r} has a '/': write only the repository's own name; whose it is, 'Owner' says")
+            raise InvalidValue(
+                f"{name!r} has a '/': write only the repository's own name, and choose the owner under 'Owner'"
+            )
         try:
             repository(f"{owner or 'owner'}/{name}")
         except ValueError:
-            can = f"write letters, digits and single '-', '_' or '.', such as {name_of(name)}"
-            raise InvalidValue(f"{name!r} is no repository's name: {can}") from None
+            advice = f"write letters, digits and single '-', '_' or '.', such as {name_of(name)}"
+            raise InvalidValue(f"{name!r} is not a valid repository name: {advice}") from None
         return f"{owner}/{name}" if owner else name
 
     def _where(self, kind: str) -> list[widgets.Widget]:
         kinds = (("a thing or creature", "object"), ("a style", "style"))
-        seen = (("only me (private)", "private"), ("everybody (public)", "public"))
+        visibilities = (("only me (private)", "private"), ("everybody (public)", "public"))
         self.repository = parts.control(widgets.Text, "Repository", value=name_of(self.concept.word))
         self.kind = parts.control(widgets.Dropdown, "Kind", options=kinds, value=kind)
         self.license = parts.control(widgets.Text, "Licence", value=license_of(self.concept) or "")
-        self.visible = parts.control(widgets.Dropdown, "Who can see it", options=seen, value="private")
+        self.visible = parts.control(widgets.Dropdown, "Who can see it", options=visibilities, value="private")
         self.repository_note, self.license_note, self.visible_note = (parts.note() for _ in range(3))
         return [
             parts.row(self.owner),
@@ -103,40 +108,40 @@ class Parcel(widgets.VBox):
         ]
 
     def _page(self) -> list[widgets.Widget]:
-        self.ticks = [parts.tick(f"Picture {number} goes", value=True) for number in range(1, len(self.samples) + 1)]
+        self.ticks = [parts.tick(f"Publish picture {number}", value=True) for number in range(1, len(self.samples) + 1)]
         drawn = [_tile(s.image, f"{s.prompt} · seed {s.seed}", tick) for s, tick in zip(self.samples, self.ticks)]
         self.training = parts.tick(TRAINING, disabled=self.pictures is None)
-        self.tiles_of_training = _tiles([])
+        self.training_tiles = _tiles([])
         return [
             parts.heading("On its page"),
             _tiles(drawn) if drawn else parts.note("no drawn pictures were given: PublishPanel(concept, samples=...)"),
             parts.row(self.training, parts.note(CLEANED if self.pictures else NONE)),
-            self.tiles_of_training,
+            self.training_tiles,
         ]
 
     def _changed(self) -> None:
-        """Check what was set, and show what follows."""
+        """Check the values and update the notes."""
         try:
             where = self.repo() if self.owner.value else ""
-            parts.say(self.repository_note, f"it will be at {where}" if where else "a name that can be taken", "good")
+            parts.say(self.repository_note, f"it will be at {where}" if where else "a valid name", "good")
         except ValueError as error:
             parts.say(self.repository_note, str(error), "error")
         parts.say(self.license_note, *self._license_in_words())
-        parts.say(self.visible_note, *self._seers_in_words())
-        if bool(self.tiles_of_training.children) != self.training.value and self.pictures is not None:
+        parts.say(self.visible_note, *self._visibility_in_words())
+        if bool(self.training_tiles.children) != self.training.value and self.pictures is not None:
             pairs = zip(self.pictures.names, self.pictures.images) if self.training.value else ()
-            self.tiles_of_training.children = [_tile(picture, name) for name, picture in pairs]
-        self._tell()
+            self.training_tiles.children = [_tile(picture, name) for name, picture in pairs]
+        self._on_change()
 
     def _license_in_words(self) -> tuple[str, str]:
         inherited, chosen = license_of(self.concept), self.license.value.strip()
         if inherited is None:
-            return "empty for what the page of its model says; or its name on the Hub, such as apache-2.0", "plain"
+            return "empty: the licence on its model's page; or a licence's name on the Hub, such as apache-2.0", "plain"
         if chosen in ("", inherited):
             return f"{inherited}, that of the model it was learned on", "good"
         return f"the model it was learned on is under {inherited}, whose terms hold for the word too", "warning"
 
-    def _seers_in_words(self) -> tuple[str, str]:
+    def _visibility_in_words(self) -> tuple[str, str]:
         owner = self.owner.value
         if self.visible.value == "public":
             return "PUBLIC: strangers too", "warning"
@@ -144,7 +149,7 @@ class Parcel(widgets.VBox):
 
 
 def name_of(word: str) -> str:
-    """A repository's name that the Hub takes, made of a word."""
+    """A valid repository name made from a word."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-")[:90].strip("-")
     return name or "my-word"
 

@@ -1,4 +1,4 @@
-"""`PublishPanel`: see what of a word would go to the Hub and who could see it, say yes, and send it."""
+"""`PublishPanel`: preview what would be published on the Hub and who could see it, confirm, and publish it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...hub.publishing import publish
 from ...words.concept import Concept
 from .. import parts
 from . import plan_view
-from .form import Parcel
+from .form import Form
 
 if TYPE_CHECKING:
     from ...pictures.concept_images import ConceptImages
@@ -30,25 +30,25 @@ SHOW, PUBLISH, PUBLISH_TO_ALL = "Show what will go", "Publish", "Publish for EVE
 FIRST = f"First press '{SHOW}'."
 CHANGED = f"out of date, as something was changed since: press '{SHOW}' again."
 MINE, ALL = "I may publish this", "Yes, everybody may see and download it"
-TRYING = "trying again in"  # what the functions of the Hub warn of
+RETRYING = "trying again in"  # in the warnings of the Hub functions
 CONSENT = "(the pictures are mine, or I have the consent of their makers and of whom they show)"
 
 
 class PublishPanel(parts.Panel):
-    """A word to the Hub: `plan()` shows what would go, `publish()` sends it; the buttons do the same.
+    """Publish a word on the Hub: `plan()` shows what would be sent, `publish()` sends it; the buttons do the same.
 
-    By default only you can see it, and the training pictures stay here. A cell may set the controls' `value`s, as in
-    `panel.repository.value = "my-cat"`; `ti.publish(panel.concept, **panel.settings())` is the same in code.
+    By default only you can see it, and the training pictures are not sent. Controls can be set from a cell, as in
+    `panel.repository.value = "my-cat"`; `ti.publish(panel.concept, **panel.settings())` does the same in code.
 
     Args:
         concept: the word. samples: drawn pictures for its page; each can be left out.
-        pictures: the training pictures, which go only if `training` is ticked. run, scores: what the page tells of.
+        pictures: the training pictures, sent only if `training` is ticked. run, scores: for the page to report.
         endpoint: another Hub's address.
 
     Attributes:
-        repository, owner, kind, license, visible ("private" or "public"), training: controls of what goes where.
-        ticks: one for each sample. confirm, everybody: the yes to publishing, and to everybody seeing it.
-        publication: the last that was published here.
+        repository, owner, kind, license, visible ("private" or "public"), training: the controls.
+        ticks: one for each sample. confirm, everybody: check boxes to allow publishing, and publishing for everybody.
+        publication: the last one published here.
     """
 
     @checked()
@@ -69,58 +69,58 @@ class PublishPanel(parts.Panel):
         self._unplanned = FIRST
         self._lock = threading.Lock()
         kind = "style" if run is not None and run.settings.templates == "style" else "object"
-        ask = Parcel(concept, samples, pictures, kind=kind, endpoint=endpoint, changed=self._refresh)
-        self.account, self.owner, self.repository, self.kind = ask.account, ask.owner, ask.repository, ask.kind
-        self.license, self.visible, self.training, self.ticks = ask.license, ask.visible, ask.training, ask.ticks
-        self.parcel = ask
-        super().__init__([parts.heading(f"Publish {concept.word}"), ask, *self._sending()])
+        self.form = Form(concept, samples, pictures, kind=kind, endpoint=endpoint, changed=self._refresh)
+        self.account, self.ticks = self.form.account, self.form.ticks
+        for name, control in self.form.public().items():
+            setattr(self, name, control)
+        super().__init__([parts.heading(f"Publish {concept.word}"), self.form, *self._sending()])
         for control in (self.training, self.visible):
-            control.observe(lambda _: self._ask_again(), "value")
+            control.observe(lambda _: self._reset_confirmation(), "value")
         for tick in (self.confirm, self.everybody):
             tick.observe(lambda _: self._refresh(), "value")
         self.account.refresh()
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of `ti.publish` that the controls say.
+        """The arguments for `ti.publish`.
 
         Raises:
-            ValueError: a name that the Hub would not take.
+            ValueError: a name that the Hub would not accept.
         """
-        return {**self.parcel.settings(), **self._about}
+        return {**self.form.settings(), **self._about}
 
     def plan(self) -> Publication:
-        """Show what would go, as `ti.publish(..., dry_run=True)` finds it; changes nothing.
+        """Show what would be published, as `ti.publish(..., dry_run=True)` does; nothing is sent.
 
         Raises:
-            ValueError: a name that the Hub would not take. RuntimeError: the panel is at work.
+            ValueError: a name that the Hub would not accept. RuntimeError: the panel is busy.
         """
-        with self._at_work("Looking what would go ..."):
-            if not self.account.user:  # logged in meanwhile, in a cell?
+        with self._busy("Looking what would go ..."):
+            if not self.account.user:  # perhaps logged in from a cell since
                 self.account.refresh()
-            chosen, settings = self.parcel.chosen(), self.settings()
-            found = publish(self.concept, **settings, dry_run=True)
-            self._planned = (chosen, found)
-            self.files.value, self.page.value = plan_view.table(found), plan_view.page(found)
+            chosen, settings = self.form.chosen(), self.settings()
+            plan = publish(self.concept, **settings, dry_run=True)
+            self._planned = (chosen, plan)
+            self.files.value, self.page.value = plan_view.table(plan), plan_view.page(plan)
             self.shown.layout.display = ""
             parts.say(self.message, "")
-        return found
+        return plan
 
     def publish(self) -> Publication:
         """Send what `plan` showed, once `confirm` is ticked and, to publish for everybody, `everybody` too.
 
         Raises:
-            ValueError: not shown as it now is, or not confirmed. HubError: not logged in, no right, no answer: call it again.
-            RuntimeError: the panel is at work.
+            ValueError: not shown since the last change, or not confirmed. HubError: not logged in, no right, no answer: call it
+            again. RuntimeError: the panel is busy.
         """
         refusal, planned = self._refusal(), self._planned
         if refusal is not None or planned is None:
             raise refusal or ValueError(self._unplanned)
-        with self._at_work(plan_view.sending(planned[1])):
+        with self._busy(plan_view.sending(planned[1])):
             done = publish(self.concept, **self.settings())
             self.publication, self._planned = done, None
             self._unplanned = f"It is published. To do so again, press '{SHOW}'."
             self.shown.layout.display = "none"
-            self._ask_again()
+            self._reset_confirmation()
             parts.say(self.message, plan_view.sent(done, self.account.user), "good", link=("Open its page", done.url))
         return done
 
@@ -141,20 +141,20 @@ class PublishPanel(parts.Panel):
             self.message,
         ]
 
-    def _ask_again(self) -> None:
-        """A yes that was said before more was to go, or more people to see it, does not count."""
+    def _reset_confirmation(self) -> None:
+        """Ask again when more would be published, or more people could see it."""
         self.confirm.value = self.everybody.value = False
 
     def _refusal(self) -> Exception | None:
-        """Why nothing may be published now; None if it may."""
+        """Why publishing is not allowed now; None if it is."""
         try:
-            self.parcel.repo()
+            self.form.repo()
         except ValueError as error:
             return error
         if self._planned is None:
             return ValueError(self._unplanned)
         chosen, shown = self._planned
-        if chosen != self.parcel.chosen():
+        if chosen != self.form.chosen():
             return ValueError(f"What is shown is {CHANGED}")
         if shown.note:
             return HubError(shown.note)
@@ -165,7 +165,7 @@ class PublishPanel(parts.Panel):
         return None
 
     def _refresh(self) -> None:
-        """Let Publish be pressed when it may, and say beside it why not."""
+        """Enable the Publish button if publishing is allowed, else show why not."""
         public, refusal = self.visible.value == "public", self._refusal()
         self.everybody.layout.display = "" if public else "none"
         self.publish_button.description = PUBLISH_TO_ALL if public else PUBLISH
@@ -177,19 +177,19 @@ class PublishPanel(parts.Panel):
         chosen, shown = self._planned
         if refusal is None:
             parts.say(self.ready, plan_view.ready(shown, self.account.user), "warning" if public else "plain")
-        if chosen != self.parcel.chosen():
+        if chosen != self.form.chosen():
             return parts.say(self.where, f"This is {CHANGED}", "warning")
         return parts.say(self.where, *plan_view.where(shown, self.account.user))
 
     @contextmanager
-    def _at_work(self, text: str) -> Iterator[None]:
-        """Says what is being done, what the Hub says meanwhile, and what went wrong."""
+    def _busy(self, text: str) -> Iterator[None]:
+        """Within the block the panel is locked; it shows `text`, warnings of retries, and the error if there is one."""
         if not self._lock.acquire(blocking=False):  # clicks may come in a thread of their own (ipykernel 7.0 to 7.3)
-            raise NotPossible("the panel is at work: wait for it")
+            raise NotPossible("the panel is busy: wait until it is done")
         try:
             parts.say(self.message, text)
             self.plan_button.disabled = self.publish_button.disabled = True
-            with _heard(partial(parts.say, self.message)):
+            with _retries_shown(partial(parts.say, self.message)):
                 yield
         except KeyboardInterrupt:
             parts.say(self.message, "Interrupted: press the button again to go on.", "warning")
@@ -197,8 +197,8 @@ class PublishPanel(parts.Panel):
         except (ValueError, HubError) as error:
             parts.say(self.message, str(error), "error")
             raise
-        except Exception as error:  # none of ours: its text is not known to be free of secrets
-            parts.say(self.message, f"something went wrong that should not ({type(error).__name__})", "error")
+        except Exception as error:  # not this package's: its text may hold secrets
+            parts.say(self.message, f"unexpected error ({type(error).__name__})", "error")
             raise
         finally:
             self.plan_button.disabled = False
@@ -206,22 +206,22 @@ class PublishPanel(parts.Panel):
             self._refresh()
 
     def _clicked(self, work: Callable[[], Any]) -> None:
-        with suppress(ValueError, RuntimeError, KeyboardInterrupt):  # said in the panel
+        with suppress(ValueError, RuntimeError, KeyboardInterrupt):  # shown in the panel
             work()
 
 
 @contextmanager
-def _heard(say: Callable[[str, str], None]) -> Iterator[None]:
-    """What the Hub's functions warn of while they try again is said in the panel, at once."""
+def _retries_shown(say: Callable[[str, str], None]) -> Iterator[None]:
+    """Within the block, pass warnings that a request is being retried to `say`."""
     with warnings.catch_warnings():
-        plainly = warnings.showwarning
+        show_warning = warnings.showwarning
 
-        def hear(message: Any, *rest: Any, **more: Any) -> None:
-            if TRYING in str(message):
+        def show(message: Any, *args: Any, **kwargs: Any) -> None:
+            if RETRYING in str(message):
                 say(str(message), "warning")
             else:
-                plainly(message, *rest, **more)
+                show_warning(message, *args, **kwargs)
 
-        warnings.filterwarnings("always", f".*{TRYING}")
-        warnings.showwarning = hear
+        warnings.filterwarnings("always", f".*{RETRYING}")
+        warnings.showwarning = show
         yield

@@ -1,4 +1,4 @@
-"""A `Publication` to look at: where it goes, to be seen by whom, each file with its size, and the page's text."""
+"""Shows a `Publication`: its repository, who can see it, each file with its size, and the page's text."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ BOX = "max-height:22em;overflow:auto;border:1px solid rgba(128,128,128,0.5);padd
 
 
 def amount(publication: Publication) -> str:
-    """Its files in words: "6 files, 40 kB"."""
+    """Number and size of its files, such as "6 files, 40 kB"."""
     count = len(publication.files)
     return f"{count} file{'s' if count != 1 else ''}, {size(sum(map(len, publication.files.values())))}"
 
 
 def seen_by(publication: Publication, user: str) -> str:
-    """Who can see it, in words; an organisation's private repositories are its members' too."""
+    """Who can see it; an organisation's private repositories can be seen by all its members."""
     if not publication.private:
         return "PUBLIC: everybody can see it"
     owner = publication.repo.split("/")[0]
-    mine = owner in (user, "?")
-    return f"private: only {'you' if mine else f'members of {owner}'} can see it"
+    is_own = owner in (user, "?")
+    return f"private: only {'you' if is_own else f'members of {owner}'} can see it"
 
 
 def where(publication: Publication, user: str) -> tuple[str, str]:
-    """Where it would go, in words, and their kind."""
-    made = {True: "a new repository", False: "a repository that is there already", None: ""}[publication.is_new]
-    kind = ", ".join(part for part in (made, seen_by(publication, user)) if part)
+    """Where it would go, as (text, kind) for a note."""
+    repository = {True: "a new repository", False: "an existing repository", None: ""}[publication.is_new]
+    kind = ", ".join(part for part in (repository, seen_by(publication, user)) if part)
     text = f"{amount(publication)} would go to {publication.repo} ({kind})."
     if publication.note:
         text += f"\n{publication.note}"
@@ -47,25 +47,25 @@ def where(publication: Publication, user: str) -> tuple[str, str]:
 
 
 def ready(publication: Publication, user: str) -> str:
-    """That it may be sent, and who will see it, in words."""
+    """The text for a publication that is ready to be sent."""
     return f"Ready: {publication.repo} will be {seen_by(publication, user)}."
 
 
 def sending(publication: Publication) -> str:
-    """What is being done, in words."""
+    """The text while it is being sent."""
     return f"Sending {amount(publication)} to {publication.repo} ..."
 
 
 def sent(publication: Publication, user: str) -> str:
-    """What was done, in words."""
+    """The text after it was sent."""
     done = publication.note or f"Published: {amount(publication)}."
     return f"{done} {publication.repo} is {seen_by(publication, user)}."
 
 
 def table(publication: Publication) -> str:
-    """Every file, its size and what it is, and what is taken away; as HTML, all of it escaped."""
+    """An HTML table of all files with size and meaning, and of files that would be deleted; all text is escaped."""
     rows = [(name, size(len(data)), _what(name)) for name, data in publication.files.items()]
-    rows += [(name, "", "is TAKEN AWAY: it is there from an earlier time") for name in publication.deleted]
+    rows += [(name, "", "is DELETED: it was published earlier") for name in publication.deleted]
     body = "".join(f"<tr>{''.join(f'<td style={CELL!r}>{in_page(cell)}</td>' for cell in row)}</tr>" for row in rows)
     head = "".join(
         f"<th scope='col' style='{CELL};font-weight:600'>{name}</th>" for name in ("File", "Size", "What it is")
@@ -75,12 +75,12 @@ def table(publication: Publication) -> str:
 
 
 def page(publication: Publication) -> str:
-    """The text of README.md as it is written, and folded up below it what the Hub reads; as HTML, escaped."""
+    """README.md as HTML, escaped: its text, and folded up below it the YAML header for the Hub."""
     head, _, text = publication.card.removeprefix("---\n").partition("\n---\n")
-    summary = "<summary style='cursor:pointer;display:list-item'>What the Hub's search reads, at the head of README.md</summary>"
-    return (
-        f"{_pre(text.strip(), 'Text of the page')}<details>{summary}{_pre(head.strip(), 'Head of README.md')}</details>"
+    summary = (
+        "<summary style='cursor:pointer;display:list-item'>The header of README.md, for the Hub's search</summary>"
     )
+    return f"{_pre(text.strip(), 'Text of the page')}<details>{summary}{_pre(head.strip(), 'Header of README.md')}</details>"
 
 
 def _pre(text: str, label: str) -> str:

@@ -1,1 +1,1 @@
-"""The panel that drives a run and shows what it does."""
+"""The panel that drives a run and shows its progress."""

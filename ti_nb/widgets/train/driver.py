@@ -1,4 +1,4 @@
-"""Who iterates over a run: the cell, or a thread beside it; and the flags by which others ask it to pause, stop or sample."""
+"""`Driver`: iterates over a run, in the cell or in a background thread; flags ask it to pause, stop or sample."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class Driver:
     """Advances one run until it is finished, or until it is asked to pause or stop.
 
-    The `ask_` methods only set flags, so they may be called from any thread at any moment, a handler of signals included: the
-    callbacks of widgets come on the main thread or on another, by the versions of Jupyter. What is asked for is done between
-    two steps. A program or kernel that ends while a thread trains waits for the step, and for the run to be saved.
+    The `ask_` methods only set flags, so they may be called from any thread at any time, also from a signal handler: the
+    thread of widget callbacks depends on the version of Jupyter. Requests are served between two steps. A program or kernel
+    that ends while a thread trains waits for the step, and for the run to be saved.
 
     Attributes:
-        run: the run. error: what made it fail, if anything did.
+        run: the run. error: the exception that made it fail, if any.
         state: "ready", "running", "paused", "stopped", "finished" or "failed".
     """
 
@@ -40,120 +40,122 @@ class Driver:
         self.run, self._who = run, f"training of {run.start.word}"
         self.state = "finished" if run.finished else "paused" if run.records else "ready"
         self._on_step, self._on_sample, self._on_state = on_step, on_sample, on_state
-        self._pause = self._stop = self._sample = False  # no events: one that is set twice at once never returns
-        self._rests = threading.Event()  # not the thread's join: interrupted, Python 3.11's takes it for ended
-        self._rests.set()
+        self._pause = self._stop = self._sample = (
+            False  # not Events: set() in a signal handler can deadlock with a set() it interrupts
+        )
+        self._idle = (
+            threading.Event()
+        )  # in place of Thread.join, which in Python 3.11, interrupted, takes the thread for ended
+        self._idle.set()
         self.error: BaseException | None = None
 
     def ask_pause(self) -> None:
-        """Stop iterating after the step being done."""
+        """Stop iterating after the current step."""
         self._pause = True
 
     def ask_stop(self) -> None:
-        """End here: what is learned so far is the result. `start` still goes on from it."""
+        """Stop after the current step, with what is learned so far as the result. `start` can still continue."""
         self._stop = True
         if self.state == "paused":
-            self._become("stopped")
+            self._set_state("stopped")
 
     def ask_sample(self) -> None:
-        """Draw previews after the step being done; at once where none is."""
+        """Draw previews after the current step; at once if the run is not running."""
         self._sample = True
         if self.state != "running":
-            self._exclusively(self._sample_if_asked)
+            self._with_lock(self._sample_if_asked)
 
     def ask_sample_first(self) -> None:
-        """Draw previews before the first step that `start` does."""
+        """Draw previews before the first step after `start`."""
         self._sample = True
 
     def start(self, *, background: bool) -> None:
-        """Iterate: in a thread, returning at once; or here, returning when the run is finished, paused or stopped.
+        """Iterate: in a thread, returning at once; or in this one, returning when the run is finished, paused or stopped.
 
         Raises:
-            RuntimeError: another run is being trained, or pictures drawn.
-            ValueError: the run's folder is another's now.
+            RuntimeError: another run is being trained, or pictures are being drawn.
+            ValueError: the run's folder now belongs to another run.
         """
         if self.state in ("running", "finished"):
             return
         turns.claim(self._who)
-        before, rests = (
-            self.state,
-            threading.Event(),
-        )  # a new one, which the thread before, at its very end, does not set
+        before = self.state
+        idle = threading.Event()  # a new one: the previous thread may still set its own
         try:
             self.run.claim()
             self._pause = self._stop = False
-            self.error, self._rests = None, rests
-            self._become("running")
+            self.error, self._idle = None, idle
+            self._set_state("running")
         except BaseException:
-            rests.set()
+            idle.set()
             self.state = before
             turns.release()
             raise
         if background:
             on_main_thread(rest_threads)
             with held():
-                self._work_beside(rests)
+                self._work_in_thread(idle)
         else:
-            self._work(rests)
+            self._work(idle)
 
     def wait(self) -> None:
-        """Return when nothing is being trained any more. An interrupt pauses the run, which is then saved.
+        """Return when training has ended. An interrupt pauses the run, which is then saved.
 
         Raises:
-            whatever the training raised.
+            the exception that ended the training, if one did.
         """
         try:
-            with frontend.clicks() as let_through:
-                while not self._rests.wait(0.1):
-                    let_through()
+            with frontend.clicks() as process_clicks:
+                while not self._idle.wait(0.1):
+                    process_clicks()
         except KeyboardInterrupt:
             self.ask_pause()
-            self._rests.wait()
+            self._idle.wait()
         if self.error is not None:
             raise self.error
 
-    def _work_beside(self, rests: threading.Event) -> None:
+    def _work_in_thread(self, idle: threading.Event) -> None:
         def work() -> None:
             try:
-                self._work(rests)
+                self._work(idle)
             finally:
                 atexit.unregister(end)
 
         def end() -> None:
-            """A thread that is within torch when the interpreter goes takes the program down with it."""
-            if thread.is_alive():  # it is not in a forked process
+            """A thread still in torch when the interpreter exits would crash the program."""
+            if thread.is_alive():  # in a forked process it is not
                 with held():
-                    self._end_with_program(rests)
+                    self._save_at_exit(idle)
                     thread.join()
 
         thread = threading.Thread(target=work, name=f"ti_nb {self.run.start.word}", daemon=True)
         atexit.register(end)
         thread.start()
 
-    def _end_with_program(self, rests: threading.Event) -> None:
+    def _save_at_exit(self, idle: threading.Event) -> None:
         self.ask_pause()
         with suppress(OSError, ValueError):
-            self.run.save()  # at once: who ends a kernel kills it after some seconds, and pictures being drawn may take longer
-        rests.wait()
+            self.run.save()  # at once: Jupyter kills a kernel some seconds after asking it to end, and previews may take longer
+        idle.wait()
 
-    def _work(self, rests: threading.Event) -> None:
-        here = threading.current_thread() is threading.main_thread()
-        state = "paused"  # if an interrupt comes where nothing is being done
+    def _work(self, idle: threading.Event) -> None:
+        on_main = threading.current_thread() is threading.main_thread()
+        state = "paused"  # the outcome if an interrupt comes outside `_iterate`
         try:
-            with _clicks_if(here) as let_through, _interrupts_unless(here, self.ask_pause):
-                self._iterate(let_through)
+            with _clicks_if(on_main) as process_clicks, _interrupts_unless(on_main, self.ask_pause):
+                self._iterate(process_clicks)
             state = "finished" if self.run.finished else "stopped" if self._stop else "paused"
         except KeyboardInterrupt:
             pass
         except BaseException as error:
             self.error, state = error, "failed"
         finally:
-            while not rests.is_set():  # again, if another interrupt came before it was held
+            while not idle.is_set():  # again if another interrupt came before `held` could hold it back
                 with suppress(KeyboardInterrupt), held():
-                    self._rest(state, rests)
+                    self._end(state, idle)
 
-    def _rest(self, state: str, rests: threading.Event) -> None:
-        """A run that pauses is saved before anyone is told so."""
+    def _end(self, state: str, idle: threading.Event) -> None:
+        """Save a run that pauses or stops before its state says so."""
         turns.release()
         try:
             if state in ("paused", "stopped"):
@@ -161,11 +163,11 @@ class Driver:
         except Exception as error:
             self.error, state = error, "failed"
         try:
-            self._become(state)
+            self._set_state(state)
         finally:
-            rests.set()
+            idle.set()
 
-    def _iterate(self, let_through: Callable[[], None]) -> None:
+    def _iterate(self, process_clicks: Callable[[], None]) -> None:
         self.run.claim()
         self._sample_if_asked()
         while not (self._pause or self._stop):
@@ -173,7 +175,7 @@ class Driver:
             if record is None:
                 return
             self._on_step(record)
-            let_through()
+            process_clicks()
             self._sample_if_asked()
 
     def _sample_if_asked(self) -> None:
@@ -181,23 +183,23 @@ class Driver:
             self._sample = False
             self._on_sample()
 
-    def _exclusively(self, work: Callable[[], None]) -> None:
+    def _with_lock(self, work: Callable[[], None]) -> None:
         turns.claim(self._who)
         try:
             work()
         finally:
             turns.release()
 
-    def _become(self, state: str) -> None:
+    def _set_state(self, state: str) -> None:
         self.state = state
         self._on_state()
 
 
-def _interrupts_unless(here: bool, act: Callable[[], None]) -> AbstractContextManager[None]:
-    """On the main thread an interrupt raises; a worker thread has to be told."""
-    return nullcontext() if here else on_interrupt(act)
+def _interrupts_unless(on_main: bool, act: Callable[[], None]) -> AbstractContextManager[None]:
+    """Call `act` on an interrupt, which raises KeyboardInterrupt in the main thread only."""
+    return nullcontext() if on_main else on_interrupt(act)
 
 
-def _clicks_if(here: bool) -> AbstractContextManager[Callable[[], None]]:
-    """Clicks are let through by the main thread only; beside a worker thread the kernel is free to do it."""
-    return frontend.clicks() if here else nullcontext(lambda: None)
+def _clicks_if(on_main: bool) -> AbstractContextManager[Callable[[], None]]:
+    """A function that processes waiting clicks; beside a worker thread the kernel does so by itself."""
+    return frontend.clicks() if on_main else nullcontext(lambda: None)

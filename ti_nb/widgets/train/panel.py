@@ -1,4 +1,4 @@
-"""`TrainPanel`: start, pause, stop and steer a run, and see what it learns while it learns."""
+"""`TrainPanel`: start, pause, stop and steer a run, and watch it learn."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ...training.records import StepRecord
     from ...training.run import Run
 
-SHARE = 0.01  # of the time goes to curves and figures: a slow machine redraws them less often
-PROGRESS_EVERY = 0.5  # s: more messages would flood a notebook server
+PLOT_SHARE = 0.01  # of the time may go to plots: a slow machine redraws them less often
+PROGRESS_EVERY = 0.5  # s: more messages would flood the notebook server
 STATES = {
     "ready": "Ready.",
     "running": "Training. Interrupting the kernel pauses it as well.",
@@ -36,20 +36,20 @@ STATES = {
 
 
 class TrainPanel(parts.Panel):
-    """A run with its controls, curves and previews. It drives the run's own iterator; `run.panel()` shows it again.
+    """A run with its controls, curves and previews. It iterates over the run itself; `run.panel()` shows it again.
 
-    What its controls do are methods: `start`, `pause`, `stop`, `sample_now`, `wait`, and `run.rate_factor`.
+    Each control has its equivalent in code: `start`, `pause`, `stop`, `sample_now`, `wait`, and `run.rate_factor`.
 
     Args:
         run: from `train`. prompts: templates of the previews. seeds: of the previews, how many or which.
-        every: steps between two previews; 0 for none but those asked for.
-        background: train in a thread beside the notebook, so that clicks arrive at once. By default everywhere but on Colab,
-            which may not show what a thread changes (colabtools #3373): there the cell stays busy.
+        every: steps between two previews; 0 for none but on request.
+        background: train in a thread, so that clicks take effect at once. The default everywhere but on Colab, which may not
+            show what a thread changes (colabtools #3373): there the cell stays busy.
         draw: arguments of `sample` for the previews, such as `{"steps": 30}`.
-        live: False to show nothing while it trains (to measure what showing costs).
+        live: False to show nothing while it trains (to measure what the display costs).
 
     Raises:
-        ValueError: a number of steps below 0.
+        ValueError: `every` is below 0.
     """
 
     @checked(every=(0, None), seeds=SEEDS)
@@ -72,7 +72,7 @@ class TrainPanel(parts.Panel):
         self.background = not frontend.prefers_foreground() if background is None else background
         self.draw = {"steps": 20, **(draw or {})}
         self.driver = Driver(run, on_step=self._on_step, on_sample=self._on_sample, on_state=self.refresh)
-        self._progress_at = self._figures_at = self._figures_cost = self._preview_cost = 0.0
+        self._progress_at = self._plotted_at = self._plot_seconds = self._preview_seconds = 0.0
         folder = run.folder.path / "previews" if run.folder is not None else None
         self.previews = Previews(folder, len(run.records))
         super().__init__(self._build())
@@ -82,14 +82,14 @@ class TrainPanel(parts.Panel):
         run = self.run
         start = run.start.facts.get("init", "a concept")
         self.buttons = {
-            "start": parts.button("Start", lambda: self._try(self.start), style="success", tooltip="start, or go on"),
-            "pause": parts.button("Pause", self.pause, tooltip="after the step being done"),
-            "stop": parts.button("Stop", self.stop, tooltip="take what is learned so far as the result"),
+            "start": parts.button("Start", lambda: self._try(self.start), style="success", tooltip="start or resume"),
+            "pause": parts.button("Pause", self.pause, tooltip="after the current step"),
+            "stop": parts.button("Stop", self.stop, tooltip="end with what is learned so far as the result"),
             "sample": parts.button(
-                "Sample now", lambda: self._try(self.sample_now), tooltip="draw previews with the word as it is"
+                "Sample now", lambda: self._try(self.sample_now), tooltip="draw previews with the word as it is now"
             ),
         }
-        self._status, self._left, self._rate, self._words = (parts.note() for _ in range(4))
+        self._status, self._time, self._rate, self._text = (parts.note() for _ in range(4))
         self.meter = parts.control(widgets.IntProgress, "Progress", min=0, max=len(run), width="32em")
         self.rate = parts.control(
             widgets.FloatLogSlider,
@@ -107,10 +107,10 @@ class TrainPanel(parts.Panel):
         return [
             parts.heading(f"Learning {run.start.word} from {start}, {len(run)} steps"),
             parts.row(*self.buttons.values(), self._status),
-            parts.row(self.meter, self._left),
+            parts.row(self.meter, self._time),
             parts.row(self.rate, self._rate),
             self._curves,
-            self._words,
+            self._text,
             self.previews,
         ]
 
@@ -120,47 +120,48 @@ class TrainPanel(parts.Panel):
         return self.driver.state
 
     def start(self) -> None:
-        """Begin, or go on: in the background it returns at once, else when the run is finished, paused or stopped.
+        """Start or resume: in the background it returns at once, else when the run is finished, paused or stopped.
 
         Raises:
-            RuntimeError: another run is being trained, or pictures drawn. ValueError: its folder is another run's now.
+            RuntimeError: another run is being trained, or pictures are being drawn.
+            ValueError: its folder now belongs to another run.
         """
         if self.every and not self.previews.kept and self.state != "running":
             self.driver.ask_sample_first()
         self.driver.start(background=self.background)
 
     def pause(self) -> None:
-        """Stop iterating after the step being done."""
+        """Pause after the current step."""
         self.driver.ask_pause()
 
     def stop(self) -> None:
-        """End here, after the step being done: what is learned so far is the result."""
+        """Stop after the current step, with what is learned so far as the result."""
         self.driver.ask_stop()
 
     def sample_now(self) -> None:
-        """Draw previews with the word as it is.
+        """Draw previews with the word as it is now.
 
         Raises:
-            RuntimeError: another run is being trained, or pictures drawn.
+            RuntimeError: another run is being trained, or pictures are being drawn.
         """
         self.driver.ask_sample()
 
     def wait(self) -> Summary:
-        """Return when the run is finished, paused, stopped or interrupted: its summary, which stays in a saved notebook.
+        """Wait until the run is finished, paused, stopped or interrupted; returns its summary, which a saved notebook keeps.
 
         Raises:
-            whatever the training raised.
+            the exception that ended the training, if one did.
         """
         self.driver.wait()
         return self.summary()
 
     def summary(self) -> Summary:
-        """The run so far as words and pictures that need no kernel."""
+        """The run so far, as text and pictures that need no kernel."""
         last = self.previews.kept[-1] if self.previews.kept else None
         return Summary.of(self.run, self.state, last.png if last else None, last.text if last else "")
 
     def refresh(self) -> None:
-        """Bring everything shown up to date."""
+        """Update everything that is shown."""
         state = self.state
         if state == "failed":
             parts.say(self._status, str(self.driver.error), "error")
@@ -169,18 +170,18 @@ class TrainPanel(parts.Panel):
         self.buttons["start"].description = "Resume" if state in ("paused", "stopped", "failed") else "Start"
         self._show_progress()
         if state == "running":
-            self._figures_at = time.monotonic()
+            self._plotted_at = time.monotonic()
         else:
-            self._show_figures()
+            self._show_plots()
 
     def _try(self, work: Any) -> None:
-        """A click: what can't be done now is said in the panel, not as a traceback nobody sees."""
+        """Handle a click: an error is shown in the panel, as its traceback would not be."""
         try:
             work()
         except (OSError, RuntimeError, ValueError) as error:
             parts.say(self._status, str(error), "error")
 
-    # What the driver tells, from the thread that trains.
+    # Callbacks of the driver, in the thread that trains.
 
     def _on_step(self, record: StepRecord) -> None:
         if self.every and record.step % self.every == 0:
@@ -191,19 +192,19 @@ class TrainPanel(parts.Panel):
         if now - self._progress_at >= PROGRESS_EVERY:
             self._progress_at = now
             self._show_progress()
-        if now - self._figures_at >= self._figures_cost / SHARE:
-            self._show_figures()
+        if now - self._plotted_at >= self._plot_seconds / PLOT_SHARE:
+            self._show_plots()
 
     def _on_sample(self) -> None:
         began, step = time.monotonic(), len(self.run.records)
         drawn = sample(self.run.model, self.prompts, self.run.concept(), seeds=self.seeds, progress=False, **self.draw)
-        said = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
-        text = f"After step {step}: {said}. Seeds {', '.join(map(str, self.seeds))}."
-        own = self.run.folder is None or self.run.folder.is_own()
-        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text, on_disk=own)
-        if self.live:  # drawing took far longer than this does
-            self._show_figures()
-        self._preview_cost = time.monotonic() - began
+        prompts = "; ".join(fill(text, self.run.start.word) for text in self.prompts)
+        text = f"After step {step}: {prompts}. Seeds {', '.join(map(str, self.seeds))}."
+        may_write = self.run.folder is None or self.run.folder.is_own()
+        self.previews.keep(step, [s.image for s in drawn], len(self.seeds), text, on_disk=may_write)
+        if self.live:  # it takes little beside drawing
+            self._show_plots()
+        self._preview_seconds = time.monotonic() - began
 
     def _on_rate(self, change: Any) -> None:
         self.run.rate_factor = float(change["new"])
@@ -211,34 +212,35 @@ class TrainPanel(parts.Panel):
     def _show_progress(self) -> None:
         run, records = self.run, self.run.records
         self.meter.value = len(records)
-        parts.say(self._left, progress_in_words(run, self.every, self._preview_cost))
+        parts.say(self._time, progress_in_words(run, self.every, self._preview_seconds))
         parts.say(
             self._rate,
-            f"rate of the last step {records[-1].rate:.3g}" if records else "changes act from the next step on",
+            f"rate of the last step {records[-1].rate:.3g}" if records else "takes effect from the next step on",
         )
 
-    def _show_figures(self) -> None:
+    def _show_plots(self) -> None:
         began = time.monotonic()
-        parts.say(self._words, *figures_in_words(self.run))
+        parts.say(self._text, *figures_in_words(self.run))
         self._curves.value = parts.as_png(plot_loss(self.run.records), dpi=90)
-        self._figures_at = time.monotonic()
-        self._figures_cost = self._figures_at - began
+        self._plotted_at = time.monotonic()
+        self._plot_seconds = self._plotted_at - began
 
 
-def progress_in_words(run: Run, every: int, preview_cost: float) -> str:
-    """Steps done, time gone and left (previews included), seconds a step, memory."""
+def progress_in_words(run: Run, every: int, preview_seconds: float) -> str:
+    """Steps done, time elapsed and left (previews included), seconds per step, memory."""
     memory = f"memory {used_memory(run.model.device)}"
     if not run.records:
         return f"step 0 of {len(run)} · {memory}"
     last, recent = run.records[-1], run.records[-50:]
-    each = (last.seconds - recent[0].seconds) / (len(recent) - 1) if len(recent) > 1 else last.seconds
+    step_seconds = (last.seconds - recent[0].seconds) / (len(recent) - 1) if len(recent) > 1 else last.seconds
     steps = len(run) - last.step
-    left = steps * each + (steps // every * preview_cost if every else 0)
-    return f"step {last.step} of {len(run)} · {_time(last.seconds)} gone, {_time(left)} left · {each:.2g} s a step · {memory}"
+    left = steps * step_seconds + (steps // every * preview_seconds if every else 0)
+    times = f"{_time(last.seconds)} elapsed, {_time(left)} left · {step_seconds:.2g} s per step"
+    return f"step {last.step} of {len(run)} · {times} · {memory}"
 
 
 def figures_in_words(run: Run) -> tuple[str, str]:
-    """What is known of the word now, and "warning" if something looks wrong."""
+    """The latest figures as text, and its kind: "warning" if something looks wrong."""
     if not run.records:
         return f"Plan: {run.plan}", "plain"
     last, recent = run.records[-1], run.records[-25:]

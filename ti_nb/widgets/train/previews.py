@@ -1,4 +1,4 @@
-"""Pictures drawn while a word is learned, and a slider through them."""
+"""`Previews`: the pictures drawn during a run, with a slider through them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image
 from ...host.atomic import replacing
 from .. import parts
 
-WIDEST, SIDE, GAP = 880, 192, 4  # px: of the strip, of one picture at most, between two
+MAX_WIDTH, MAX_SIDE, GAP = 880, 192, 4  # px: of the strip, of one picture, between pictures
 
 
 @dataclass(frozen=True)
 class Preview:
-    """Pictures drawn with the word as it was after some steps, as one picture; what is said about them."""
+    """The pictures drawn after some step, as one PNG, with their caption."""
 
     step: int
     png: bytes
@@ -27,10 +27,10 @@ class Preview:
 
 
 class Previews(widgets.VBox):
-    """The previews of a run so far; each is also a PNG in `folder`, from which another session reads them again.
+    """The previews of a run so far; each is also saved as a PNG in `folder`, from which a new kernel reads them.
 
     Attributes:
-        kept: them, by step.
+        kept: the previews, in order of steps.
     """
 
     def __init__(self, folder: Path | None, done: int) -> None:
@@ -38,14 +38,14 @@ class Previews(widgets.VBox):
         self.slider = parts.control(widgets.SelectionSlider, "Previews, step", options=[("none yet", -1)], width="32em")
         self.slider.observe(self._on_slider, "value")
         self.newest = widgets.Checkbox(value=True, description="Show each new one", indent=False)
-        self._strip, self._words = widgets.Image(format="png", value=parts.BLANK), parts.note("No previews yet.")
+        self._strip, self._caption = widgets.Image(format="png", value=parts.BLANK), parts.note("No previews yet.")
         self._strip.layout.max_width = "100%"
         if self.kept:
             self._offer(self.kept[-1].step)
-        super().__init__([parts.row(self.slider, self.newest), self._strip, self._words])
+        super().__init__([parts.row(self.slider, self.newest), self._strip, self._caption])
 
     def keep(self, step: int, images: Sequence[Image.Image], columns: int, text: str, *, on_disk: bool = True) -> None:
-        """Add what was drawn after `step` steps, rows of `columns` pictures, in place of what was drawn there before."""
+        """Add the pictures drawn after `step` steps, in rows of `columns`; they replace earlier ones of that step."""
         new = Preview(step, parts.as_png(strip(images, columns)), text)
         self.kept = sorted([*(p for p in self.kept if p.step != step), new], key=lambda p: p.step)
         if self.folder is not None and on_disk:
@@ -64,29 +64,31 @@ class Previews(widgets.VBox):
         for preview in self.kept:
             if preview.step == change["new"]:
                 self._strip.value = preview.png
-                parts.say(self._words, preview.text)
+                parts.say(self._caption, preview.text)
 
 
 def strip(images: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Square pictures in rows of `columns`, a white rule between them; small ones enlarged without blur."""
-    side = min(SIDE, WIDEST // columns - GAP)
-    how = Image.Resampling.NEAREST if images[0].width < side else Image.Resampling.LANCZOS
+    """Square pictures in rows of `columns` with white gaps; small ones are enlarged with sharp pixels."""
+    side = min(MAX_SIDE, MAX_WIDTH // columns - GAP)
+    resampling = Image.Resampling.NEAREST if images[0].width < side else Image.Resampling.LANCZOS
     rows = -(-len(images) // columns)
     out = Image.new("RGB", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")
     for i, image in enumerate(images):
-        out.paste(image.resize((side, side), how), (i % columns * (side + GAP), i // columns * (side + GAP)))
+        out.paste(image.resize((side, side), resampling), (i % columns * (side + GAP), i // columns * (side + GAP)))
     return out
 
 
 def _read(folder: Path | None, done: int) -> list[Preview]:
-    """What an earlier session left, up to step `done`; a file that can't be read is left out."""
-    found = []
+    """The previews saved earlier, up to step `done`; unreadable files are skipped."""
+    previews = []
     for path in sorted(folder.glob("step-*.png")) if folder is not None else ():
         match = re.fullmatch(r"step-(\d+)", path.stem)
         if match and int(match[1]) <= done:
             try:
                 Image.open(path, formats=["PNG"]).verify()
-                found.append(Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier."))
+                previews.append(
+                    Preview(int(match[1]), path.read_bytes(), f"After step {int(match[1])}, drawn earlier.")
+                )
             except (OSError, SyntaxError):
                 continue
-    return found
+    return previews

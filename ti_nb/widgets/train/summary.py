@@ -1,4 +1,4 @@
-"""What stays of a run in a saved notebook: words and pictures that need neither kernel nor widgets."""
+"""`Summary`: a run in a saved notebook, as text and pictures that need neither kernel nor widgets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in words, its curves, and its last previews. Notebooks show it by itself.
+    """A run's figures, curves and last previews; displayed as HTML in notebooks.
 
     Attributes:
-        title, facts: words. curves: a PNG. strip: the last previews, a PNG; None without. caption: what is said of them.
+        title, facts: its text. curves: a PNG. strip: the last previews as a PNG, None without. caption: of the previews.
     """
 
     title: str
@@ -32,7 +32,7 @@ class Summary:
 
     @classmethod
     def of(cls, run: Run, state: str, strip: bytes | None, caption: str) -> Summary:
-        """The run as it is now."""
+        """Summarise the run as it is now."""
         start = run.start.facts.get("init", "a concept")
         facts = [("state", state), ("steps", f"{len(run.records)} of {len(run)}")]
         if run.records:
@@ -60,7 +60,7 @@ class Summary:
     __repr__ = __str__
 
     def save(self, path: str | Path) -> Path:
-        """Write it as a page of HTML with its pictures inside."""
+        """Write it as an HTML page with its pictures embedded."""
         page = f"<!doctype html><meta charset='utf-8'><title>{in_page(self.title)}</title><body>{self._repr_html_()}"
         with replacing(Path(path)) as temporary:
             temporary.write_text(page, encoding="utf-8")
