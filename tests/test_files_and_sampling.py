@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 import ti_nb as ti
 from ti_nb.results.sampling import fingerprint, read_settings, save_samples
 
+pytestmark = pytest.mark.slow
+
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:
     rows = ti.initial_concept(model, word, "penguin", vectors).vectors["clip_l"]

@@ -14,7 +14,7 @@ from tools import stacks
 
 LONG = 1_000_000  # steps: never done by themselves
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")]
 
 LOAD = """
 import torch, ti_nb as ti
@@ -25,9 +25,9 @@ def begin(steps):
 
 
 def needs(stack: str) -> object:
-    """A parameter that is skipped, with the reason, where the stack was not built."""
+    """A parameter for when there is time; it is skipped, with the reason, where the stack was not built."""
     missing = pytest.mark.skipif(not stacks.is_built(stack), reason=f"run `make stacks` to test on {stack}")
-    return pytest.param(stack, marks=missing, id=stack)
+    return pytest.param(stack, marks=[pytest.mark.thorough, missing], id=stack)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(None, id="here"), *map(needs, stacks.WANTED)])

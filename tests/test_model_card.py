@@ -22,6 +22,8 @@ from ti_nb.models.families import living
 from ti_nb.models.model import TINY
 from ti_nb.results.sampling import Sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_test_alice_write"
 
