@@ -6,12 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# A file's tests stay in one process, which share what they load; each process has a core to itself.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-NOTEBOOKS := --nbval-lax --nbval-current-env notebooks
+# A file's tests stay in one process, which share what they load. The notebooks come first: they take longest.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
 
-# make stacks: other notebook versions to test on · make browser: what real clicks in Chromium need
-# make gpu-bundle: a wheel of diffusers, for `python -m benchmarks.gpu` where there is no network
 .PHONY: demo quick checks test thorough test-all stacks browser pictures lab address benchmark gpu-bundle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -36,13 +34,14 @@ quick: checks
 	$(PYTEST) -m "not slow and not thorough" tests
 
 test: checks
-	$(PYTEST) -m "not thorough" $(NOTEBOOKS) tests
+	$(PYTEST) -m "not thorough" $(TESTS)
 
 thorough: $(VENV)/.base stacks
-	$(PYTEST) -m thorough tests
+	$(PYTEST) -m thorough $(TESTS)
+	$(PYTEST) --nbval-lax --nbval-current-env notebooks
 
 test-all: test browser
-	TI_NB_NOTEBOOKS=all $(PYTEST) -m thorough tests
+	TI_NB_NOTEBOOKS=all $(MAKE) thorough
 
 stacks: $(VENV)/.base
 	$(BIN)/python -m tools.stacks

@@ -19,6 +19,8 @@ from tests.hub_server import HubServer, point_client_at
 from ti_nb.hub.fetching import candidates
 from ti_nb.results.sampling import Sample
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_test_alice_write"
 whoami = HfApi.whoami
 

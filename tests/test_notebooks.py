@@ -178,6 +178,13 @@ def place(stack: str | None, answer: str | None) -> Any:
     )
 
 
+@pytest.mark.slow
+@each_notebook
+def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
+    """Every cell; a word hardly learned is no matter here. In full it takes minutes, which nbval gives it when there is time."""
+    execute(path, tmp_path, STEPS=15)
+
+
 @pytest.mark.thorough
 @each_notebook
 @pytest.mark.parametrize(
