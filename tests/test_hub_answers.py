@@ -51,7 +51,7 @@ def refused(call: Callable[[], object], match: str, kind: type[Exception] = ti.H
     return str(caught.value)
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the Hub .*trying again in")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the Hub .*trying again in")]
 
 # Silence
 
@@ -170,7 +170,7 @@ NOW = 1_700_000_000.5
         (429, {"Retry-After": "soon", "RateLimit": "nonsense"}, 1),
         (504, {}, 1),
     ],
-)]
+)
 def test_the_hub_is_waited_for_as_long_as_it_says(
     status: int,
     headers: dict[str, str],
