@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# A file's tests stay in one process, which share what they load. The notebooks come first: they take longest.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file's tests stay in one process, which share what they load, on one core each. The notebooks come first: they take longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
 
 .PHONY: demo quick checks test thorough test-all stacks browser pictures lab address benchmark gpu-bundle clean
