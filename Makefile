@@ -1,13 +1,16 @@
-# make demo: learn a word and look at it · make test: every check · make lab: JupyterLab
+# make demo: learn a word and look at it · make lab: JupyterLab
+# make quick: while you write · make test: before you send a change · make test-all: what takes long or other environments too
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# make stacks: other notebook versions to test on · make browser: what real clicks in Chromium need
-# make gpu-bundle: a wheel of diffusers, for `python -m benchmarks.gpu` where there is no network
-.PHONY: demo test stacks browser pictures lab address benchmark gpu-bundle clean
+# A file's tests stay in one process, which share what they load, on one core each. The notebooks come first: they take longest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
+
+.PHONY: demo quick checks test thorough test-all stacks browser pictures lab address benchmark gpu-bundle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -22,12 +25,23 @@ $(VENV)/.lab: $(VENV)/.base
 demo: $(VENV)/.base
 	$(BIN)/python -m tools.demo
 
-test: $(VENV)/.base
+checks: $(VENV)/.base
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks/
+
+quick: checks
+	$(PYTEST) -m "not slow and not thorough" tests
+
+test: checks
+	$(PYTEST) -m "not thorough" $(TESTS)
+
+thorough: $(VENV)/.base stacks
+	$(PYTEST) -m thorough $(TESTS)
+	$(PYTEST) --nbval-lax --nbval-current-env notebooks
+
+test-all: test browser
+	TI_NB_NOTEBOOKS=all $(MAKE) thorough
 
 stacks: $(VENV)/.base
 	$(BIN)/python -m tools.stacks

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, or two processes wait for each other's threads
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch

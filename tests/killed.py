@@ -242,8 +242,8 @@ def die_at(point: int, say: Callable[[str], None]) -> None:
     sys.setprofile(watch)
 
 
-def point(model: ti.Model, folder: Path, *, done: int, steps: int) -> Iterator[dict[str, Any]]:
-    """The save of step `done` + 1 cut short at each point until it gets through; what the folder held then."""
+def point(model: ti.Model, folder: Path, *, done: int, steps: int, every: int) -> Iterator[dict[str, Any]]:
+    """The save of step `done` + 1 cut short at every `every`-th point until it gets through; what the folder held then."""
     lighter = dict(steps=steps, watch=0, negative=0, batch=1, save_every=steps + 1)
     whole = train(model, **lighter)
     list(whole)
@@ -256,7 +256,7 @@ def point(model: ti.Model, folder: Path, *, done: int, steps: int) -> Iterator[d
     kept, run.folder = run.folder, None
     next(run)
     run.folder = kept
-    for number in range(1, 1000):
+    for number in range(1, 1000, every):
         out = folder / str(number)
         if before.exists():
             shutil.copytree(before, out)
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=4, help="runs to kill until they are done")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--done", type=int, nargs="+", default=[0], help="cut the save after this many steps short")
+    parser.add_argument("--every", type=int, default=1, help="of the points")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -302,7 +303,8 @@ def main() -> None:
             print(json.dumps(line), flush=True)
     else:
         for done in options.done:
-            for line in point(model, options.folder / f"after-{done}", done=done, steps=options.steps):
+            folder = options.folder / f"after-{done}"
+            for line in point(model, folder, done=done, steps=options.steps, every=options.every):
                 print(json.dumps({"done": done, **line}), flush=True)
 
 

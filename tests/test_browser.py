@@ -15,6 +15,8 @@ from tests.hub_server import HubServer, client_environment
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:

@@ -6,6 +6,7 @@ import csv
 import errno
 import gc
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -39,6 +40,12 @@ from .families import pipeline
 from .killed import difference, in_a_child, smallest, train, without_seconds
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def few_or_many(few: int, many: int) -> pytest.MarkDecorator:
+    """How many times it happens: a few each day, many when there is time."""
+    return pytest.mark.parametrize("times", [few, pytest.param(many, marks=pytest.mark.thorough)])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,16 +169,18 @@ def lines_of(*arguments: object, module: str = "tests.killed") -> list[dict]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch built for GPUs can't train in a forked process")
-def test_runs_killed_at_random_moments_resume_equal(tmp_path: Path) -> None:
-    runs = lines_of("kill", tmp_path, "--times", 4, "--steps", 12)
-    assert [run["wrong"] for run in runs] == [""] * 4
-    assert sum(len(run["killed"]) for run in runs) >= 4
+@few_or_many(1, 4)
+def test_runs_killed_at_random_moments_resume_equal(tmp_path: Path, times: int) -> None:
+    runs = lines_of("kill", tmp_path, "--times", times, "--steps", 12)
+    assert [run["wrong"] for run in runs] == [""] * times
+    assert sum(len(run["killed"]) for run in runs) >= times
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_dead_between_any_two_file_operations_the_state_before_or_after_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.thorough)])
+def test_dead_between_any_two_file_operations_the_state_before_or_after_is_whole(tmp_path: Path, every: int) -> None:
     """Of the first save, which makes the files, and of the last."""
-    points = lines_of("point", tmp_path, "--steps", 2, "--done", 0, 1)
+    points = lines_of("point", tmp_path, "--steps", 2, "--done", 0, 1, "--every", every)
     assert [p for p in points if p["wrong"] or p["began"] != p["held"]] == []
     for done in (0, 1):
         held = [p["held"] for p in points if p["done"] == done]
@@ -179,8 +188,9 @@ def test_dead_between_any_two_file_operations_the_state_before_or_after_is_whole
         assert held == sorted(held)
         assert set(held) == {done, done + 1}
         first = not done  # a new folder gets a state before anything else
-        assert calls["fsync"] == 4 + first
-        assert calls["replace"] == 2 + first
+        if every == 1:
+            assert calls["fsync"] == 4 + first
+            assert calls["replace"] == 2 + first
 
 
 # A full disk.
@@ -364,11 +374,19 @@ def raised() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("first", PLACES.values(), ids=PLACES)
-@pytest.mark.parametrize(
-    "second", [(optimiser.Learner, "restore"), (RunFolder, "_save"), (os, "replace")], ids=lambda place: place[1]
-)
-@pytest.mark.parametrize("how", [ctrl_c, raised])
+SECOND = {"restore": (optimiser.Learner, "restore"), "_save": (RunFolder, "_save"), "replace": (os, "replace")}
+
+
+def twice() -> Iterator[Any]:
+    """Each place with each, and with each way; every day each pair of them, all three together when there is time."""
+    for (i, first), (j, second), (k, how) in itertools.product(
+        enumerate(PLACES), enumerate(SECOND), enumerate((ctrl_c, raised))
+    ):
+        marks = [pytest.mark.thorough] if (i + j + k) % 2 else []
+        yield pytest.param(PLACES[first], SECOND[second], how, id=f"{first}-{second}-{how.__name__}", marks=marks)
+
+
+@pytest.mark.parametrize(("first", "second", "how"), twice())
 def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
     small: ti.Model,
     whole: ti.Run,
@@ -393,10 +411,11 @@ def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
     assert difference(tmp_path, whole) == ""
 
 
-def test_runs_interrupted_twice_at_random_moments_end_equal() -> None:
-    runs = lines_of("interrupts", "--times", 5, module="tests.disturbed")
+@few_or_many(2, 5)
+def test_runs_interrupted_twice_at_random_moments_end_equal(times: int) -> None:
+    runs = lines_of("interrupts", "--times", times, module="tests.disturbed")
     assert {run["wrong"] for run in runs} == {""}
-    assert sum(run["twice"] for run in runs) >= 5
+    assert sum(run["twice"] for run in runs) >= times
 
 
 def test_a_save_that_fails_in_one_run_does_not_keep_another_from_being_saved(
@@ -748,9 +767,10 @@ def test_another_process_is_refused_before_any_work_until_the_run_is_finished_or
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch built for GPUs can't train in a forked process")
-def test_two_processes_at_random_moments_spoil_nothing() -> None:
-    runs = lines_of("two", "--times", 3, module="tests.disturbed")
-    assert [run["wrong"] for run in runs] == [""] * 3
+@few_or_many(1, 3)
+def test_two_processes_at_random_moments_spoil_nothing(times: int) -> None:
+    runs = lines_of("two", "--times", times, module="tests.disturbed")
+    assert [run["wrong"] for run in runs] == [""] * times
 
 
 def test_of_two_runs_in_one_folder_whoever_saves_first_keeps_it(small: ti.Model, whole: ti.Run, tmp_path: Path) -> None:

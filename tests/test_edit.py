@@ -167,6 +167,7 @@ def test_a_word_whose_start_is_not_known_can_be_made_shorter_but_not_turned() ->
         adjust(learned, None, editability=0.2)
 
 
+@pytest.mark.slow
 def test_every_word_that_nearest_can_name_has_its_own_vector(model: ti.Model) -> None:
     encoder = model.encoders[0]
     for name, number in sorted(encoder.tokenizer.get_vocab().items(), key=lambda item: item[1])[: encoder.first : 7]:

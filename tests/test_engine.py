@@ -21,6 +21,8 @@ from ti_nb.training.optimiser import GROW_AFTER
 
 from .families import pipeline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small() -> ti.Model:
@@ -515,6 +517,7 @@ def test_with_fixed_norm_the_rate_is_the_angle_that_is_turned(small: ti.Model, p
     assert max(rates) == rates[2] == ti.TrainSettings(norm="fixed").rate_at(10, spread=0.014) == 0.2
 
 
+@pytest.mark.thorough
 def test_two_processes_learn_what_one_does(photos: ti.ConceptImages, tmp_path: Path) -> None:
     """As `accelerate launch` starts them; each process takes its share of the same batches, cut as it has room for."""
     script = Path(__file__).parent / "two_processes.py"

@@ -17,6 +17,7 @@ from ti_nb.training.losses import word_loss
 
 from .families import pipeline
 
+pytestmark = pytest.mark.slow
 FAMILIES = {"sd1": ["clip_l"], "sd2": ["clip_h"], "sdxl": ["clip_l", "clip_g"]}
 
 
@@ -29,7 +30,7 @@ def test_a_word_learns_on_every_family(family: tuple[str, ti.Model], photos: ti.
     """Its loss on noise it was not trained with falls below the initializer's."""
     name, model = family
     assert [e.key for e in model.encoders] == FAMILIES[name]
-    run = ti.train(model, photos, word="<new>", init="animal", steps=20, batch=4, rate=2.0, norm="free", watch=20)
+    run = ti.train(model, photos, word="<new>", init="animal", steps=6, batch=4, rate=2.0, norm="free", watch=6)
     held = run._draws.fixed(16)
     with torch.no_grad():
         before = word_loss(model, run.start.vectors, held).mean()

@@ -18,6 +18,8 @@ import ti_nb as ti
 from ti_nb.results.sampling import read_settings, save_samples
 from ti_nb.words.concept import fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 def concept(model: ti.Model, vectors: int = 1, word: str = "<new>") -> ti.Concept:
     rows = ti.initial_concept(model, word, "penguin", vectors).vectors["clip_l"]

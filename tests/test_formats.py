@@ -20,6 +20,8 @@ from tests.reader_table import WIDTHS, of_page, pipe_of, table, word
 from ti_nb.files.formats import FORMATS
 from ti_nb.words.prompts import file_word
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     pytest.param(name, suffix, family, count, id=f"{name}{suffix} {family} {count}")
     for name, suffixes in FORMATS.items()

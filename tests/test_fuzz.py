@@ -17,6 +17,7 @@ import ti_nb as ti
 from tests import fuzz
 from tests.attacks import ATTACKS, BURDENS, WRAPPINGS
 
+pytestmark = pytest.mark.slow
 posix = pytest.mark.skipif(os.name != "posix", reason="the attacks are for Linux and macOS")
 FIRE = """
 import base64, json, os, pickle, sys
@@ -36,9 +37,10 @@ def test_python_itself_runs_the_attacks(tmp_path: Path) -> None:
     code = [sys.executable, "-c", FIRE]
     subprocess.run(code, input=json.dumps(pickles), text=True, check=True, capture_output=True, cwd=tmp_path)
     until = time.monotonic() + 5  # some start a process of their own
-    while (blanks := [name for name in armed if not (tmp_path / name).exists()]) and time.monotonic() < until:
+    may_fail = {"pip_main", "socket_bind"}  # where pip is not, or a path is too long for a socket
+    while (blanks := {n for n in armed if not (tmp_path / n).exists()}) - may_fail and time.monotonic() < until:
         time.sleep(0.05)
-    assert set(blanks) <= {"pip_main", "socket_bind"}  # where pip is not, or a path is too long for a socket
+    assert blanks <= may_fail
     assert len(armed) >= 60
 
 
@@ -75,13 +77,14 @@ def test_a_burden_is_put_down_quickly(name: str, reader: fuzz.Reader, tmp_path: 
 
 
 @posix
-def test_bent_files_are_read_or_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.thorough)])
+def test_bent_files_are_read_or_refused(tmp_path: Path, count: int) -> None:
     """As `python -m tests.fuzz --count 10000` does, which prints what became of them."""
-    summary = fuzz.run(10_000, 0, tmp_path)
+    summary = fuzz.run(count, 0, tmp_path)
     assert not summary.faults, "\n".join(summary.faults[:20])
     assert not summary.ran and summary.grown[0] < 100_000_000 and summary.read_more[0] < 200_000
     assert all(summary.verdicts[name, "refused"] for name in fuzz.BENDS)
-    assert sum(n for (_, verdict), n in summary.verdicts.items() if verdict == "read") > 100
+    assert sum(n for (_, verdict), n in summary.verdicts.items() if verdict == "read") > count / 100
 
 
 def test_bent_files_are_the_same_each_time(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import gpu, gpu_checks
 
+pytestmark = pytest.mark.slow
 JOBS = [("toy-sd15", 16, "float16", name) for name in gpu.CHECKS[:3]]
 
 
@@ -22,6 +23,7 @@ def report(path: Path) -> gpu.Report:
     return gpu.Report(path, time.monotonic())
 
 
+@pytest.mark.thorough
 def test_every_check_passes_where_there_are_no_panels_or_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ipywidgets", "matplotlib"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -21,6 +21,8 @@ from ti_nb.hub.browsing import Listing, Listings
 from ti_nb.hub.fetching import candidate_files
 from ti_nb.results.sampling import Sample
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_test_alice_write"
 whoami = HfApi.whoami
 

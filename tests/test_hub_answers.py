@@ -51,7 +51,7 @@ def refused(call: Callable[[], object], match: str, kind: type[Exception] = ti.H
     return str(caught.value)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:the Hub .*trying again in")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:the Hub .*trying again in")]
 
 # Silence
 

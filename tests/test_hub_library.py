@@ -14,6 +14,8 @@ from tests.hub_server import HubServer, point_client_at
 from tests.odd_files import CASES, Sparse
 from ti_nb.files.formats import is_generic_name
 
+pytestmark = pytest.mark.slow
+
 SERVED = [name for name, repo in CASES.items() if not any(isinstance(f, Sparse) for f in repo.files.values())]
 
 

@@ -40,6 +40,8 @@ from huggingface_hub.utils import _http
 
 from tests.hub_server import HubServer, Request, Token, client_environment, point_client_at
 
+pytestmark = pytest.mark.slow
+
 TWO = int(huggingface_hub.__version__.split(".")[0]) >= 2
 BOB, READ, FINE, WRONG = "hf_test_bob_write", "hf_test_alice_read", "hf_test_alice_fine", "hf_of_nobody"
 CARD = b"---\nlicense: mit\npipeline_tag: text-to-image\ntags: [textual_inversion]\nbase_model: a/b\n---\n# Cat\n"

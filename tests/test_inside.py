@@ -13,6 +13,8 @@ from ti_nb.models.denoise import cache_latents, predict
 from ti_nb.results.look_inside import _mean_maps, _record_attention
 from ti_nb.words.prompts import encode
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def few(photos: ti.ConceptImages) -> ti.ConceptImages:

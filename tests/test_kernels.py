@@ -14,7 +14,7 @@ from tools import stacks
 
 LONG = 1_000_000  # steps: never done by themselves
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")]
 
 LOAD = """
 import torch, ti_nb as ti
@@ -25,9 +25,9 @@ def begin(steps):
 
 
 def needs(stack: str) -> object:
-    """A parameter that is skipped, with the reason, where the stack was not built."""
+    """A parameter for when there is time; it is skipped, with the reason, where the stack was not built."""
     missing = pytest.mark.skipif(not stacks.is_built(stack), reason=f"run `make stacks` to test on {stack}")
-    return pytest.param(stack, marks=missing, id=stack)
+    return pytest.param(stack, marks=[pytest.mark.thorough, missing], id=stack)
 
 
 @pytest.fixture(scope="module", params=[pytest.param(None, id="here"), *map(needs, stacks.WANTED)])
@@ -151,7 +151,7 @@ def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -
     assert not kernel.tracebacks
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [WAYS[0], *(pytest.param(way, marks=pytest.mark.thorough) for way in WAYS[1:])])
 def test_a_kernel_that_ends_while_its_panel_trains_loses_nothing_and_exits_with_0(tmp_path: Path, way: str) -> None:
     code, seen = end_a_kernel(BEGIN.format(out=str(tmp_path / "run"), steps=7, every=7), way)
     assert wrong_after_the_end(smallest(), tmp_path / "run", code, seen) == ""

@@ -22,6 +22,8 @@ from ti_nb.models.families import living
 from ti_nb.models.model import TINY
 from ti_nb.results.sampling import Sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TOKEN = "hf_test_alice_write"
 
@@ -70,7 +72,7 @@ for number, block in enumerate(sys.argv[1:]):  # in one process, as importing to
 """
 
 
-@pytest.mark.parametrize("family", ["tiny", "SDXL"])
+@pytest.mark.parametrize("family", [pytest.param("tiny", marks=pytest.mark.thorough), "SDXL"])
 def test_its_lines_run_when_they_are_pasted(family: str, hub: HubServer, tmp_path: Path, monkeypatch: Any) -> None:
     if family == "SDXL":
         pipeline("sdxl").save_pretrained(tmp_path / "base")

@@ -22,6 +22,8 @@ from ti_nb.words.prompts import fill
 
 from .families import pipeline
 
+pytestmark = pytest.mark.slow
+
 
 def test_folders_that_are_no_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no model_index\.json"):

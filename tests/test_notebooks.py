@@ -117,6 +117,7 @@ CONDA = {"torch": "pytorch"}  # PyPI's name: conda-forge's, where they differ
 # In a Colab
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("answer", [*ANSWERS, "unsupported"])
 def test_the_stand_in_for_colab_answers_as_told(answer: str, tmp_path: Path) -> None:
     told = ask_for_pictures_drive_and_token(answer, tmp_path)
@@ -177,6 +178,14 @@ def place(stack: str | None, answer: str | None) -> Any:
     )
 
 
+@pytest.mark.slow
+@each_notebook
+def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
+    """Every cell; a word hardly learned is no matter here. In full it takes minutes, which nbval gives it when there is time."""
+    execute(path, tmp_path, STEPS=15)
+
+
+@pytest.mark.thorough
 @each_notebook
 @pytest.mark.parametrize(
     ("stack", "answer"), [place(stack, answer) for stack in (None, "colab") for answer in (None, *ANSWERS)]
@@ -189,6 +198,7 @@ def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None
     assert size < BYTES
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("source", ["upload", "drive"])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, source: str, tmp_path: Path) -> None:
@@ -200,6 +210,7 @@ def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, 
     assert any("image/jpeg" in o.get("data", {}) for o in done.cells[-1].outputs)
 
 
+@pytest.mark.thorough
 def test_own_pictures_and_words_go_from_notebook_to_notebook(tmp_path: Path) -> None:
     """Three photographs of three shapes through 01; what it wrote, with a caption and a mask added, into 02.
 
@@ -231,6 +242,7 @@ def test_own_pictures_and_words_go_from_notebook_to_notebook(tmp_path: Path) -> 
     assert str(plan.outputs).count("concept_images/") == 3
 
 
+@pytest.mark.thorough
 @each_notebook
 def test_it_runs_again_where_it_has_run(path: Path, tmp_path: Path) -> None:
     """Run all, twice; the second time most of it is there already."""
@@ -240,6 +252,7 @@ def test_it_runs_again_where_it_has_run(path: Path, tmp_path: Path) -> None:
         execute(path, tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) -> None:
     """All of 05, told to publish, against a Hub on this machine."""
     with HubServer() as hub:

@@ -161,6 +161,7 @@ print(json.dumps([told("/proc/thread-self/io", "rchar") - read, grown * 1024, wo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="counts by Linux' /proc")
 def test_a_row_that_drags_its_matrix_along_costs_a_row(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()

@@ -579,6 +579,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_decoded(
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_a_large_photograph_no_more_is_kept_than_models_need(tmp_path: Path) -> None:
     photo, mask = Image.linear_gradient("L").resize((2400, 1800)).convert("RGB"), Image.new("L", (2400, 1800), 0)
     mask.paste(255, (1200, 0, 2400, 1800))

@@ -81,6 +81,7 @@ def test_a_source_is_loaded_and_given_back_as_load_images_does(panel: PreparePan
     assert panel.settings() == {"word": "<my-penguin>", "init": "bird", "templates": "object"}
 
 
+@pytest.mark.slow
 def test_what_it_gives_trains(panel: PreparePanel, model: ti.Model) -> None:
     panel.kind.value = "style"
     run = ti.train(model, panel.images(), steps=1, batch=1, **panel.settings())
@@ -312,6 +313,7 @@ def test_tinys_words_are_those_it_was_trained_on_that_are_one_token(model: ti.Mo
     assert known_words(model) == tiny_words()
 
 
+@pytest.mark.slow
 def test_suggested_words_fit_pictures_of_known_things(model: ti.Model, judge: ti.Judge) -> None:
     concept = ti.initial_concept(model, "<it>", "umbrella")
     pictures = [s.image for s in ti.sample(model, "a flat drawing of a {}", concept, seeds=3)]

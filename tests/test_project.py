@@ -43,6 +43,7 @@ def test_make_address_rewrites_every_one_of_them(tmp_path: Path, monkeypatch: py
         address.rewrite("nonsense")
 
 
+@pytest.mark.slow
 def test_import_is_light_and_quick() -> None:
     code = (
         "import sys, time; t = time.perf_counter(); import ti_nb; t = time.perf_counter() - t;"
@@ -54,6 +55,7 @@ def test_import_is_light_and_quick() -> None:
     assert float(seconds) < 1
 
 
+@pytest.mark.slow
 def test_every_public_name_is_there_and_documented_whatever_comes_first() -> None:
     code = (
         "import ti_nb, inspect\n"
@@ -77,6 +79,7 @@ def test_readme_speaks_of_files_and_commands_that_exist() -> None:
         assert re.search(rf"^{command}:", makefile, re.MULTILINE), command
 
 
+@pytest.mark.slow
 def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)

@@ -18,6 +18,8 @@ from ti_nb.results.judge import gap_closed
 from ti_nb.training.batches import prompts_of_pictures
 from ti_nb.widgets.train.driver import Driver
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small() -> ti.Model:

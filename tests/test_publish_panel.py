@@ -26,6 +26,8 @@ from ti_nb.widgets.publish import panel as publish
 from ti_nb.widgets.publish.form import name_of
 from ti_nb.widgets.publish.panel import PUBLISH, PUBLISH_TO_ALL, PublishPanel
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_test_alice_write"
 HOSTILE = '<img src=x onerror="window.hacked=1">'
 

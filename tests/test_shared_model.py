@@ -21,6 +21,8 @@ from ti_nb.training.losses import word_loss
 
 from .families import pipeline
 
+pytestmark = pytest.mark.slow
+
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB"
 Use = Callable[[ti.Model, ti.ConceptImages], object]
 

@@ -132,6 +132,7 @@ def test_pages_show_text_as_text() -> None:
         assert re.match(r"<pre|<div [^>]*class=\"mathjax_ignore tex2jax_ignore\"", page)
 
 
+@pytest.mark.slow
 def test_figures_draw_text_as_it_was_written() -> None:
     image = Image.new("RGB", (64, 64))
     texts = ["a <cat> for $5", "between $5 and $6", "<$a$>", "<my$^$cat>", r"$\frac$ a cat", "_x_", "50 % {x}"]

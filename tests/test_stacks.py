@@ -12,6 +12,7 @@ from tools import stacks
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.thorough
 def test_panels_work_on_colabs_ipywidgets():
     colab = str(stacks.python("colab"))
     if not stacks.is_built("colab"):

@@ -22,6 +22,8 @@ from ti_nb.models.model import TINY
 
 from .families import pipeline, text_config
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -22,6 +22,8 @@ from ti_nb.widgets.train.previews import strip
 from .disturbed import BEGIN, wrong_after_the_end
 from .killed import smallest, train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 LONG = 1_000_000  # steps: never done by themselves
 

@@ -16,6 +16,8 @@ from ti_nb.models.denoise import cache_latents
 from ti_nb.training.batches import Batch
 from ti_nb.training.losses import word_loss
 
+pytestmark = pytest.mark.slow
+
 STEPS = dict(steps=3, batch=2)
 
 
