@@ -24,42 +24,45 @@ import torch
 import ti_nb as ti
 from ti_nb.training import losses
 
-from .killed import difference, in_a_child, smallest, train, without_seconds
+from .killed import difference, in_a_child, smallest, steps_in, train, without_seconds
 
 SHORT = dict(steps=6, watch=0, negative=0, batch=1)
 LONG = dict(steps=100_000, save_every=1_000, watch=0, negative=0, batch=1)
 
 
+MEETINGS = ("at once", "after the first finished", "after the first was killed", "beside")
+
+
 def two(model: ti.Model, folder: Path, *, times: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Two processes begin the same run, or runs of two seeds, in one folder, the second somewhat later."""
-    draw = random.Random(seed)
+    """Two processes train the same run, or runs of two seeds, in one folder: at once, one after the other, or one beside."""
+    draw, began = random.Random(seed), time.monotonic()
     for number in range(2):  # each in a child: where torch has threads for a GPU, who trained can't fork others that do
-        child, read = begin(model, folder / f"whole-{number}", number, 0)
-        os.waitpid(child, 0)
-        os.close(read)
+        end(*begin(model, folder / f"whole-{number}", number))
+    whole = [ti.read_run(folder / f"whole-{number}") for number in range(2)]
+    seconds = (time.monotonic() - began) / 2
     for number in range(times):
-        out, seeds = folder / f"round-{number}", [0, draw.randint(0, 1)]
-        delays = [0.0, draw.choice([0.01, 0.1, 1]) * draw.random()]
-        children = [begin(model, out, seed, delay) for seed, delay in zip(seeds, delays)]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, _ in children]
-        said = [os.read(read, 4096).decode().strip() for _, read in children]
-        for _, read in children:
-            os.close(read)
-        yield {
-            "seeds": seeds,
-            "delay": round(delays[1], 3),
-            "said": said,
-            "wrong": wrong_with(out, folder, codes, said),
-        }
+        out, seeds, way = folder / f"round-{number}", [0, draw.randint(0, 1)], MEETINGS[number % len(MEETINGS)]
+        delay = draw.choice([0.01, 0.1, 1]) * draw.random()
+        first = begin(model, out, seeds[0])
+        if way == "after the first was killed":
+            time.sleep(draw.random() * seconds)
+            os.kill(first[0], signal.SIGKILL)
+        if way.startswith("after"):
+            ends = [end(*first), end(*begin(model, out, seeds[1], delay))]
+        else:
+            second = begin(model, out, seeds[1], delay, resume="beside" if way == "beside" else "auto")
+            ends = [end(*first), end(*second)]
+        wrong = wrong_with(out, way, whole, seeds, ends)
+        yield {"way": way, "seeds": seeds, "delay": round(delay, 3), "ends": ends, "wrong": wrong}
 
 
-def begin(model: ti.Model, out: Path, seed: int, delay: float) -> tuple[int, int]:
+def begin(model: ti.Model, out: Path, seed: int, delay: float = 0, resume: str = "auto") -> tuple[int, int]:
     """A process that trains there, or says why not."""
 
     def work(say: Callable[[str], None]) -> None:
         time.sleep(delay)
         try:
-            list(train(model, out, seed=seed, **SHORT))
+            list(train(model, out, seed=seed, resume=resume, **SHORT))
             say("finished")
         except ValueError as error:
             say(str(error))
@@ -67,15 +70,38 @@ def begin(model: ti.Model, out: Path, seed: int, delay: float) -> tuple[int, int
     return in_a_child(work)
 
 
-def wrong_with(out: Path, folder: Path, codes: list[int], said: list[str]) -> str:
-    """Each is finished or refused in words, and the folder holds the whole of one that finished."""
-    if codes != [0, 0] or "finished" not in said or not all(s == "finished" or out.name in s for s in said):
-        return f"exit codes {codes}, {said}"
-    saved = ti.read_run(out)
-    other = ti.read_run(folder / f"whole-{saved.settings['seed']}")
-    same = without_seconds(saved.records) == without_seconds(other.records)
-    same &= all(torch.equal(rows, other.history[key]) for key, rows in saved.history.items())
-    return "" if same else "another run"
+def end(child: int, read: int) -> tuple[int, str]:
+    """Its exit code, and what it said."""
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = os.read(read, 4096).decode().strip()
+    os.close(read)
+    return code, said
+
+
+def wrong_with(out: Path, way: str, whole: list[ti.SavedRun], seeds: list[int], ends: list[tuple[int, str]]) -> str:
+    """Each is finished, killed, or refused in words where it may be; each folder holds a run as if it had been alone."""
+    killed = ends[0][0] == -signal.SIGKILL
+    finished = {seed for seed, (_, said) in zip(seeds, ends) if said == "finished"}
+    if ends[1][0] or (ends[0][0] and not (killed and way == MEETINGS[2])):
+        return "an exit code"
+    if not all(said == "finished" or out.name in said for code, said in ends if code == 0):
+        return "refused in other words"
+    alike = way.startswith("after") and seeds[0] == seeds[1]
+    must = set(seeds) if way == "beside" or alike else set()
+    if not must <= finished or not (finished or killed):
+        return "refused without need"
+    kept = [ti.read_run(path) for path in (out, *out.parent.glob(f"{out.name}-*")) if steps_in(path)]
+    if not all(is_part(run, whole[run.settings["seed"]]) for run in kept):
+        return "another run"
+    there = {run.settings["seed"] for run in kept if len(run.records) == SHORT["steps"]}
+    return "" if finished <= there else "a run that finished is gone"
+
+
+def is_part(run: ti.SavedRun, whole: ti.SavedRun) -> bool:
+    """Whether it is bit for bit the first steps of the other."""
+    steps = len(run.records)
+    same = without_seconds(run.records) == without_seconds(whole.records[:steps])
+    return same and all(torch.equal(rows, whole.history[key][:steps]) for key, rows in run.history.items())
 
 
 # Interrupted twice.
@@ -92,12 +118,15 @@ def interrupts(model: ti.Model, folder: Path, *, times: int, seed: int) -> Itera
             return
         out, here = folder / str(number), 0
         run = train(model, out, steps=30)
-        wrong = ""
+        wrong, longest = "", 0.05
         while not run.finished:
-            with pressed_twice(draw) as presses:
+            before = len(run.records)
+            with pressed_twice(draw, longest) as presses:
                 for _ in run:
                     pass
             here += len(presses) == 2
+            if len(run.records) == before:
+                longest *= 1.2  # where a step takes longer than that, none would ever be done
             if {len(rows) for rows in run.history.values()} != {len(run.records)}:
                 wrong = f"{len(run.records)} records, other history"
         came += here
@@ -105,10 +134,13 @@ def interrupts(model: ti.Model, folder: Path, *, times: int, seed: int) -> Itera
 
 
 class pressed_twice:
-    """Within the block Ctrl-C is pressed at two moments, of this process's own time; the interrupts end it, and only it."""
+    """Within the block Ctrl-C is pressed twice, first within `longest` seconds of this process's own time; that ends it, and only it."""
 
-    def __init__(self, draw: random.Random) -> None:
-        self._first, self._then = draw.uniform(0.0005, 0.05), draw.choice([0.0001, 0.001, 0.01]) * draw.uniform(0.1, 1)
+    def __init__(self, draw: random.Random, longest: float) -> None:
+        self._first, self._then = (
+            draw.uniform(0.0005, longest),
+            draw.choice([0.0001, 0.001, 0.01]) * draw.uniform(0.1, 1),
+        )
         self.presses: list[int] = []
 
     def __enter__(self) -> list[int]:

@@ -767,7 +767,7 @@ def test_another_process_is_refused_before_any_work_until_the_run_is_finished_or
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch built for GPUs can't train in a forked process")
-@few_or_many(1, 3)
+@few_or_many(4, 8)
 def test_two_processes_at_random_moments_spoil_nothing(times: int) -> None:
     runs = lines_of("two", "--times", times, module="tests.disturbed")
     assert [run["wrong"] for run in runs] == [""] * times

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import ti_nb as ti
 from tests import families
@@ -149,3 +150,8 @@ def test_a_run_that_was_asked_to_pause_is_in_its_folder(
     driver.start(background=False)
     assert driver.state == "paused"
     assert len(ti.read_run(tmp_path / "run").records) == 1
+
+
+def test_a_file_holds_the_usual_format_of_its_ending(tmp_path: Path) -> None:
+    word = ti.Concept("<new>", {"clip_l": torch.ones(1, 768)})
+    assert list(load_file(ti.save(word, tmp_path / "new.safetensors"))) == ["<new>"]
