@@ -48,15 +48,8 @@ UNUSED_KEYS = {
 MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000
 MAX_NUMBERS = 1 << 22  # in all vectors of a file: 16 MB as float32
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
-PUBLIC_FACTS = (
-    "init",
-    "steps",
-    "seed",
-    "model",
-    "base",
-    "edits",
-    "license",
-)  # of Concept.facts; others, such as folders, stay here
+# Of `Concept.facts`; others, such as folders, stay here.
+PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "edits", "license")
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:

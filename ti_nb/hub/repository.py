@@ -16,10 +16,7 @@ from .publication import WORD_NAME_FILE, Publication
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-PICTURE_FOLDERS = (
-    "gallery/",
-    "concept_images/",
-)  # folders whose stale files are taken away when a word is published again
+PICTURE_FOLDERS = ("gallery/", "concept_images/")  # stale files in them are removed when a word is published again
 TAG = "ti_nb"  # marks repositories of ours, which may be updated
 
 
