@@ -6,8 +6,12 @@ import json
 import random
 from hashlib import sha256
 
+import pytest
+from transformers import CLIPTokenizer
+
 from ti_nb.models.model import TINY
 from tools.tiny_model import world
+from tools.tiny_next import captions
 
 
 def test_training_things_hash_outside_the_held_out_range() -> None:
@@ -40,3 +44,22 @@ def test_a_tenth_of_captions_is_empty_and_factors_are_named() -> None:
 def test_examples_are_of_the_dev_split() -> None:
     for facts in sorted(TINY.glob("pictures/*/facts.json")):
         assert world.split(json.loads(facts.read_text())["name"]) == "dev"
+
+
+@pytest.mark.parametrize("name", ["penguin", "penguin-1", "fireengine", "see-no-evil-monkey", "oncoming-bus", "brooms"])
+def test_a_held_out_thing_is_held_out_in_every_artist_s_spelling(name: str) -> None:
+    assert world.is_held_out(name)
+
+
+def test_what_the_generator_learns_is_not_held_out() -> None:
+    assert not any(world.is_held_out(name) for name in world.training_things())
+
+
+def test_marks_in_a_caption_become_ids_past_the_vocabulary() -> None:
+    """The text around a vector is tokenised as it is without one."""
+    tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
+    text = f"a cartoon of a {captions.WORD} in the style of {captions.STYLE} on the beach"
+    ids = captions.tokenise(["", text], tokenizer, 24)[1].tolist()
+    plain = tokenizer("a cartoon of a in the style of on the beach", padding="max_length", max_length=22).input_ids
+    assert ids.index(len(tokenizer) + 2) == 5 and ids.index(len(tokenizer) + 3) == 10
+    assert [one for one in ids if one < len(tokenizer)] == plain

@@ -6,6 +6,7 @@ Everything a picture shows is one field of `Scene`; `caption(scene, rng)` names 
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -152,6 +153,20 @@ def held_out_things(which: str | None = None) -> dict[str, str]:
     """Slug -> category of the things only the judge sees; `which` is "dev", "test" or None for both."""
     both = _names(TRAINING_CANDIDATES) | _names(HELD_OUT_CANDIDATES)
     return {n: c for n, c in both.items() if split(n) != "train" and which in (None, split(n))}
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a drawing of that name may not be learned from: by its own hash, or as a held-out thing's name is part of
+    it, in any artist's spelling ("firengine", "oncoming-bus", "penguin-1")."""
+    bare = plain(re.sub(r"[- ]?\d+$", "", name))
+    squashed = bare.replace(" ", "")
+    for other in map(plain, held_out_things()):
+        joined = other.replace(" ", "")
+        if f" {other} " in f" {bare} " or f" {other}s " in f" {bare} " or squashed == joined:
+            return True
+        if len(joined) > 4 and joined in squashed:
+            return True
+    return split(bare) != "train"
 
 
 def article(noun: str) -> str:

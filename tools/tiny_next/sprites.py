@@ -47,21 +47,6 @@ class Sprite:
     paint: str = ""
 
 
-def _held_out(name: str) -> bool:
-    """By the name's own hash, or because a held-out thing's name is part of it, in any artist's spelling."""
-    bare = world.plain(re.sub(r"-?\d+$", "", name))
-    squashed = bare.replace(" ", "")
-    if world.split(bare) != "train":
-        return True
-    for other in map(world.plain, world.held_out_things()):
-        joined = other.replace(" ", "")
-        if f" {other} " in f" {bare} " or f" {other}s " in f" {bare} " or squashed == joined:
-            return True
-        if len(joined) > 4 and joined in squashed:
-            return True
-    return False
-
-
 def _names(folder: Path, style: str) -> set[str]:
     if style == "glossy":
         return set(drawings.code_points(folder))
@@ -71,7 +56,7 @@ def _names(folder: Path, style: str) -> set[str]:
 
 def choose(folder: Path) -> list[Sprite]:
     """All sprites to draw, held-out things left out; the generator's named things first in each set."""
-    sets = {s: {n for n in _names(folder, s) if not _TONES.search(n) and not _held_out(n)} for s in ARTISTS}
+    sets = {s: {n for n in _names(folder, s) if not _TONES.search(n) and not world.is_held_out(n)} for s in ARTISTS}
     shared = sets["flat"] & sets["cartoon"] & sets["glossy"]
     things = {n for n in shared if not _NO_THING.search(n) and n.count("-") < 3} | set(world.training_things())
     out = []
