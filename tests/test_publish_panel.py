@@ -20,6 +20,7 @@ from PIL import Image
 import ti_nb as ti
 from tests.hub_server import HubServer, point_client_at
 from ti_nb.host import frontend
+from ti_nb.host.plain_text import size
 from ti_nb.hub import client as hub_module
 from ti_nb.results.sampling import Sample
 from ti_nb.widgets.publish import panel as publish
@@ -131,7 +132,7 @@ def test_what_is_shown_is_what_then_goes(panel: PublishPanel, hub: HubServer) ->
     done = panel.publish()
     assert dict(planned.files) == dict(done.files) == held(hub)
     for name, data in planned.files.items():
-        assert f">{name}</td>" in panel.files.value and hub_module.size(len(data)) in panel.files.value
+        assert f">{name}</td>" in panel.files.value and size(len(data)) in panel.files.value
     assert "TRAINING PICTURE" in panel.files.value
     assert all(line in panel.page.value for line in html.escape(planned.card).splitlines() if line != "---")
     assert done.repo == planned.repo == "alice/my-cat" and held(hub)["type_of_concept.txt"] == b"style"

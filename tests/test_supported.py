@@ -17,8 +17,7 @@ from transformers import BertConfig, BertModel, CLIPTextModelWithProjection
 
 import ti_nb as ti
 from ti_nb.host import turns
-from ti_nb.models import conditioning
-from ti_nb.models.model import TINY
+from ti_nb.models.model import TINY, ExtendedEmbedding
 
 from .families import pipeline, text_config
 
@@ -312,7 +311,7 @@ def test_a_fresh_pipeline_has_no_word_that_is_being_trained(model: ti.Model) -> 
     """Neither one that an interrupt left in the encoder, nor one of a thread whose turn it is."""
     network, plain = model.text_encoder, model.text_encoder.get_input_embeddings()
     rows = torch.nn.Parameter(torch.randn(1, model.encoders[0].width)) * 2  # not a leaf: it can't be copied
-    network.set_input_embeddings(conditioning.ExtendedEmbedding(plain, rows))
+    network.set_input_embeddings(ExtendedEmbedding(plain, rows))
     try:
         copied = model.fresh_pipeline().text_encoder.get_input_embeddings()
     finally:

@@ -13,7 +13,7 @@ import resvg_py
 from PIL import Image, ImageChops, ImageFilter
 
 from . import world
-from .fetch import PACKAGES
+from .fetch import MORE, PACKAGES
 
 SPRITE = 128
 
@@ -100,7 +100,7 @@ def _scaled_within(picture: Image.Image, share: float) -> Image.Image:
 
 def draw_thing(folder: Path, name: str, style: str) -> Image.Image | None:
     """`name` in `style` as a 128 px RGBA picture, cropped to what is drawn and centred; None where no set has it."""
-    package = PACKAGES.get(style, PACKAGES["flat"])[0]
+    package = (PACKAGES | MORE).get(style, PACKAGES["flat"])[0]
     picture = _glossy(folder, name) if style == "glossy" else _iconify(folder, package, name)
     if picture is None:
         return None

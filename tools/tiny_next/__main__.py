@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPTokenizer
 
-from tools.tiny_model.fetch import fetch
+from tools.tiny_model.fetch import MORE, PACKAGES, fetch
 from tools.tiny_model.runs import in_parallel
 
 SIZES = {
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     build, size = options.build, SIZES[options.size]
     if options.step == "fetch":
-        fetch(options.assets)
+        fetch(options.assets, PACKAGES | MORE)
     elif options.step == "sprites":
         from .sprites import run
 

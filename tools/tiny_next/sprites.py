@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from tools.tiny_model import drawings, world
-from tools.tiny_model.fetch import PACKAGES
+from tools.tiny_model.fetch import MORE, PACKAGES
 
 SIDE = 104
 ARTISTS = ("flat", "glossy", "cartoon", "twemoji", "fxemoji", "emojione", "streamline")
@@ -50,7 +50,7 @@ class Sprite:
 def _names(folder: Path, style: str) -> set[str]:
     if style == "glossy":
         return set(drawings.code_points(folder))
-    icons = json.loads((folder / "node_modules" / PACKAGES[style][0] / "icons.json").read_text())
+    icons = json.loads((folder / "node_modules" / (PACKAGES | MORE)[style][0] / "icons.json").read_text())
     return {n for n, icon in (icons["icons"] | icons.get("aliases", {})).items() if not icon.get("hidden")}
 
 
