@@ -145,7 +145,7 @@ SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_l
 def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_dtype: torch.dtype) -> Any:
     """A network as a diffusers pipeline: UNet and VAE in `dtype`, text encoders in `text_dtype`."""
     import diffusers
-    from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     if network == "tiny":
@@ -163,12 +163,12 @@ def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_d
 
     parts = {
         "text_encoder": text(CLIPTextModel, shape.texts[0]),
-        "tokenizer": AutoTokenizer.from_pretrained(TINY / "tokenizer"),
+        "tokenizer": _tokenizer(),
         "scheduler": diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
     }
     if is_xl:
         parts["text_encoder_2"] = text(CLIPTextModelWithProjection, shape.texts[1])
-        parts["tokenizer_2"] = AutoTokenizer.from_pretrained(TINY / "tokenizer")
+        parts["tokenizer_2"] = _tokenizer()
     factor = 2 ** (len(shape.vae["block_out_channels"]) - 1)
     unet = {**shape.unet, "sample_size": size // factor}
     parts["unet"] = _random_weights(lambda: diffusers.UNet2DConditionModel(**unet), device, dtype)
@@ -177,6 +177,15 @@ def pipeline_of(network: str, size: int, device: str, dtype: torch.dtype, text_d
     if is_xl:
         return diffusers.StableDiffusionXLPipeline(**parts, add_watermarker=False)
     return diffusers.StableDiffusionPipeline(**parts, **unused)
+
+
+def _tokenizer() -> Any:
+    """tiny's, with as many tokens as CLIP's has: a tokenizer without its vocabulary is refused."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "tokenizer")
+    tokenizer.add_tokens([f"<|unused{i}|>" for i in range(VOCABULARY - len(tokenizer))])
+    return tokenizer
 
 
 @torch.no_grad()

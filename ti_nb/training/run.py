@@ -113,7 +113,8 @@ class Run:
         if step is not None and not 0 <= step <= done:
             raise InvalidValue(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
-        rows = {key: v[: len(self.start)].clone() for key, v in self._after(step).items()}
+        after = self._after(step)
+        rows = {key: after[key][: len(self.start)].clone() for key in self.start.vectors}
         facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
         return Concept(self.start.word, rows, facts)
 
