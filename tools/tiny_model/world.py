@@ -157,7 +157,7 @@ def held_out_things(which: str | None = None) -> dict[str, str]:
 
 def is_held_out(name: str) -> bool:
     """Whether a drawing of that name may not be learned from: by its own hash, or as a held-out thing's name is part of
-    it, in any artist's spelling ("firengine", "oncoming-bus", "penguin-1")."""
+    it, in any artist's spelling ("fireengine", "oncoming-bus", "penguin-1")."""
     bare = plain(re.sub(r"[- ]?\d+$", "", name))
     squashed = bare.replace(" ", "")
     for other in map(plain, held_out_things()):
