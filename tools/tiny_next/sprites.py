@@ -54,17 +54,27 @@ def _names(folder: Path, style: str) -> set[str]:
     return {n for n, icon in (icons["icons"] | icons.get("aliases", {})).items() if not icon.get("hidden")}
 
 
-def choose(folder: Path) -> list[Sprite]:
-    """All sprites to draw, held-out things left out; the generator's named things first in each set."""
-    sets = {s: {n for n in _names(folder, s) if not _TONES.search(n) and not world.is_held_out(n)} for s in ARTISTS}
+def choose(folder: Path, held_out: bool = False) -> list[Sprite]:
+    """All sprites to draw, the named things first in each set.
+
+    Args:
+        held_out: for the judge, which knows them: the held-out things and the held-out style too, and every artist's
+            drawing of a thing is named.
+    """
+    artists = (*ARTISTS, world.HELD_OUT_STYLE) if held_out else ARTISTS
+    sets = {
+        s: {n for n in _names(folder, s) if not _TONES.search(n) and (held_out or not world.is_held_out(n))}
+        for s in artists
+    }
     shared = sets["flat"] & sets["cartoon"] & sets["glossy"]
     things = {n for n in shared if not _NO_THING.search(n) and n.count("-") < 3} | set(world.training_things())
+    things |= set(world.held_out_things()) if held_out else set()
     out = []
-    for style in (*ARTISTS[:3], *DERIVED, *ARTISTS[3:]):
+    for style in (*ARTISTS[:3], *DERIVED, *artists[3:]):
         source = sets["flat"] if style in DERIVED else sets[style]
-        wanted = sorted(things & source) if style in DERIVED else sorted(source)
+        wanted = sorted(things & source) if style in DERIVED or held_out else sorted(source)
         for name in wanted:
-            out.append(Sprite(world.plain(name), style, name in things and style in world.STYLES))
+            out.append(Sprite(world.plain(name), style, name in things and (held_out or style in world.STYLES)))
             if world.plain(name) in world.PAINTED and style in ("flat", "glossy", "cartoon"):
                 out += [Sprite(world.plain(name), style, True, paint) for paint in world.PAINTS]
     return out
@@ -82,13 +92,13 @@ def render(folder: Path, sprite: Sprite) -> np.ndarray | None:
     return pixels.round().astype(np.uint8)
 
 
-def run(folder: Path, out: Path) -> None:
-    """Write `sprites.npy` (n, 104, 104, 4) and `sprites.json` to `out`."""
+def run(folder: Path, out: Path, held_out: bool = False) -> None:
+    """Write `sprites.npy` (n, 104, 104, 4) and `sprites.json` of `choose(folder, held_out)` to `out`."""
     if (out / "sprites.json").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
     pixels, kept, seen = [], [], set()
-    for sprite in tqdm(choose(folder), desc="sprites"):
+    for sprite in tqdm(choose(folder, held_out), desc="sprites"):
         drawn = render(folder, sprite)
         key = drawn.tobytes() if drawn is not None else b""
         if drawn is None or (drawn[..., 3] > 16).mean() < 0.03 or (key in seen and not sprite.named):
