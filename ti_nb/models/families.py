@@ -131,7 +131,10 @@ def living(base: str) -> str:
 def needs(name: str) -> str:
     """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing."""
     if name == "tiny":
-        return "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute."
+        return (
+            "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute. It draws "
+            "drawings: photographs come out as blobs in their colours."
+        )
     if name not in RELEASES:
         return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = RELEASES[name], _device()

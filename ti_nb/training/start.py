@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from ..errors import InvalidValue
 from ..host.arguments import SEEDS, checked
 from ..host.devices import use_free_cores
 from ..models import tokens
+from ..models.denoise import remark_on_photographs
 from ..words.concept import Concept, check_fits, initial_concept
 from .checkpoints import RunFolder
 from .losses import plan_memory
@@ -73,6 +75,8 @@ def train(
     else:
         start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
     use_free_cores()
+    if remark := remark_on_photographs(model, images.pixels(model.resolution)):
+        warnings.warn(remark, stacklevel=3)
     folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
     return Run(model, images, start, settings, folder=folder)
 

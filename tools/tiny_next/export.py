@@ -22,10 +22,28 @@ from tools.tiny_model import world
 from . import autoencoder, generator, judge, scenes
 
 # Twenty things of the dev split, chosen before any was learned.
-DEV_THINGS = (
-    "crocodile flamingo hedgehog monkey penguin sloth tropical-fish christmas-tree broccoli lollipop popcorn taco "
-    "balloon axe shield violin bus fire-engine kick-scooter volcano"
-).split()
+DEV_THINGS = [
+    "crocodile",
+    "flamingo",
+    "hedgehog",
+    "monkey",
+    "penguin",
+    "sloth",
+    "tropical-fish",
+    "christmas-tree",
+    "broccoli",
+    "lollipop",
+    "popcorn",
+    "taco",
+    "balloon",
+    "axe",
+    "shield",
+    "violin",
+    "bus",
+    "fire-engine",
+    "kick-scooter",
+    "volcano",
+]
 
 
 def export(build: Path, tokenizer: CLIPTokenizer, out: Path) -> None:

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from ...errors import InvalidValue
 from ...host.arguments import checked
+from ...models.denoise import remark_on_photographs
 from ...models.tokens import check_word
 from ...pictures import faults as findings
 from ...pictures import subject
@@ -141,6 +142,8 @@ class PreparePanel(parts.Panel):
         lines += [
             f"skipped {name}: {reason.removeprefix(name).strip()}" for name, reason in left_out if reason != "hidden"
         ]
+        if added and self.model and (remark := remark_on_photographs(self.model, self.images().pixels(self.size))):
+            lines.append(remark)
         kind = "error" if not added else "warning" if len(lines) > 1 else "plain"
         parts.say(self.loaded, "\n".join(lines), kind)
         self._show_pictures()
