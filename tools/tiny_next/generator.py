@@ -152,9 +152,13 @@ class Batches(torch.utils.data.Dataset):
         """The items from `step` on, in order."""
         workers = min(12, (os.cpu_count() or 1) - 2) if device().type == "cuda" else 0
         rows = range(step, self.steps)
-        return iter(
-            DataLoader(self, batch_size=None, sampler=rows, num_workers=workers, prefetch_factor=4 if workers else None)
-        )
+        ahead = dict(num_workers=workers, prefetch_factor=4 if workers else None)
+        return iter(DataLoader(self, batch_size=None, sampler=rows, collate_fn=_as_it_is, **ahead))
+
+
+def _as_it_is(item: tuple) -> tuple:
+    """The loader would turn arrays into tensors, and an array indexed by a tensor of one element loses a dimension."""
+    return item
 
 
 def train(
