@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image, ImageChops, ImageFilter
 
 from . import world
@@ -20,6 +19,8 @@ SPRITE = 128
 
 def render_svg(body: str, width: float, height: float, side: int = SPRITE) -> Image.Image:
     """An SVG body as an RGBA picture of `side` px square."""
+    import resvg_py  # only here, so that machines with finished sprites do without
+
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 {width} {height}" width="{side}" height="{side}">{body}</svg>'
     return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
 

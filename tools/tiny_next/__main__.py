@@ -14,9 +14,10 @@ from transformers import CLIPTokenizer
 from tools.tiny_model.fetch import MORE, PACKAGES, fetch
 from tools.tiny_model.runs import in_parallel
 
+STEPS = ("fetch", "sprites", "autoencoder", "text", "generator", "sheet", "judge", "export", "evaluate", "pack", "on-gpu", "join")  # fmt: skip
 SIZES = {
-    "cpu": dict(autoencoder=(2_600, 16), text=1_200, generator=(24_000, 64), pool=48_000),
-    "gpu": dict(autoencoder=(8_000, 64), text=2_000, generator=(8_000, 512), pool=0),
+    "cpu": dict(autoencoder=(2_600, 16), text=1_200, generator=(24_000, 64), pool=32_000, judge=(2_400, 128)),
+    "gpu": dict(autoencoder=(8_000, 64), text=2_000, generator=(8_000, 512), pool=0, judge=(6_000, 256, 60_000)),
 }
 
 
@@ -41,14 +42,56 @@ def _text(build: Path, tokenizer: CLIPTokenizer, steps: int) -> Path:
     return path
 
 
+def _elsewhere(options: argparse.Namespace, size: dict) -> None:
+    from . import bundle
+    from .generator import train
+
+    build = options.build
+    if options.step == "pack":
+        bundle.pack(build, options.packed)
+    elif options.step == "join":
+        bundle.join(options.pieces, build / "generator")
+    else:
+        bundle.unpack(options.packed, build)
+        tokenizer, (steps, batch) = CLIPTokenizer.from_pretrained(build / "tokenizer"), size["generator"]
+        text, limit = build / "text.pt", 0.0 if options.steps else options.minutes
+        train(
+            0, 1, build / "world", text, tokenizer, build / "generator", options.steps or steps, batch, 0, minutes=limit
+        )
+        bundle.split(build / "generator", options.pieces)
+
+
+def _finish(options: argparse.Namespace, size: dict) -> None:
+    from . import evaluate, export, judge, scenes, sprites
+
+    build, tokenizer = options.build, _tokenizer(options.build, options.assets)
+    if options.step == "judge":
+        sprites.run(options.assets, build / "wide", held_out=True)
+        in_parallel(judge.train, build / "wide", tokenizer, build / "judge", *size["judge"])
+        stock = scenes.Stock(build / "wide")
+        print(judge.held_to(judge.load(build / "judge", tokenizer), tokenizer, stock, build / "wide"))
+    elif options.step == "export":
+        export.export(build, tokenizer, options.out)
+    else:
+        evaluate.evaluate(options.out, build, Path("docs/pictures"))
+
+
 def main() -> None:
     """Parse the command line and run the step."""
     parser = argparse.ArgumentParser(prog="python -m tools.tiny_next", description=__doc__)
-    parser.add_argument("step", choices=("fetch", "sprites", "autoencoder", "text", "generator", "sheet"))
+    parser.add_argument("step", choices=STEPS)
     parser.add_argument("--size", choices=SIZES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--assets", type=Path, default=Path("outputs/tiny_model/drawings"))
     parser.add_argument("--build", type=Path, default=Path("outputs/tiny_next"))
     parser.add_argument("--steps", type=int, help="of the generator, in place of the size's own")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of `on-gpu`'s training")
+    parser.add_argument(
+        "--packed", type=Path, default=Path("outputs/packed"), help="what `pack` writes and `on-gpu` reads"
+    )
+    parser.add_argument(
+        "--pieces", type=Path, default=Path("outputs/pieces"), help="what `on-gpu` writes and `join` reads"
+    )
+    parser.add_argument("--out", type=Path, default=Path("ti_nb/tiny"))
     parser.add_argument("--no-vectors", action="store_true", help="names only, to compare with")
     options = parser.parse_args()
     build, size = options.build, SIZES[options.size]
@@ -64,6 +107,10 @@ def main() -> None:
         in_parallel(train, build / "world", build / "autoencoder", *size["autoencoder"])
         sharpen(build / "world", build / "autoencoder", build / "sharpened", size["autoencoder"][0] // 6)
         print(finish(build / "world", build / "sharpened", build / "vae"))
+    elif options.step in ("pack", "on-gpu", "join"):
+        _elsewhere(options, size)
+    elif options.step in ("judge", "export", "evaluate"):
+        _finish(options, size)
     elif options.step == "sheet":
         from .sheet import sheet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,13 +176,15 @@ def train(
     rate: float = 8e-4,
     seed: int = 0,
     cool: float = 0.25,
+    minutes: float = 0.0,
 ) -> None:
     """Train for `steps` batches, worker `rank` of `count` on its share of each.
 
     What a step sees depends on `seed` and the step only. The rate falls over the last `cool` of the steps: a run stopped
     early and started again with fewer `steps` cools down from where it is. `pool`: scenes encoded ahead; 0: none, each
-    step composes its own.
+    step composes its own. `minutes`: as many steps as go into that time instead, counted once the first 40 are done.
     """
+    began = time.monotonic()
     torch.manual_seed(seed)
     stock = scenes.Stock(folder_in)
     model = Generator(tokenizer).to(device(), memory_format=torch.channels_last)
@@ -199,8 +202,15 @@ def train(
     unet = torch.compile(model.unet) if device().type == "cuda" else model.unet
     run = Run(folder, steps, every=60 if device().type == "cuda" else 240, quiet=rank > 0)
     run.track(model=model, optimizer=optimizer, average=average)
-    batches = Batches(stock, ahead, tokenizer, steps, batch, seed, with_vectors).since(run.step)
+    batches = Batches(stock, ahead, tokenizer, 10**6 if minutes else steps, batch, seed, with_vectors).since(run.step)
     for step in run.steps():
+        if minutes and step in (20, 40):
+            if step == 20:
+                warm = time.monotonic()
+            else:
+                steps = run.total = 40 + int(
+                    (60 * minutes - (time.monotonic() - began)) / (time.monotonic() - warm) * 20
+                )
         mine = slice(rank, None, count)
         draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
         clean, covered, specs, ids, words, styles = next(batches)

@@ -31,7 +31,7 @@ class Stock:
         self.pixels = np.load(folder / "sprites.npy", mmap_mode="r")
         self.sprites = [Sprite(**s) for s in json.loads((folder / "sprites.json").read_text())]
         self.backgrounds = _backgrounds(folder / "backgrounds.npy", seed)
-        self.accessories = np.stack([_premultiplied(drawings.accessory(a)) for a in world.ACCESSORIES])
+        self.accessories = _accessories(folder / "accessories.npy")
         core = {world.plain(n) for n in world.training_things()}
         self.named = np.array([i for i, s in enumerate(self.sprites) if s.named])
         weight = np.array([self._weight(self.sprites[i], core) for i in self.named])
@@ -59,6 +59,13 @@ def _premultiplied(picture) -> np.ndarray:  # type: ignore[no-untyped-def]
     pixels = np.asarray(picture.resize((SPRITE_SIDE, SPRITE_SIDE)), np.float32)
     pixels[..., :3] *= pixels[..., 3:] / 255
     return pixels.round().astype(np.uint8)
+
+
+def _accessories(path: Path) -> np.ndarray:
+    """(kinds, 104, 104, 4) uint8, premultiplied, drawn once."""
+    if not path.exists():
+        np.save(path, np.stack([_premultiplied(drawings.accessory(a)) for a in world.ACCESSORIES]))
+    return np.load(path)
 
 
 def _backgrounds(path: Path, seed: int) -> np.ndarray:
