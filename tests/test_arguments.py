@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb.host.arguments import fitted
+from ti_nb.host.arguments import validated
 
 NAN, INF = float("nan"), float("inf")
 OWN = {"load_model", "from_pipeline", "mount_drive", "example_names"}  # which check by themselves, or take nothing
@@ -92,7 +92,9 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert given == ti.TrainSettings(steps=7, rate=0.5, shuffle=True, timesteps=(0, 1))
     assert [type(v) for v in (given.steps, given.rate, given.shuffle)] == [int, float, bool]
     assert (
-        fitted("seeds", np.arange(3), int | list[int]) == fitted("seeds", iter(range(3)), int | list[int]) == [0, 1, 2]
+        validated("seeds", np.arange(3), int | list[int])
+        == validated("seeds", iter(range(3)), int | list[int])
+        == [0, 1, 2]
     )
 
 

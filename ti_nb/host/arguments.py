@@ -73,7 +73,7 @@ def checked(*nonempty: str, **limits: Limits) -> Callable[[Callable[P, R]], Call
             for name, value in given.arguments.items():
                 kind = signature.parameters[name].kind
                 if name in hints() and kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
-                    given.arguments[name] = fitted(
+                    given.arguments[name] = validated(
                         name, value, hints()[name], limits=limits.get(name), nonempty=name in nonempty
                     )
             return function(*given.args, **given.kwargs)
@@ -83,7 +83,7 @@ def checked(*nonempty: str, **limits: Limits) -> Callable[[Callable[P, R]], Call
     return decorate
 
 
-def fitted(name: str, value: Any, hint: Any, *, limits: Limits | None = None, nonempty: bool = False) -> Any:
+def validated(name: str, value: Any, hint: Any, *, limits: Limits | None = None, nonempty: bool = False) -> Any:
     """The value, converted to the type `hint`.
 
     Raises:

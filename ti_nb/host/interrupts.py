@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def interrupts_deferred() -> Iterator[None]:
     """Within the block interrupts are delayed until its end: a second Ctrl-C would else cut short what the first began."""
     interrupts: list[bool] = []
     before = signal.getsignal(signal.SIGINT)

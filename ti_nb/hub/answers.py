@@ -31,7 +31,7 @@ STATUS_MESSAGES = {
 
 
 @contextmanager
-def in_words(doing: str, api: HfApi) -> Iterator[None]:
+def as_hub_errors(doing: str, api: HfApi) -> Iterator[None]:
     """Turn whatever the client raises into a `HubError`; into `NoAnswer` if the Hub is busy, silent or unintelligible."""
     try:
         yield

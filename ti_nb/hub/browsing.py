@@ -15,8 +15,8 @@ from ..files.formats import is_generic_name
 from ..host.arguments import checked
 from ..host.plain_text import NO_MATH, in_page, warn
 from ..pictures.picture import without_metadata
-from .answers import in_words, is_unreachable
-from .client import READ_TIMEOUT, client, patiently, request_timeout
+from .answers import as_hub_errors, is_unreachable
+from .client import READ_TIMEOUT, client, request_timeout, with_retries
 from .fetching import candidate_files, file_sizes, page_facts
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def browse(
     if limit < 1:
         raise InvalidValue(f"limit is {limit}: at least 1 can be shown")
     api = client(token, endpoint)
-    with in_words("looking through the library", api):
+    with as_hub_errors("looking through the library", api):
         query: dict[str, Any] = {"author": author} if author else {"filter": "textual_inversion"}
-        matching = patiently(
+        matching = with_retries(
             lambda: list(api.list_models(search=search, sort="likes", limit=limit, full=True, cardData=True, **query))
         )
         listings = Listings(_listing(info) for info in matching)

@@ -18,7 +18,7 @@ from ..errors import HubError, InvalidValue
 from ..host import frontend
 from ..host.arguments import checked
 from ..host.plain_text import brief, warn
-from .answers import in_minutes, in_words, is_busy, is_timeout, is_unreachable, retry_after, root_error
+from .answers import as_hub_errors, in_minutes, is_busy, is_timeout, is_unreachable, retry_after, root_error
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -89,15 +89,15 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
     from huggingface_hub import login
 
     api = client(token, endpoint)
-    with in_words("logging in", api):
+    with as_hub_errors("logging in", api):
         if token is not None:
-            patiently(lambda: login(token=token))
+            with_retries(lambda: login(token=token))
         elif (before := kept_token()) is None or _is_expired(api):
             with request_timeout(READ_TIMEOUT, repeats=True):
                 _show_login()
             if kept_token() in (None, before):  # the form is still open
                 return None
-        return patiently(lambda: account(api)).name
+        return with_retries(lambda: account(api)).name
 
 
 def _is_expired(api: HfApi) -> bool:
@@ -105,7 +105,7 @@ def _is_expired(api: HfApi) -> bool:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        patiently(api.whoami)
+        with_retries(api.whoami)
     except HfHubHTTPError as error:
         refused = error.response is not None and error.response.status_code == 401
         if refused and not os.environ.get("HF_TOKEN"):
@@ -174,7 +174,7 @@ def client(token: str | None, endpoint: str | None) -> HfApi:
     return HfApi(endpoint=endpoint, token=token, library_name="ti_nb", library_version=__version__)
 
 
-def patiently(
+def with_retries(
     call: Callable[[], T],
     landed: Callable[[], T | None] = lambda: None,
     *,

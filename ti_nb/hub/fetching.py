@@ -16,8 +16,8 @@ from ..host.plain_text import size, warn
 from ..models.families import living
 from ..words.concept import Concept
 from ..words.prompts import file_word
-from .answers import in_words
-from .client import MAX_WAIT, READ_TIMEOUT, address, client, head_commit, listed, patiently
+from .answers import as_hub_errors
+from .client import MAX_WAIT, READ_TIMEOUT, address, client, head_commit, listed, with_retries
 from .page import SAFE_NAME
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def fetch(
 def _from_hub(
     api: HfApi, repo: str, file: str | None, revision: str | None, word: str | None, patience: float
 ) -> Concept:
-    with in_words(f"fetching {repo!r}", api):
-        info = patiently(lambda: api.model_info(repo, revision=revision, files_metadata=True), patience=patience)
+    with as_hub_errors(f"fetching {repo!r}", api):
+        info = with_retries(lambda: api.model_info(repo, revision=revision, files_metadata=True), patience=patience)
         head, sizes = head_commit(info), file_sizes(info)
     concept = _first_word(repo, sizes, file, word, lambda path: _download(api, repo, path, head, patience))
     return replace(concept, facts={**concept.facts, "revision": head, **page_facts(info.card_data)})
@@ -120,8 +120,8 @@ def _download(api: HfApi, repo: str, file: str, revision: str, patience: float) 
     def get() -> Path:
         return Path(api.hf_hub_download(repo, file, revision=revision, etag_timeout=READ_TIMEOUT))
 
-    with in_words(f"fetching {file!r} of {repo!r}", api):
-        return patiently(get, patience=patience)
+    with as_hub_errors(f"fetching {file!r} of {repo!r}", api):
+        return with_retries(get, patience=patience)
 
 
 def candidate_files(sizes: Mapping[str, int]) -> list[str]:

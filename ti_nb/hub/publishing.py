@@ -15,8 +15,8 @@ from ..host.arguments import checked
 from ..models.families import USUAL, living
 from ..words.concept import Concept
 from ..words.prompts import file_word
-from .answers import in_words, is_busy
-from .client import MAY_ONLY_READ, account, address, client, patiently, repository
+from .answers import as_hub_errors, is_busy
+from .client import MAY_ONLY_READ, account, address, client, repository, with_retries
 from .page import Terms, base_of, license_of, model_card
 from .publication import README, Publication, files_of
 from .repository import commit, find
@@ -100,11 +100,11 @@ def publish(
     ask_base = None if license or "license" in concept.facts else base
     if dry_run:
         return _plan(api, named_owner, name, files, private, ask_base)
-    with in_words(f"publishing to {repo!r}", api):
+    with as_hub_errors(f"publishing to {repo!r}", api):
         owner, user = _owner(api, named_owner)
         inherited = _terms(api, ask_base)
     ready = files(owner, inherited)
-    with in_words(f"publishing to {repo!r}", api):
+    with as_hub_errors(f"publishing to {repo!r}", api):
         return replace(commit(api, f"{owner}/{name}", ready, private), user=user)
 
 
@@ -131,7 +131,7 @@ def _terms(api: HfApi, base: str | None) -> Terms | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        card = patiently(lambda: api.model_info(base)).card_data
+        card = with_retries(lambda: api.model_info(base)).card_data
     except HfHubHTTPError as error:
         if is_busy(error.response):
             raise
@@ -167,11 +167,11 @@ def _plan(
     """What `publish` would do, as far as that can be known without changing anything."""
     ready = files(named_owner or "?")
     try:
-        with in_words(f"asking about {name!r}", api):
+        with as_hub_errors(f"asking about {name!r}", api):
             owner, user = _owner(api, named_owner)
             inherited = _terms(api, ask_base)
         full, ready = f"{owner}/{name}", files(owner, inherited)
-        with in_words(f"asking about {full!r}", api):
+        with as_hub_errors(f"asking about {full!r}", api):
             remote = find(api, full, ready)
     except HubError as error:
         return Publication(
@@ -196,7 +196,7 @@ def _owner(api: HfApi, named: str) -> tuple[str, str]:
     Raises:
         HubError: not logged in, or no right to write there.
     """
-    who = patiently(lambda: account(api))
+    who = with_retries(lambda: account(api))
     places = {place.lower(): place for place in (*who.organisations, who.name)}
     # In the Hub's own spelling: it creates no repository for "Me" if the name is "me".
     owner = places.get((named or who.name).lower())

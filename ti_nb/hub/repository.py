@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HubError
-from .client import READ_TIMEOUT, WRITE_TIMEOUT, head_commit, listed, patiently, request_timeout
+from .client import READ_TIMEOUT, WRITE_TIMEOUT, head_commit, listed, request_timeout, with_retries
 from .publication import WORD_NAME_FILE, Publication
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def find(api: HfApi, repo: str, files: Mapping[str, bytes]) -> RemoteState | Non
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        info = patiently(lambda: api.model_info(repo, files_metadata=True))
+        info = with_retries(lambda: api.model_info(repo, files_metadata=True))
     except RepositoryNotFoundError:
         return None
     hashes = {s.rfilename: s.lfs.sha256 if s.lfs else s.blob_id or "" for s in info.siblings or ()}
@@ -55,7 +55,7 @@ def find(api: HfApi, repo: str, files: Mapping[str, bytes]) -> RemoteState | Non
     if content and (TAG not in (info.tags or ()) or WORD_NAME_FILE not in hashes):
         raise HubError(f"{repo!r} exists and holds something else ({listed(content)}): choose another name")
     if WORD_NAME_FILE in hashes and hashes[WORD_NAME_FILE] != _git_hash(files[WORD_NAME_FILE]):
-        path = patiently(lambda: api.hf_hub_download(repo, WORD_NAME_FILE, revision=info.sha))
+        path = with_retries(lambda: api.hf_hub_download(repo, WORD_NAME_FILE, revision=info.sha))
         other = Path(path).read_text(encoding="utf-8", errors="replace")[:80]
         raise HubError(
             f"{repo!r} holds another word, {other!r}: choose another name, or rename this word (ti.rename) if it is a new version"
@@ -69,11 +69,11 @@ def commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None)
     """Update the repository in one commit; create it if need be, and delete it again if the commit fails.
 
     Raises:
-        HubError: it holds something else, or can't be created. Errors of huggingface_hub: see `in_words`.
+        HubError: it holds something else, or can't be created. Errors of huggingface_hub: see `as_hub_errors`.
     """
     remote, is_new = find(api, repo, files), False
     if remote is None:
-        remote = patiently(
+        remote = with_retries(
             lambda: _create(api, repo, private is not False, files),
             lambda: find(api, repo, files),
             within=WRITE_TIMEOUT,
@@ -83,10 +83,10 @@ def commit(api: HfApi, repo: str, files: dict[str, bytes], private: bool | None)
             raise HubError(f"{repo!r} was made but can't be seen yet: call this again in a minute")
     try:
         if private and not remote.private:  # before the commit, which nobody else is to see
-            patiently(lambda: api.update_repo_settings(repo, private=True), within=WRITE_TIMEOUT)
+            with_retries(lambda: api.update_repo_settings(repo, private=True), within=WRITE_TIMEOUT)
         commit = None if remote.holds(files) else _commit_files(api, repo, remote, files)
         if private is False and remote.private:
-            patiently(lambda: api.update_repo_settings(repo, private=False), within=WRITE_TIMEOUT)
+            with_retries(lambda: api.update_repo_settings(repo, private=False), within=WRITE_TIMEOUT)
     except BaseException:
         if is_new:
             _delete_if_empty(api, repo)
@@ -123,7 +123,7 @@ def _commit_files(api: HfApi, repo: str, before: RemoteState, files: Mapping[str
         remote = find(api, repo, files)
         return remote.head if remote is not None and remote.holds(files) else None
 
-    return patiently(once, landed, within=WRITE_TIMEOUT)
+    return with_retries(once, landed, within=WRITE_TIMEOUT)
 
 
 def _delete_if_empty(api: HfApi, repo: str) -> None:

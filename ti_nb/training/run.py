@@ -14,8 +14,8 @@ import torch
 
 from ..errors import InvalidValue, NotFinite
 from ..host import turns
-from ..host.arguments import fitted
-from ..host.interrupts import held
+from ..host.arguments import validated
+from ..host.interrupts import interrupts_deferred
 from ..models.model import Vectors
 from ..words import prompts
 from ..words.concept import Concept, initial_concept
@@ -109,7 +109,7 @@ class Run:
         Raises:
             ValueError: a step that was not done.
         """
-        done, step = len(self.records), fitted("step", step, int | None)
+        done, step = len(self.records), validated("step", step, int | None)
         if step is not None and not 0 <= step <= done:
             raise InvalidValue(f"step is {step}: {done} steps have been done")
         step = done if step is None else step
@@ -145,7 +145,7 @@ class Run:
 
     @rate_factor.setter
     def rate_factor(self, factor: float) -> None:
-        factor = fitted("rate_factor", factor, float)
+        factor = validated("rate_factor", factor, float)
         if not 0 < factor <= 100:
             raise InvalidValue(f"rate_factor is {factor}: give a number above 0, such as 0.5")
         if factor != self._learner.factor:
@@ -274,7 +274,7 @@ def advance(runs: Sequence[Run]) -> list[StepRecord]:
                 run.plan = plan
             return [run._end(loss, began) for run, loss in zip(runs, losses)]
         except BaseException:
-            with held():
+            with interrupts_deferred():
                 _save_all(runs)
             raise
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..errors import InvalidValue
-from ..host.arguments import SEEDS, SHARE, Limits, fitted
+from ..host.arguments import SEEDS, SHARE, Limits, validated
 from ..words import prompts
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         hints = get_type_hints(TrainSettings)
         for name in hints:
-            value = fitted(name, getattr(self, name), hints[name], limits=LIMITS.get(name))
+            value = validated(name, getattr(self, name), hints[name], limits=LIMITS.get(name))
             object.__setattr__(self, name, value)
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -260,7 +260,7 @@ def as_settings(given: TrainSettings | str | None, changes: Mapping[str, Any]) -
     """
     from dataclasses import replace
 
-    given = fitted("settings", given, TrainSettings | str | None)
+    given = validated("settings", given, TrainSettings | str | None)
     known = [f.name for f in fields(TrainSettings)]
     for name in changes:
         if name not in known:

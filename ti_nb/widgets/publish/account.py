@@ -10,8 +10,8 @@ import ipywidgets as widgets
 
 from ...errors import HubError
 from ...hub import client as hub
-from ...hub.answers import in_words
-from ...hub.client import MAY_ONLY_READ, account, client, kept_token, log_in, patiently
+from ...hub.answers import as_hub_errors
+from ...hub.client import MAY_ONLY_READ, account, client, kept_token, log_in, with_retries
 from .. import parts
 
 
@@ -36,8 +36,8 @@ class Account(widgets.VBox):
             if kept_token() is None:
                 return self._show(None, "nobody is logged in: nothing can be published yet", "warning")
             api = client(None, self.endpoint)
-            with in_words("asking who is logged in", api):
-                found = patiently(lambda: account(api), patience=0)  # no retries: the panel is waiting to be shown
+            with as_hub_errors("asking who is logged in", api):
+                found = with_retries(lambda: account(api), patience=0)  # no retries: the panel is waiting to be shown
         except HubError as error:
             return self._show(None, str(error), "error")
         if not found.may_write:
@@ -55,7 +55,7 @@ class Account(widgets.VBox):
         parts.say(self.who, "logging in: follow what is shown below; interrupting the kernel ends it")
         self.page.value, name = "", None
         try:
-            with _shown_in(self.page), in_words("logging in", client(None, self.endpoint)):
+            with _shown_in(self.page), as_hub_errors("logging in", client(None, self.endpoint)):
                 name = log_in(endpoint=self.endpoint)
         except HubError:
             self.page.value = ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...host import frontend, turns
 from ...host.devices import rest_threads
-from ...host.interrupts import held, on_interrupt, on_main_thread
+from ...host.interrupts import interrupts_deferred, on_interrupt, on_main_thread
 
 if TYPE_CHECKING:
     from ...training.records import StepRecord
@@ -93,7 +93,7 @@ class Driver:
             raise
         if background:
             on_main_thread(rest_threads)
-            with held():
+            with interrupts_deferred():
                 self._work_in_thread(idle)
         else:
             self._work(idle)
@@ -124,7 +124,7 @@ class Driver:
         def end() -> None:
             """A thread still in torch when the interpreter exits would crash the program."""
             if thread.is_alive():  # in a forked process it is not
-                with held():
+                with interrupts_deferred():
                     self._save_at_exit(idle)
                     thread.join()
 
@@ -150,8 +150,8 @@ class Driver:
         except BaseException as error:
             self.error, state = error, "failed"
         finally:
-            while not idle.is_set():  # again if another interrupt came before `held` could hold it back
-                with suppress(KeyboardInterrupt), held():
+            while not idle.is_set():  # again if another interrupt came before it could be deferred
+                with suppress(KeyboardInterrupt), interrupts_deferred():
                     self._end(state, idle)
 
     def _end(self, state: str, idle: threading.Event) -> None:
