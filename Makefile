@@ -1,4 +1,4 @@
-# make demo: learn a word and look at it · make lab: JupyterLab
+# make demo: learn a word and look at it · make lab: JupyterLab · make docs: the site, in outputs/site/html
 # make quick: while you write · make test: before you send a change · make test-all: what takes long or other environments too
 VENV ?= .venv
 PYTHON ?= python3
@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
 
-.PHONY: demo quick checks test thorough test-all stacks browser pictures lab address benchmark gpu-bundle clean
+.PHONY: demo quick checks test thorough test-all stacks browser pictures docs lab address benchmark gpu-bundle clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ browser: $(VENV)/.base stacks
 
 pictures: browser
 	$(BIN)/python -m tests.browser pictures
+
+docs: $(VENV)/.base
+	$(PIP) install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m tools.site
 
 lab: $(VENV)/.lab
 	$(BIN)/jupyter lab notebooks

@@ -49,7 +49,7 @@ def save(concept: Concept, path: str | Path, *, format: str | None = None, pictu
         path: ends in .safetensors (diffusers, ComfyUI, AUTOMATIC1111), .bin (old diffusers), .pt (old AUTOMATIC1111) or
             .png (a card, which needs `picture`).
         format: "diffusers", "clip_keys", "a1111", "emb_params" or "card"; by default the usual one for the suffix, which
-            for SDXL's .safetensors is "clip_keys". "diffusers" writes an SDXL word as two files, the second `path`_2.
+            for SDXL's .safetensors is "clip_keys". "diffusers" writes an SDXL word as two files, the second named like the first with _2 at its end.
 
     Raises:
         ValueError: another suffix, a format that the word does not fit into, a card without a picture.
