@@ -4,7 +4,7 @@ from importlib.metadata import version as version_of
 
 project = "ti_nb"
 author = "the ti_nb authors"
-copyright = "the ti_nb authors, Apache-2.0"  # noqa: A001
+copyright = "the ti_nb authors, Apache-2.0"
 release = version = version_of("ti_nb")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_design", "sphinx_copybutton"]
