@@ -30,6 +30,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/ti-nb/ti_nb",
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
@@ -37,3 +38,4 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+html_sidebars = {name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "sharing", "panels")}
