@@ -38,4 +38,6 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "sharing", "panels")}
+html_sidebars = {
+    name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "sharing", "panels")
+}

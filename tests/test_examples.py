@@ -12,8 +12,11 @@ EXAMPLES = [test for name in ti.__all__ for test in FINDER.find(getattr(ti, name
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_the_example_runs_as_written(example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs_as_written(
+    example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ti.Model
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ti, "load_model", lambda name, **options: model)  # loaded once; all examples take tiny
     output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert runner.run(example, out=output.append).failed == 0, "".join(output)

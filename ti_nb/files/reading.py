@@ -61,6 +61,13 @@ def load_words(path: str | Path, *, nameless: str | None = None) -> list[Concept
 
     Raises:
         FileNotFoundError: no such file. NotAConcept (a ValueError): it holds no word, or is not safe to read.
+
+    Examples:
+        >>> import torch, ti_nb as ti
+        >>> from safetensors.torch import save_file
+        >>> save_file({"<cat>": torch.ones(1, 768), "<dog>": torch.ones(2, 768)}, "pets.safetensors")
+        >>> [(concept.word, len(concept)) for concept in ti.load_words("pets.safetensors")]
+        [('<cat>', 1), ('<dog>', 2)]
     """
     path = expanded(path)
     if not path.is_file():

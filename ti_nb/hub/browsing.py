@@ -81,6 +81,11 @@ def browse(
 
     Raises:
         ValueError: a limit below 1. HubError: no answer.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> [listing.repo for listing in ti.browse("cat", limit=2)]  # doctest: +SKIP
+        ['sd-concepts-library/cat-toy', 'sd-concepts-library/cat']
     """
     if limit < 1:
         raise InvalidValue(f"limit is {limit}: at least 1 can be shown")

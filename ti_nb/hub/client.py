@@ -85,6 +85,11 @@ def log_in(token: str | None = None, *, endpoint: str | None = None) -> str | No
 
     Raises:
         HubError: `token`, or the one in HF_TOKEN, is not valid; no answer.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.log_in()  # doctest: +SKIP
+        'your-name'
     """
     from huggingface_hub import login
 

@@ -49,6 +49,11 @@ def fetch(
     Raises:
         ValueError: not a repository's name. HubError: missing, private, gated, too large, no answer.
         NotAConcept: it holds no word.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.fetch("sd-concepts-library/cat-toy")  # doctest: +SKIP
+        Concept('<cat-toy>', for SD 1.x, ...)
     """
     api = client(token, endpoint)
     where = address(repo, api)

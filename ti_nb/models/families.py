@@ -129,7 +129,13 @@ def living(base: str) -> str:
 
 @checked("name")
 def needs(name: str) -> str:
-    """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing."""
+    """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.needs("tiny")
+        'tiny: comes with the package; nothing is downloaded, any CPU will do...'
+    """
     if name == "tiny":
         return (
             "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute. It draws "

@@ -223,6 +223,12 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
     Raises:
         ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> pipeline = ti.load_model("tiny").pipeline()  # or any pipeline that you have loaded with diffusers
+        >>> ti.from_pipeline(pipeline, name="tiny").resolution
+        64
     """
     unwrap(pipeline)
     check_pipeline(pipeline, name)

@@ -12,7 +12,13 @@ from ..host.arguments import checked
 
 @checked()
 def check_word(word: str, tokenizer: Any) -> str:
-    """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do."""
+    """Return `word` if it can become a new word of `tokenizer`; else raise `ValueError` saying why and what to do.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.check_word("<my-cat>", ti.load_model("tiny").tokenizer)
+        '<my-cat>'
+    """
     if not hasattr(tokenizer, "get_vocab"):
         raise InvalidValue(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
     if not word or word != word.strip() or re.search(r"\s", word):

@@ -13,7 +13,7 @@ from ..errors import AlreadyThere, InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
-from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, masks_from_files
+from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, fresh_folder, masks_from_files
 from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
@@ -165,11 +165,15 @@ def squared(
 def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = False) -> Path:
     """Write the square pictures, their captions and masks, for `load_images(folder, captions="files", masks="files")`.
 
-    They are PNG files without metadata. Returns the folder; with `fresh`, if `folder` is not empty, a new one beside it such as
-    folder-2.
+    PNG files without metadata. Returns the folder; with `fresh`, if that is not empty, a new one beside it such as folder-2.
 
     Raises:
         FileExistsError: the folder holds pictures already. OSError: it can't be written.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> len(ti.load_images(ti.save_images(ti.example_images("penguin"), "prepared")))
+        5
     """
     folder = Path(folder).expanduser()
     folder = fresh_folder(folder) if fresh else folder
@@ -189,17 +193,6 @@ def save_images(images: ConceptImages, folder: str | Path, *, fresh: bool = Fals
         if mask is not None:
             (folder / MASKS).mkdir(exist_ok=True)
             without_metadata(mask).save(folder / MASKS / path.name)
-    return folder
-
-
-def fresh_folder(folder: Path) -> Path:
-    """`folder` if it is empty, else the first of folder-2, folder-3, ... that does not exist; it is created."""
-    if folder.is_dir() and any(folder.iterdir()):
-        number = 2
-        while (other := folder.with_name(f"{folder.name}-{number}")).exists():
-            number += 1
-        folder = other
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -281,6 +274,11 @@ def example_images(name: str = "penguin", *, held_back: bool = False) -> Concept
 
     Raises:
         ValueError: no such example; the message lists them.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> len(ti.example_images("penguin"))
+        5
     """
     if name not in example_names():
         raise InvalidValue(f"no example {name!r}: there are {', '.join(example_names())}")
@@ -288,7 +286,13 @@ def example_images(name: str = "penguin", *, held_back: bool = False) -> Concept
 
 
 def example_names() -> list[str]:
-    """The names that `example_images` takes."""
+    """The names that `example_images` takes.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> "penguin" in ti.example_names()
+        True
+    """
     return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
 
 

@@ -62,6 +62,15 @@ def find_faults(pictures: Picture | Iterable[Picture], *, names: Sequence[str] =
 
     Raises:
         FileNotFoundError, ValueError: as `load_images` for a picture that can't be read.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> from PIL import Image
+        >>> for finding in ti.find_faults([Image.new("RGB", (300, 300), "grey")], names=["wall.jpg"]):
+        ...     print(finding)
+        warning: wall.jpg: its shorter side has 300 px, the model 512: it will be enlarged
+        warning: wall.jpg: nothing in it is sharp: take it again if you can
+        1 picture: 3 to 5 of different sides and places teach more
     """
     findings, small = [], []
     items = find_pictures(pictures)[0]

@@ -253,3 +253,14 @@ def _ending(path: Path) -> str:
 def _normalized(name: str) -> str:
     """Unicode NFC: macOS stores accents as separate characters."""
     return unicodedata.normalize("NFC", name)
+
+
+def fresh_folder(folder: Path) -> Path:
+    """`folder` if it is empty, else the first of folder-2, folder-3, ... that does not exist; it is created."""
+    if folder.is_dir() and any(folder.iterdir()):
+        number = 2
+        while (other := folder.with_name(f"{folder.name}-{number}")).exists():
+            number += 1
+        folder = other
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -8,8 +8,8 @@ from ..errors import NoSuchFile, NotPossible
 from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import first_line, place, warn
-from .concept_images import EXAMPLES, fresh_folder
-from .folders import find_pictures
+from .concept_images import EXAMPLES
+from .folders import find_pictures, fresh_folder
 
 DRIVE = Path("/content/drive")
 
@@ -49,6 +49,11 @@ def pictures_from(where: str | Path, folder: str = "") -> Path | list[Path]:
     Raises:
         RuntimeError: Colab did not hand them over; the message says what to do instead.
         FileNotFoundError: there is no such folder.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> len(ti.load_images(ti.pictures_from("example")))
+        5
     """
     if where == "upload":
         return choose_pictures()

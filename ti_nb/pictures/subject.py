@@ -53,6 +53,15 @@ def guess_crop(picture: Image.Image, *, least: int = 512) -> tuple[int, int, int
 
     Its side is 1.5 times the extent of the middle 92% of `saliency`, and at least 0.6 of the shorter side and `least` px, as
     far as the picture has them.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> from PIL import Image
+        >>> photo = Image.new("RGB", (1200, 800), "white")
+        >>> photo.paste("red", (700, 200, 1000, 600))
+        >>> left, top, side = ti.guess_crop(photo)
+        >>> left <= 700 and left + side >= 1000
+        True
     """
     return guess_square(shrunk(picture, SEARCH_SIDE), read_photo(picture, "the picture").picture.size, least=least)
 
@@ -75,6 +84,15 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
         tolerance: difference in levels (0 to 255) from the nearest border colour at which the mask is half white.
 
     Small holes are filled and all but the largest pieces dropped. Made for plain backgrounds; paint the rest.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> from PIL import Image
+        >>> photo = Image.new("RGB", (100, 100), "white")
+        >>> photo.paste("red", (30, 30, 70, 70))
+        >>> mask = ti.mask_by_threshold(photo)
+        >>> mask.getpixel((50, 50)), mask.getpixel((5, 5))
+        (255, 0)
     """
     photo = on_background(read_photo(picture, "the picture").picture, "white")
     small = photo.resize(scaled_size(photo, 160), Image.Resampling.BOX).filter(ImageFilter.MedianFilter(3))

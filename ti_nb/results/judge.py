@@ -182,7 +182,13 @@ def score(
 
 @checked()
 def gap_closed(initializer: float, word: float, real: float) -> float:
-    """Share of the gap between the initializer's and real pictures' subject fidelity that the word closes; any number."""
+    """Share of the gap between the initializer's and real pictures' subject fidelity that the word closes; any number.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.gap_closed(initializer=0.5, word=0.75, real=1.0)
+        0.5
+    """
     return (word - initializer) / (real - initializer) if real != initializer else float("nan")
 
 

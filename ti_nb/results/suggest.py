@@ -24,7 +24,13 @@ def tiny_words() -> list[str]:
 
 @checked(most=(1, None))
 def known_words(model: Model, *, most: int = 6000) -> list[str]:
-    """Words that are one token: for "tiny" those it was trained on, else the first `most` with at least three letters."""
+    """Words that are one token: for "tiny" those it was trained on, else the first `most` with at least three letters.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> "cat" in ti.known_words(ti.load_model("tiny"))
+        True
+    """
     if model.name == "tiny":
         return tiny_words()
     vocabulary = sorted(model.tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -51,6 +57,12 @@ def suggest_words(
 
     Args:
         vectors: `embed_words(judge, words)`, if it is at hand: computing it takes most of the time.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> photos = ti.example_images("penguin").images
+        >>> ti.suggest_words(ti.load_judge("tiny"), photos, ["penguin", "teapot", "house"], count=1)
+        [('penguin', 0...)]
     """
     vectors = embed_words(judge, words) if vectors is None else vectors
     cosines, indices = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))

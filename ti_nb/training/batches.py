@@ -236,6 +236,13 @@ def drawn_samples(
 
     Raises:
         ValueError: an invalid word, initializer, caption or setting.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+        >>> samples = ti.drawn_samples(model, photos, word="<my-penguin>", init="animal")
+        >>> len(samples), "<my-penguin>" in samples[0].prompt
+        (4, True)
     """
     chosen = as_settings(settings, changes)
     prompts = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))

@@ -92,6 +92,12 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
 
     Args:
         together: runs that share each pass. free: bytes to plan with; by default what the device has free.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> plan = ti.plan_memory(ti.load_model("tiny"), ti.FAST, free=2 * 10**9)
+        >>> plan.micro, plan.checkpointing
+        (4, False)
     """
     from accelerate import PartialState
 

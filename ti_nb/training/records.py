@@ -27,8 +27,6 @@ from ..words.concept import Concept
 if TYPE_CHECKING:
     from ..models.model import Vectors
     from ..pictures.concept_images import ConceptImages
-    from ..words.concept import Concept
-
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"
 FORMAT = 3  # of the folder; raise it as well with whatever makes a resumed run compute something else
@@ -158,6 +156,13 @@ def read_run(path: str | Path) -> SavedRun:
 
     Raises:
         FileNotFoundError: the folder holds no run. ValueError: the run is damaged.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+        >>> records = list(ti.train(model, photos, word="<my-penguin>", init="animal", steps=2, out="my-run"))
+        >>> ti.read_run("my-run").concept(1).word
+        '<my-penguin>'
     """
     path = Path(path).expanduser()
     if not holds_run(path):

@@ -83,7 +83,15 @@ def train(
 
 @checked(seeds=SEEDS)
 def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[int] = 3, **arguments: Any) -> list[Run]:
-    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each."""
+    """A run for each seed, with `train`'s arguments; give them to `together`. `out` gets a folder for each.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+        >>> runs = ti.train_seeds(model, photos, seeds=[3, 7], word="<my-penguin>", init="animal", steps=2)
+        >>> [run.settings.seed for run in runs]
+        [3, 7]
+    """
     if not seeds:
         raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
     which = range(seeds) if isinstance(seeds, int) else seeds
@@ -104,6 +112,15 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
     Raises:
         ValueError: runs of different models, with negative words, or of one folder; a folder that another run has taken over.
         KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+        >>> runs = ti.train_seeds(model, photos, seeds=2, word="<my-penguin>", init="animal", steps=2)
+        >>> for records in ti.together(runs):
+        ...     print([record.step for record in records])
+        [1, 1]
+        [2, 2]
     """
     folders = [run.folder.path for run in runs if run.folder is not None]
     if len(set(folders)) < len(folders):

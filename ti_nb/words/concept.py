@@ -97,7 +97,13 @@ class Concept:
 
 @checked()
 def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Each known word's own vector (width,) in the first encoder, as `nearest` names it; else the mean of its tokens'."""
+    """Each known word's own vector (width,) in the first encoder, as `nearest` names it; else the mean of its tokens'.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.vectors_of(ti.load_model("tiny"), ["cat"])["cat"].shape
+        torch.Size([192])
+    """
     from ..models.tokens import init_ids
 
     encoder = model.encoders[0]
@@ -149,6 +155,12 @@ def initial_concept(
 
     Raises:
         ValueError: an unknown initializer, no vectors.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> word = ti.initial_concept(ti.load_model("tiny"), "<my-cat>", "cat", 2)
+        >>> {encoder: tuple(rows.shape) for encoder, rows in word.vectors.items()}
+        {'clip_l': (2, 192)}
     """
     if source not in ("table", "output"):
         raise InvalidValue(f"source is {source!r}: choose from 'table', 'output'")

@@ -100,6 +100,12 @@ def rename(concept: Concept, word: str) -> Concept:
 
     Raises:
         ValueError: an empty word, or one with spaces in it.
+
+    Examples:
+        >>> import torch, ti_nb as ti
+        >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(1, 768)}, {})
+        >>> ti.rename(cat, "<tom>").word
+        '<tom>'
     """
     if not word or word.split() != [word]:
         raise InvalidValue(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
@@ -112,6 +118,12 @@ def join(concepts: Sequence[Concept], word: str) -> Concept:
 
     Raises:
         ValueError: fewer than two words, or words of other encoders or widths.
+
+    Examples:
+        >>> import torch, ti_nb as ti
+        >>> cat, hat = (ti.Concept(word, {"clip_l": torch.ones(1, 768)}, {}) for word in ("<my-cat>", "<my-hat>"))
+        >>> len(ti.join([cat, hat], "<cat-in-hat>"))  # vectors
+        2
     """
     if len(concepts) < 2:
         raise InvalidValue(f"joining takes two words or more, not {len(concepts)}")
@@ -126,7 +138,14 @@ def join(concepts: Sequence[Concept], word: str) -> Concept:
 
 @checked()
 def split(concept: Concept) -> list[Concept]:
-    """Each of a word's vectors as a word of its own, "<my-cat-1>", "<my-cat-2>" ...; `join` undoes it."""
+    """Each of a word's vectors as a word of its own, "<my-cat-1>", "<my-cat-2>" ...; `join` undoes it.
+
+    Examples:
+        >>> import torch, ti_nb as ti
+        >>> cat = ti.Concept("<my-cat>", {"clip_l": torch.ones(2, 768)}, {})
+        >>> [part.word for part in ti.split(cat)]
+        ['<my-cat-1>', '<my-cat-2>']
+    """
     name = concept.word.strip("<>")
     edits = {"edits": f"split from {concept.word}"}
     return [
@@ -141,7 +160,14 @@ def split(concept: Concept) -> list[Concept]:
 
 @checked()
 def initializer(model: Model, concept: Concept) -> Concept | None:
-    """The word's initializer with as many vectors, from its facts; None if they name none that the model knows."""
+    """The word's initializer with as many vectors, from its facts; None if they name none that the model knows.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> ti.initializer(model, ti.initial_concept(model, "<my-cat>", "cat", 2)).vectors["clip_l"].shape
+        torch.Size([2, 192])
+    """
     init = concept.facts.get("init")
     if not isinstance(init, str) or init == "random":
         return None

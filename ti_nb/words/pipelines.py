@@ -24,6 +24,15 @@ def load_into(pipeline: Any, concept: Concept) -> str:
 
     Raises:
         ValueError: the pipeline has no text encoder of that width, or knows the word already.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> pipeline = model.fresh_pipeline()
+        >>> word = ti.load_into(pipeline, ti.initial_concept(model, "<my-cat>", "cat"))
+        >>> picture = pipeline(f"a {word} in the snow", num_inference_steps=2, output_type="np").images[0]
+        >>> picture.shape
+        (64, 64, 3)
     """
     _check_takes_words(pipeline)
     word = file_word(concept.word)
@@ -46,6 +55,15 @@ def unload(pipeline: Any, word: str | Concept) -> None:
 
     Raises:
         ValueError: the pipeline does not know it.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> pipeline = model.fresh_pipeline()
+        >>> word = ti.load_into(pipeline, ti.initial_concept(model, "<my-cat>", "cat"))
+        >>> ti.unload(pipeline, word)
+        >>> word in pipeline.tokenizer.get_vocab()
+        False
     """
     _check_takes_words(pipeline)
     name = file_word(word.word if isinstance(word, Concept) else word)

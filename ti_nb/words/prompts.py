@@ -139,7 +139,13 @@ def replace_word(prompt: str, word: str, other: str) -> str:
 
 @checked()
 def without_word(prompt: str, word: str) -> str:
-    """`prompt` with the word deleted, as the paper's prompt fidelity compares with (section 4.3)."""
+    """`prompt` with the word deleted, as the paper's prompt fidelity compares with (section 4.3).
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.without_word("a photo of a <my-cat> on the beach", "<my-cat>")
+        'a photo of a on the beach'
+    """
     kept = [piece.strip() for piece in split_on_words(prompt, [word]) if piece != word]
     return " ".join(kept)
 
@@ -157,6 +163,13 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
 
     Raises:
         ValueError: a prompt that does not fit, a concept of another model, two concepts of one word.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> word = ti.initial_concept(model, "<my-cat>", "cat")
+        >>> ti.encode(model, ["a <my-cat> in the snow"], [word]).states.shape  # prompts, tokens, width
+        torch.Size([1, 77, 192])
     """
     counts: dict[str, int] = {}
     for concept in concepts:
