@@ -117,8 +117,9 @@ def _is_quantised(network: Any, weights: Mapping[str, Any]) -> bool:
 def _of_unet(unet: Any, is_xl: bool) -> Iterator[str]:
     """A UNet with other inputs than a text-to-image one's, or a distilled one."""
     config = unet.config
-    if config.in_channels != 4 and config.in_channels in CHANNELS:
-        yield f"its UNet takes {config.in_channels} channels, {CHANNELS[config.in_channels]}: use its text-to-image base, which takes 4"
+    if config.in_channels != config.out_channels and config.in_channels in CHANNELS:
+        given, base = config.in_channels, config.out_channels
+        yield f"its UNet takes {given} channels, {CHANNELS[given]}: use its text-to-image base, which takes {base}"
     if config.time_cond_proj_dim is not None:
         yield "its UNet was distilled to few steps (a latent consistency model), which is another objective: use its base"
     if config.encoder_hid_dim_type == "ip_image_proj":
