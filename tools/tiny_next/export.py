@@ -1,7 +1,7 @@
 """Step 7: write the folder that ships: a diffusers pipeline in safetensors, the judge, and the pictures of things to learn.
 
-UNet and autoencoder are float16, which diffusers widens as it loads. The text encoder is float32: transformers keeps what
-a file holds, and a float16 text encoder beside a float32 UNet stops diffusers' pipelines, and learns NaN in its scripts.
+All weights are stored in float16. diffusers widens what it loads; transformers takes the precision that `config.json` names,
+so that the text encoder's names float32: in float16, beside a float32 UNet, diffusers' pipelines stop, and its scripts learn NaN.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def export(build: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
     model = generator.load(build / "generator", tokenizer).cpu()
     pipeline = StableDiffusionPipeline(
         vae=autoencoder.load(build / "vae").cpu().half(),
-        text_encoder=model.text_encoder.float(),
+        text_encoder=model.text_encoder.half(),
         tokenizer=tokenizer,
         unet=model.unet.half(),
         scheduler=DDIMScheduler(**generator.SCHEDULER),
@@ -60,6 +60,8 @@ def export(build: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(out)
+    config = out / "text_encoder/config.json"
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     if (build / "judge/checkpoint.pt").exists():
         judge.export(build / "judge", tokenizer, out / "judge")
     shutil.rmtree(out / "pictures", ignore_errors=True)
