@@ -23,7 +23,7 @@ $(VENV)/.lab: $(VENV)/.base
 	@touch $@
 
 demo: $(VENV)/.base
-	$(BIN)/python -m tools.demo
+	$(BIN)/python -m ti_nb demo
 
 checks: $(VENV)/.base
 	$(BIN)/ruff check .

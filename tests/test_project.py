@@ -134,3 +134,17 @@ def test_figures_in_the_card_are_the_measured_ones() -> None:
     card = (ROOT / "ti_nb/tiny/README.md").read_text()
     for key in ("thing_top5", "background_top1", "style_top1"):
         assert f"{figures[key]:.0%}" in card, (key, figures[key])
+
+
+def test_the_notebooks_are_copied_and_none_of_yours_is_written_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ti_nb import __main__ as program
+
+    mine = tmp_path / NOTEBOOKS[0].name
+    mine.write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["ti_nb", "notebooks", str(tmp_path)])
+    program.main()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [p.name for p in NOTEBOOKS]
+    assert mine.read_text() == "mine"
+    assert f"{mine}: there already" in capsys.readouterr().out
