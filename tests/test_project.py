@@ -116,7 +116,7 @@ def test_demo_report_has_the_promised_form() -> None:
 
 def test_version_and_licences_are_stated_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["dynamic"] == ["version"]
+    assert "version" in project["dynamic"]
     assert f"version: {ti.__version__}" in (ROOT / "CITATION.cff").read_text()
     assert f"## {ti.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert "Apache License" in (ROOT / "LICENSE").read_text()
