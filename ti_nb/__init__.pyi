@@ -32,12 +32,17 @@ from .pictures import save_images as save_images
 from .results import Attention as Attention
 from .results import Judge as Judge
 from .results import Sample as Sample
+from .results import ScoreProtocol as ScoreProtocol
 from .results import Scores as Scores
 from .results import attention as attention
+from .results import background_likeness as background_likeness
 from .results import compare as compare
+from .results import diversity as diversity
 from .results import gap_closed as gap_closed
 from .results import known_words as known_words
+from .results import leak as leak
 from .results import load_judge as load_judge
+from .results import load_judges as load_judges
 from .results import loss_by_timestep as loss_by_timestep
 from .results import plot_attention as plot_attention
 from .results import plot_loss as plot_loss

@@ -44,6 +44,7 @@ CLASS_NAMES = {  # with the function that makes one
     "Run": "a run, from ti.train",
     "Sample": "a picture, from ti.sample",
     "Scores": "scores, from ti.score",
+    "ScoreProtocol": "ti.ScoreProtocol, or its name",
     "Attention": "what ti.attention returns",
     "StepRecord": "a record of a run",
     "Image": "a PIL picture",

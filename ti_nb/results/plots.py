@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..training.records import StepRecord
-    from .judge import Scores
     from .look_inside import Attention
     from .sampling import Sample
+    from .scores import Scores
 
 Vector = Any  # a 1-D tensor or array
 DPI = 96
