@@ -21,7 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 import ti_nb as ti
-from ti_nb.results.plots import ACCENT, INK, SOFT, NotebookFigure
+from ti_nb.results.figures import ACCENT, INK, SOFT, NotebookFigure
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"

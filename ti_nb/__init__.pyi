@@ -30,6 +30,7 @@ from .pictures import mount_drive as mount_drive
 from .pictures import pictures_from as pictures_from
 from .pictures import save_images as save_images
 from .results import Attention as Attention
+from .results import Comparison as Comparison
 from .results import Judge as Judge
 from .results import Sample as Sample
 from .results import ScoreProtocol as ScoreProtocol
@@ -37,6 +38,7 @@ from .results import Scores as Scores
 from .results import attention as attention
 from .results import background_likeness as background_likeness
 from .results import compare as compare
+from .results import compare_words as compare_words
 from .results import diversity as diversity
 from .results import gap_closed as gap_closed
 from .results import known_words as known_words
@@ -45,8 +47,10 @@ from .results import load_judge as load_judge
 from .results import load_judges as load_judges
 from .results import loss_by_timestep as loss_by_timestep
 from .results import plot_attention as plot_attention
+from .results import plot_comparison as plot_comparison
 from .results import plot_loss as plot_loss
 from .results import plot_path as plot_path
+from .results import plot_runs as plot_runs
 from .results import plot_scores as plot_scores
 from .results import plot_timesteps as plot_timesteps
 from .results import prompt_fidelity as prompt_fidelity
@@ -54,6 +58,8 @@ from .results import read_settings as read_settings
 from .results import sample as sample
 from .results import save_samples as save_samples
 from .results import score as score
+from .results import score_steps as score_steps
+from .results import show_comparison as show_comparison
 from .results import show_grid as show_grid
 from .results import show_images as show_images
 from .results import subject_fidelity as subject_fidelity
@@ -84,6 +90,7 @@ from .words import STYLE_TEMPLATES as STYLE_TEMPLATES
 from .words import TEMPLATES as TEMPLATES
 from .words import Concept as Concept
 from .words import adjust as adjust
+from .words import average as average
 from .words import encode as encode
 from .words import initial_concept as initial_concept
 from .words import initializer as initializer

@@ -43,6 +43,8 @@ CLASS_NAMES = {  # with the function that makes one
     "Judge": "a judge, from ti.load_judge",
     "Run": "a run, from ti.train",
     "Sample": "a picture, from ti.sample",
+    "SavedRun": "a saved run, from ti.read_run",
+    "Comparison": "what ti.score_steps and ti.compare_words return",
     "Scores": "scores, from ti.score",
     "ScoreProtocol": "ti.ScoreProtocol, or its name",
     "Attention": "what ti.attention returns",

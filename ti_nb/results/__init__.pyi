@@ -1,3 +1,5 @@
+from .figures import show_grid as show_grid
+from .figures import show_images as show_images
 from .judge import Judge as Judge
 from .judge import load_judge as load_judge
 from .judge import load_judges as load_judges
@@ -14,12 +16,13 @@ from .measures import subject_fidelity as subject_fidelity
 from .measures import suggest_words as suggest_words
 from .plots import compare as compare
 from .plots import plot_attention as plot_attention
+from .plots import plot_comparison as plot_comparison
 from .plots import plot_loss as plot_loss
 from .plots import plot_path as plot_path
+from .plots import plot_runs as plot_runs
 from .plots import plot_scores as plot_scores
 from .plots import plot_timesteps as plot_timesteps
-from .plots import show_grid as show_grid
-from .plots import show_images as show_images
+from .plots import show_comparison as show_comparison
 from .sampling import Sample as Sample
 from .sampling import read_settings as read_settings
 from .sampling import sample as sample
@@ -27,3 +30,6 @@ from .sampling import save_samples as save_samples
 from .scores import ScoreProtocol as ScoreProtocol
 from .scores import Scores as Scores
 from .scores import score as score
+from .selection import Comparison as Comparison
+from .selection import compare_words as compare_words
+from .selection import score_steps as score_steps

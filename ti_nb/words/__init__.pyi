@@ -2,6 +2,7 @@ from .concept import Concept as Concept
 from .concept import initial_concept as initial_concept
 from .concept import vectors_of as vectors_of
 from .edit import adjust as adjust
+from .edit import average as average
 from .edit import initializer as initializer
 from .edit import join as join
 from .edit import mix as mix

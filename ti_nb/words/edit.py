@@ -94,6 +94,37 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
     return Concept(word, _each(a, b, between), {**common, "edits": done})
 
 
+@checked("concepts")
+def average(concepts: Sequence[Concept], word: str | None = None) -> Concept:
+    """One word in the middle of several, such as those of several seeds: the mean of their directions and of their lengths.
+
+    Args:
+        word: the new word; by default the first one's.
+
+    Raises:
+        ValueError: different encoders, widths or counts of vectors; directions that cancel each other.
+
+    >>> import torch
+    >>> words = [Concept("<cat>", {"clip_l": torch.tensor([row])}) for row in ([3.0, 0.0], [0.0, 1.0])]
+    >>> average(words).vectors["clip_l"]
+    tensor([[1.4142, 1.4142]])
+    """
+    first, *others = concepts
+    for other in others:
+        _check_pair(first, other)
+    rows = {}
+    for key in first.vectors:
+        every = torch.stack([c.vectors[key].double() for c in concepts])
+        lengths = every.norm(dim=-1, keepdim=True)
+        middle = (every / lengths.clamp_min(1e-12)).mean(0)
+        if not bool((middle.norm(dim=-1) > OPPOSITE).all()):
+            raise InvalidValue("the words' directions cancel each other, so that there is no middle: leave one out")
+        rows[key] = (lengths.mean(0) * middle / middle.norm(dim=-1, keepdim=True)).float()
+    common = {k: v for k, v in first.facts.items() if all(c.facts.get(k) == v for c in others)}
+    done = f"average of {len(concepts)}: {', '.join(dict.fromkeys(named(c) for c in concepts))}"
+    return Concept(word or first.word, rows, {**common, "edits": done})
+
+
 @checked()
 def rename(concept: Concept, word: str) -> Concept:
     """The same vectors under another word.
