@@ -91,12 +91,15 @@ from .words import TEMPLATES as TEMPLATES
 from .words import Concept as Concept
 from .words import adjust as adjust
 from .words import average as average
+from .words import combine as combine
+from .words import drop as drop
 from .words import encode as encode
 from .words import initial_concept as initial_concept
 from .words import initializer as initializer
 from .words import join as join
 from .words import load_into as load_into
 from .words import mix as mix
+from .words import project as project
 from .words import rename as rename
 from .words import split as split
 from .words import unload as unload

@@ -14,6 +14,7 @@ from ..training.records import SavedRun
 from ..training.run import Run
 from ..training.start import together
 from ..words import edit
+from ..words.arithmetic import average
 from ..words.concept import Concept
 from .judge import Judge, name_of, pair
 from .measures import gap_closed, interval, mean, real_fidelity
@@ -101,7 +102,7 @@ class Comparison:
 
     def average(self, word: str | None = None) -> Concept:
         """The mean of all words: see the function `average`."""
-        return edit.average(list(self.concepts.values()), word)
+        return average(list(self.concepts.values()), word)
 
     def differences(self) -> dict[str, dict[str, Any]]:
         """The settings in which they differ: setting -> name -> value."""

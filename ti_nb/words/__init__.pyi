@@ -1,8 +1,11 @@
+from .arithmetic import average as average
+from .arithmetic import combine as combine
+from .arithmetic import drop as drop
+from .arithmetic import project as project
 from .concept import Concept as Concept
 from .concept import initial_concept as initial_concept
 from .concept import vectors_of as vectors_of
 from .edit import adjust as adjust
-from .edit import average as average
 from .edit import initializer as initializer
 from .edit import join as join
 from .edit import mix as mix
