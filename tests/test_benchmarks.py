@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import ti_nb as ti
-from benchmarks import attention, quality
+from benchmarks import attention, methods, quality
 from benchmarks.other_judge import RECIPE, other_judge
 from tests.families import pipeline
 from ti_nb.results.look_inside import Attention
@@ -114,3 +117,127 @@ def test_the_second_judge_sees_what_its_network_was_trained_to_see() -> None:
     assert ti.subject_fidelity(judge, one, one[1:]) > ti.subject_fidelity(judge, one, two) + 0.2
     pixels = RECIPE.pixels([Image.new("RGB", (224, 224), (127, 255, 0))])[0, :, 0, 0]
     assert pixels.tolist() == pytest.approx([0, 1, -127 / 128])  # (value - 127) / 128, as its authors prepare them
+
+
+@pytest.fixture(scope="module")
+def two_pictures() -> ti.ConceptImages:
+    draw = np.random.default_rng(2)
+    images = tuple(Image.fromarray(draw.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(2))
+    return ti.ConceptImages(images, ("a", "b"))
+
+
+def trial(model: ti.Model, pictures: ti.ConceptImages, method: methods.Method, steps: int = 3) -> methods.Trial:
+    method = replace(method, settings=replace(method.settings, batch=2))
+    return methods.Trial(model, pictures, "penguin", method, seed=5, steps=steps)
+
+
+@pytest.mark.parametrize("name", ["fast", "directional", "crossed, free", "two vectors"])
+def test_without_pieces_of_its_own_a_trial_is_the_packages_run(
+    small: ti.Model, two_pictures: ti.ConceptImages, name: str
+) -> None:
+    """Step by step to the last bit; with init_source, a fixed norm and several vectors, which the settings know."""
+    own = trial(small, two_pictures, methods.METHODS[name])
+    theirs = ti.train(small, two_pictures, word="<new>", init="penguin", settings=own.settings)
+    for record, loss in zip(theirs, own, strict=True):
+        assert record.loss == pytest.approx(loss, rel=1e-6)
+        torch.testing.assert_close(own.concept.vectors["clip_l"], theirs.concept().vectors["clip_l"], rtol=0, atol=1e-7)
+    assert not torch.equal(own.concept.vectors["clip_l"], own.start.vectors["clip_l"])
+
+
+@pytest.mark.parametrize("name", list(methods.METHODS))
+def test_every_method_moves_the_word_and_nothing_else(
+    small: ti.Model, two_pictures: ti.ConceptImages, name: str
+) -> None:
+    method = methods.METHODS[name]
+    pictures = replace(two_pictures, captions=("a {} here", "a {} there")) if method.captions else two_pictures
+    before = {n: p.clone() for n, p in small.text_encoder.named_parameters()}
+    done = trial(small, pictures, method, steps=2)
+    losses = list(done)
+    assert len(losses) == 2 and all(np.isfinite(losses))
+    assert done.concept.vectors["clip_l"].shape == done.start.vectors["clip_l"].shape
+    assert not torch.equal(done.concept.vectors["clip_l"], done.start.vectors["clip_l"])
+    assert all(torch.equal(p, before[n]) for n, p in small.text_encoder.named_parameters())
+    rest = len(done.learner.rows["clip_l"]) - done.count
+    assert rest == (2 if method.rest else 0)
+
+
+def test_the_crossed_start_has_the_outputs_direction_and_the_tables_length(small: ti.Model) -> None:
+    start = methods.from_output_at_table_length(small, "penguin", ti.FAST).vectors["clip_l"]
+    own, output = (
+        ti.initial_concept(small, "<n>", "penguin", 1, source=s).vectors["clip_l"] for s in ("table", "output")
+    )
+    torch.testing.assert_close(start.norm(), own.norm())
+    assert float(torch.nn.functional.cosine_similarity(start, output)) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_context_term_is_nothing_for_the_initializer_itself_and_more_the_further_the_word_goes(
+    small: ti.Model, two_pictures: ti.ConceptImages
+) -> None:
+    made = trial(small, two_pictures, methods.Method(""))
+    batch = made.draws.draw()
+    rows = made.start.vectors["clip_l"]
+    apart = [float(methods.keeps_context(made, {"clip_l": rows + s * rows.roll(1, -1)}, batch)) for s in (0, 0.5, 2)]
+    assert apart[0] == pytest.approx(0, abs=1e-9) and 0 < apart[1] < apart[2]
+
+
+def test_the_exclusion_term_is_the_squared_cosine_with_each_pictures_row(
+    small: ti.Model, two_pictures: ti.ConceptImages
+) -> None:
+    made = trial(small, two_pictures, methods.METHODS["rest, excluded"])
+    middle = small.encoders[0].table.mean(0)
+    first, second = torch.eye(64)[:2]
+    for other, expected in ((first, 1.0), (second, 0.0), (first + second, 0.5)):
+        rows = {"clip_l": middle + torch.stack([first, other, other])}
+        assert float(methods.excludes_rest(made, rows, None)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_prompts_of_a_picture_say_its_own_row_and_timesteps_open_on_the_way(
+    small: ti.Model, two_pictures: ti.ConceptImages
+) -> None:
+    made = trial(small, two_pictures, methods.METHODS["rest"])
+    said = [prompts[0].rsplit(" ", 1)[1] for prompts in made.draws._prompts]
+    assert said == ["<rest-0>", "<rest-1>"] and "a photo of a <new> with <rest-1>" in made.draws._prompts[1]
+    assert [methods.noisy_first(share) for share in (0, 0.25, 0.5, 1)] == [(0.5, 1), (0.25, 1), (0, 1), (0, 1)]
+    narrowed = trial(small, two_pictures, methods.METHODS["noisy first"], steps=4)
+    drawn, plain = [], narrowed.draws.draw
+    narrowed.draws.draw = lambda: drawn.append(batch := plain()) or batch  # type: ignore[method-assign]
+    list(narrowed)
+    assert [min(batch.timesteps.tolist()) >= low for batch, low in zip(drawn, (500, 250, 0, 0))] == [True] * 4
+
+
+def test_the_comparison_resumes_and_ranks_by_both_axes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing that is done is done again; a method has as many steps as its seconds allow."""
+    trained: list[tuple] = []
+    table = {"fast": (0.5, 0.4), "captions": (0.65, 0.4), "context": (0.74, 0.2)}
+
+    class Quick:
+        def __init__(
+            self, model: object, pictures: object, init: str, method: object, *, seed: int, steps: int
+        ) -> None:
+            self.name = next(n for n, m in methods.METHODS.items() if m is method)
+            trained.append((self.name, seed, steps))
+            self.done, self.concept = steps, ti.Concept(self.name, {"clip_l": torch.ones(1, 4)})
+
+        def __iter__(self) -> Iterator[float]:
+            return iter(())
+
+    first = {"subject": 0.2, "prompt": 0.4, "real": 0.8, "method": "initializer", "seed": 0, "thing": "axe", "step": 0}
+    monkeypatch.setattr(methods, "RESULTS", tmp_path / "methods.jsonl")
+    monkeypatch.setattr(methods, "Trial", Quick)
+    monkeypatch.setattr(methods, "with_captions", lambda pictures, *_: pictures)
+    monkeypatch.setattr(methods, "clock", lambda *_: {"fast": 0.1, "captions": 0.1, "context": 0.2})
+    monkeypatch.setattr(methods.ti, "load_model", lambda *_: None)
+    monkeypatch.setattr(methods.ti, "load_judge", lambda *_: None)
+    monkeypatch.setattr(quality, "things", lambda split: {"axe": ("object", None, None)})
+    monkeypatch.setattr(quality, "first_row", lambda *_: {"split": "dev", **first})
+    scored = lambda model, judge, concept, thing: dict(zip(("subject", "prompt"), table[concept.word]))  # noqa: E731
+    monkeypatch.setattr(quality, "score", scored)
+    methods.run(["fast", "context"], [0], "dev", [], 100)
+    methods.run(["fast", "captions", "context"], [0], "dev", [], 100)
+    assert trained == [("fast", 0, 100), ("context", 0, 50), ("captions", 0, 100)]
+    ranked = [line.split(" | ") for line in methods.report("dev").splitlines()[2:]]
+    assert [(row[0].strip("| "), row[-1].strip("| ")) for row in ranked] == [
+        ("captions", "1 of 1"),
+        ("fast", ""),
+        ("context", "0 of 1"),
+    ]
