@@ -4,6 +4,10 @@
 and can be interrupted: results are kept in `quality.jsonl` beside this file (unfinished runs in `outputs/quality`), from
 which it resumes. `run`, `clock` and `report` do one part; method names select methods.
 
+Likeness is judged twice: by tiny's own judge, and by features that we did not make (`benchmarks.other_judge`). Floor and
+ceiling stand in the table: the initializer, and how near a name comes that the model was trained with (`python -m
+tools.tiny_model trained-pictures` draws their pictures).
+
 Seconds: all runs of a method share each pass through the UNet, so their own times mean nothing. A method's seconds are its
 number of steps times the time of one of its steps alone, which `clock` measures.
 """
@@ -21,7 +25,8 @@ import torch
 from tqdm.auto import tqdm
 
 import ti_nb as ti
-from ti_nb.results.plots import ACCENT, INK, SOFT, NotebookFigure
+from benchmarks.other_judge import NAME, other_judge
+from ti_nb.results.figures import ACCENT, INK, SOFT, NotebookFigure
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"
@@ -69,8 +74,8 @@ METHODS = {
 
 
 def things(split: str) -> dict[str, tuple[str, ti.ConceptImages, ti.ConceptImages]]:
-    """Name -> initializer, pictures, held-back pictures. `tools.tiny_model` draws those of the test split on request."""
-    folder = ROOT / ("ti_nb/tiny/pictures" if split == "dev" else "outputs/test_split")
+    """Name -> initializer, pictures, held-back pictures. `tools.tiny_model` draws those of the other splits on request."""
+    folder = ROOT / ("ti_nb/tiny/pictures" if split == "dev" else f"outputs/{split}_split")
     out = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
         init = json.loads((path / "facts.json").read_text())["category"]
@@ -101,14 +106,42 @@ def train(model: ti.Model, name: str, seed: int, split: str, steps: int) -> dict
 
 
 def score(model: ti.Model, judge: ti.Judge, concept: ti.Concept, thing: tuple) -> dict[str, float]:
-    """Subject fidelity to the pictures, prompt fidelity over `PROMPTS`."""
+    """Subject fidelity to the pictures by each judge, prompt fidelity over `PROMPTS`."""
     options = dict(steps=STEPS, progress=False)
     portraits = ti.sample(model, "a photo of a {word}", concept, seeds=PORTRAITS, **options)
     scenes = ti.sample(model, PROMPTS, concept, seeds=SCENES, **options)
     return {
         "subject": round(ti.subject_fidelity(judge, portraits, thing[1].images), 4),
         "prompt": round(ti.prompt_fidelity(judge, scenes, concept.word), 4),
+        **by_other("other", portraits, thing[1].images),
     }
+
+
+def by_other(key: str, samples: list, pictures: tuple) -> dict[str, float]:
+    """Likeness by the second judge under that key; nothing where it is not installed."""
+    judge = other_judge()
+    return {key: round(ti.subject_fidelity(judge, samples, pictures), 4)} if judge else {}
+
+
+def first_row(model: ti.Model, judge: ti.Judge, split: str, name: str, thing: tuple) -> dict:
+    """The floor of a thing, which is its initializer's scores, and what real pictures score."""
+    init, pictures, held_back = thing
+    scores = score(model, judge, ti.initial_concept(model, "<new>", init, 1), thing)
+    real = round(ti.subject_fidelity(judge, held_back.images, pictures.images), 4)
+    reals = {"real": real, **by_other("other_real", held_back.images, pictures.images)}
+    return {"split": split, "method": "initializer", "seed": 0, "thing": name, "step": 0, **scores, **reals}
+
+
+def ceiling(model: ti.Model, judge: ti.Judge) -> None:
+    """Score names that the model was trained with, as if they had been learned; those missing in the results."""
+    done = {(r["method"], r["thing"]) for r in read("trained")}
+    for name, thing in things("trained").items():
+        if ("initializer", name) not in done:
+            _write(first_row(model, judge, "trained", name, thing))
+        if ("own name", name) not in done:
+            own = ti.initial_concept(model, "<new>", name.replace("-", " "))
+            row = {"split": "trained", "method": "own name", "seed": 0, "thing": name, "step": 0}
+            _write({**row, **score(model, judge, own, thing), "norm": round(float(own.norms()["clip_l"].mean()), 4)})
 
 
 def read(split: str) -> list[dict]:
@@ -122,14 +155,11 @@ def run(names: list[str], seeds: list[int], split: str, until: int) -> None:
     model, judge = ti.load_model("tiny"), ti.load_judge("tiny")
     done = {(r["method"], r["seed"], r["thing"], r["step"]) for r in read(split)}
     all_things = things(split)
-    for thing, (init, pictures, held_back) in all_things.items():
-        if ("initializer", 0, thing, 0) not in done:
-            start = ti.initial_concept(model, "<new>", init, 1)
-            scores = score(model, judge, start, all_things[thing])
-            real = round(ti.subject_fidelity(judge, held_back.images, pictures.images), 4)
-            _write(
-                {"split": split, "method": "initializer", "seed": 0, "thing": thing, "step": 0, **scores, "real": real}
-            )
+    for name, thing in all_things.items():
+        if ("initializer", 0, name, 0) not in done:
+            _write(first_row(model, judge, split, name, thing))
+    if (ROOT / "outputs/trained_split").is_dir():
+        ceiling(model, judge)
     for seed in seeds:
         for name in names:
             at = [step for step in METHODS[name].score_at if step <= until]
@@ -176,27 +206,36 @@ def summary(split: str) -> list[dict]:
     for name, method in METHODS.items():
         for step in method.score_at:
             mine = [r for r in rows if (r["method"], r["step"]) == (name, step)]
-            if not mine:
-                continue
-            pairs = {(r["thing"], r["seed"]): _both(r, start[r["thing"]]) for r in mine}
-            by_thing = _by_thing(pairs)
-            gaps = [gap for gap, _ in by_thing.values()]
-            out.append(
-                {
-                    "method": name,
-                    "does": method.does,
-                    "step": step,
-                    "seconds": step * seconds[name],
-                    "seeds": len({r["seed"] for r in mine}),
-                    "gap": statistics.mean(gaps),
-                    "error": statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0,
-                    "worst": min(gaps),
-                    "kept": statistics.mean(kept for _, kept in by_thing.values()),
-                    "norm": statistics.mean(r["norm"] for r in mine),
-                    "pairs": pairs,
-                }
-            )
+            if mine:
+                facts = {"method": name, "does": method.does, "step": step, "seconds": step * seconds[name]}
+                out.append({**facts, **means(mine, start)})
     return out
+
+
+def means(mine: list[dict], start: dict[str, dict]) -> dict:
+    """Means of some results over things, each thing's over its seeds; `start` has each thing's first row."""
+    pairs = {(r["thing"], r["seed"]): _both(r, start[r["thing"]]) for r in mine}
+    by_thing = _by_thing(pairs)
+    gaps = [gap for gap, _ in by_thing.values()]
+    others = [gap for r in mine if (gap := _other_gap(r, start[r["thing"]])) is not None]
+    return {
+        "seeds": len({r["seed"] for r in mine}),
+        "gap": statistics.mean(gaps),
+        "error": statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else 0.0,
+        "worst": min(gaps),
+        "other": statistics.mean(others) if others else None,
+        "kept": statistics.mean(kept for _, kept in by_thing.values()),
+        "norm": statistics.mean(r.get("norm", 0) for r in mine),
+        "pairs": pairs,
+    }
+
+
+def _other_gap(row: dict, start: dict) -> float | None:
+    """Gap closed by the second judge; None where it did not judge."""
+    keys = (("other", start), ("other", row), ("other_real", start))
+    if any(key not in one for key, one in keys):
+        return None
+    return ti.gap_closed(*(one[key] for key, one in keys))
 
 
 def _both(row: dict, start: dict) -> tuple[float, float]:
@@ -217,15 +256,45 @@ def report(split: str) -> str:
     """The table in Markdown, and the comparisons below it."""
     rows = summary(split)
     lines = [
-        "| method | what it is | steps | s | seeds | gap closed | worst | prompt kept | norm |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| method | what it is | steps | s | seeds | gap closed | worst | by {NAME} | prompt kept | norm |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for r in rows:
-        lines.append(
-            f"| {r['method']} | {r['does']} | {r['step']} | {r['seconds']:.1f} | {r['seeds']} | "
-            f"{r['gap']:.3f} ± {r['error']:.3f} | {r['worst']:.2f} | {r['kept']:.3f} | {r['norm']:.2f} |"
-        )
-    return "\n".join(lines) + "\n\n" + "\n".join(verdicts(rows))
+    floor = [r for r in read(split) if r["method"] == "initializer"]
+    if floor:
+        bottom = means(floor, {r["thing"]: r for r in floor})
+        lines.append(_line({"method": "initializer", "does": "the floor", "step": 0, "seconds": 0, **bottom}))
+    lines += [_line(r) for r in rows]
+    known = read("trained")
+    named = [r for r in known if r["method"] == "own name"]
+    if named:
+        top = means(named, {r["thing"]: r for r in known if r["method"] == "initializer"})
+        facts = {"method": "own name", "does": "the ceiling: things the model knows", "step": 0, "seconds": 0}
+        lines.append(_line({**facts, **top}))
+    return "\n".join(lines) + "\n\n" + "\n".join([*verdicts(rows), *disagreement(rows)])
+
+
+def _line(r: dict) -> str:
+    other = "–" if r["other"] is None else f"{r['other']:.3f}"
+    return (
+        f"| {r['method']} | {r['does']} | {r['step']} | {r['seconds']:.1f} | {r['seeds']} | {r['gap']:.3f} ± {r['error']:.3f} | "
+        f"{r['worst']:.2f} | {other} | {r['kept']:.3f} | {r['norm']:.2f} |"
+    )
+
+
+def disagreement(rows: list[dict]) -> list[str]:
+    """Pairs of methods that the two judges of likeness put in another order, by more than both standard errors."""
+    judged = [r for r in rows if r["other"] is not None]
+    out = []
+    for i, a in enumerate(judged):
+        for b in judged[i + 1 :]:
+            apart = abs(a["gap"] - b["gap"]) > a["error"] + b["error"]
+            if apart and (a["gap"] - b["gap"]) * (a["other"] - b["other"]) < 0:
+                better, worse = (a, b) if a["gap"] > b["gap"] else (b, a)
+                out.append(
+                    f"- The judges disagree: by tiny's `{better['method']}` at {better['step']} is more like than "
+                    f"`{worse['method']}` at {worse['step']}, by {NAME} the other way round."
+                )
+    return out
 
 
 def verdicts(rows: list[dict]) -> list[str]:
@@ -317,7 +386,7 @@ def main() -> None:
 PREFACE = """# What each method does: the {split} split
 
 `python -m benchmarks.quality`. Every line is trained by this package's engine on tiny, each thing from five pictures and
-its category's name; drawn at 64 px and judged by tiny's own CLIP, no other judge. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
+its category's name; drawn at 64 px and judged by tiny's own CLIP, and for likeness also by the features of EfficientNet-Lite0. Gap closed: (word - initializer) / (real - initializer) in subject fidelity,
 {{portraits}} samples of "a photo of a ..."; mean over things (of their seeds'
 means), with its standard error; worst is the worst thing's. Prompt kept: the word's prompt fidelity over the initializer's, 5 prompts x {{scenes}} seeds. Seconds: steps x one step alone. The single methods are the
 `diffusers` recipe's first 150 steps with one thing changed; the last line below has that recipe's own figures on their seeds.

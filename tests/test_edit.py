@@ -174,3 +174,75 @@ def test_every_word_that_nearest_can_name_has_its_own_vector(model: ti.Model) ->
         plain = name.removesuffix("</w>")
         if name.endswith("</w>") or f"{plain}</w>" not in encoder.tokenizer.get_vocab():
             assert torch.equal(ti.vectors_of(model, [plain])[plain], encoder.table[number].float().cpu()), name
+
+
+def test_a_length_is_matched_apart_from_the_direction() -> None:
+    """Token Embedding Adjustment: turned by a share of the angle, its length between its own and the class word's."""
+    learned, start = word(plane(0, 8.0)), word(plane(90, 2.0))
+    both = adjust(learned, start, editability=0.2, match_length=0.5, strength=2)
+    torch.testing.assert_close(both.vectors["clip_l"], torch.tensor([plane(18, 10.0)]))
+    alone = adjust(learned, start, match_length=1)
+    torch.testing.assert_close(alone.vectors["clip_l"], torch.tensor([plane(0, 2.0)]))
+    assert alone.facts["edits"] == "match length 1 towards <w>"
+    with pytest.raises(ValueError, match=r"match_length is 0.5, and there is nothing to turn"):
+        adjust(learned, None, match_length=0.5)
+
+
+def test_an_average_is_in_the_middle_of_all_whatever_their_order() -> None:
+    words = [word(plane(degrees, length)) for degrees, length in ((20, 1.0), (60, 2.0), (40, 6.0))]
+    torch.testing.assert_close(ti.average(words).vectors["clip_l"], torch.tensor([plane(40, 3.0)]))
+    turned = ti.average(words[::-1])
+    torch.testing.assert_close(turned.vectors["clip_l"], ti.average(words).vectors["clip_l"])
+    a, b = random_words()
+    halfway = mix(a, b, 0.5)
+    for key, rows in ti.average([a, b], "<c>").vectors.items():
+        torch.testing.assert_close(rows, halfway.vectors[key], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="cancel each other"):
+        ti.average([word(plane(0)), word(plane(180))])
+    with pytest.raises(ValueError, match="same encoders"):
+        ti.average([word(plane(0)), word(plane(0), plane(1))])
+
+
+def test_a_sum_is_weighed_and_says_so() -> None:
+    a, b = random_words()
+    total = ti.combine([(a, 2), (b, -0.5), (a, -1)], "<c>")
+    for key, rows in total.vectors.items():
+        torch.testing.assert_close(rows, a.vectors[key] - 0.5 * b.vectors[key])
+    assert total.facts == {"init": "cat", "edits": "sum of +2 <a> -0.5 <b> -1 <a>"}
+    with pytest.raises(ValueError, match="add up to nothing"):
+        ti.combine([(a, 1), (a, -1)], "<c>")
+
+
+def test_a_vector_is_dropped_and_the_others_stay() -> None:
+    whole, _ = random_words()
+    for number, kept in ((1, [1, 2]), (2, [0, 2]), (3, [0, 1])):
+        left = ti.drop(whole, number)
+        assert all(torch.equal(rows, whole.vectors[key][kept]) for key, rows in left.vectors.items())
+        assert left.facts["edits"] == f"without vector {number} of 3"
+    for wrong in (0, 4):
+        with pytest.raises(ValueError, match=rf"number is {wrong}"):
+            ti.drop(whole, wrong)
+    with pytest.raises(ValueError, match="one must stay"):
+        ti.drop(word(plane(0)), 1)
+
+
+@pytest.mark.slow
+def test_a_projection_is_the_nearest_point_that_known_words_can_say(model: ti.Model) -> None:
+    """What is left of the vector is at right angles to all of these words; a known word, and all words together, change nothing."""
+    encoder = model.encoders[0]
+    torch.manual_seed(1)
+    learned = ti.Concept("<w>", {"clip_l": 3 * torch.randn(2, encoder.width)})
+    said = ti.project(model, learned, 7)
+    table = encoder.table.double()
+    for own, point in zip(learned.vectors["clip_l"].double(), said.vectors["clip_l"].double()):
+        near = table[(F.normalize(table, dim=-1) @ own).topk(7).indices]
+        assert float(point.norm()) == pytest.approx(float(own.norm()), rel=1e-5)
+        foot = point * (own @ point) / (point @ point)
+        assert float((near @ (own - foot)).abs().max()) < 1e-4
+        assert float(F.cosine_similarity(own, point, dim=0)) < 0.99
+    known = ti.initial_concept(model, "<w>", "penguin")
+    torch.testing.assert_close(
+        ti.project(model, known, 3).vectors["clip_l"], known.vectors["clip_l"], atol=1e-4, rtol=1e-4
+    )
+    every = ti.project(model, learned, 1000)
+    torch.testing.assert_close(every.vectors["clip_l"], learned.vectors["clip_l"], atol=1e-3, rtol=1e-3)

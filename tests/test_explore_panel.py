@@ -11,6 +11,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 import pytest
+import torch
 
 import ti_nb as ti
 from ti_nb.host import turns
@@ -137,7 +138,7 @@ def test_where_prompts_differ_each_picture_says_its_own(model: ti.Model) -> None
     assert [short for short, _ in captions(panel)] == [f"a photo of a {w} · seed 0" for w in ("<new>", "<two>")]
 
 
-@pytest.mark.parametrize("by", COMPARISONS)
+@pytest.mark.parametrize("by", [by for by in COMPARISONS if by != "after_step"])
 def test_comparisons_are_rows_on_the_same_seeds(model: ti.Model, by: str) -> None:
     """Each row is what `sample` draws with that one thing changed."""
     one, two = learned(model), learned(model, "<two>", "teapot")
@@ -160,6 +161,7 @@ def test_comparisons_are_rows_on_the_same_seeds(model: ti.Model, by: str) -> Non
         "guidance": [("<new>", edited, {**base, "guidance": g}) for g in (1.0, 3.0, 5.0, 8.0)],
         "strength": [("<new>", adjust(one, start, strength=s), base) for s in (0.5, 0.75, 1, 1.5)],
         "editability": [("<new>", adjust(one, start, strength=1.5, editability=e), base) for e in (0, 0.1, 0.2, 0.4)],
+        "match_length": [("<new>", adjust(one, start, strength=1.5, match_length=m), base) for m in (0, 0.5, 1)],
     }[by]
     assert [s.seed for s in samples] == [0, 1] * len(rows)
     for i, (word, concept, options) in enumerate(rows):
@@ -356,7 +358,8 @@ def test_without_an_initializer_only_what_needs_it_is_off(model: ti.Model) -> No
     unknown = ti.Concept("<new>", learned(model).vectors)
     panel = ExplorePanel(model, unknown)
     assert panel.editability.disabled and "toward=" in panel.controls.editing.value
-    assert set(COMPARISONS) - set(panel.compare_by.options) == {"concepts", "editability", "initializer and word"}
+    off = {"concepts", "editability", "match_length", "initializer and word", "after_step"}
+    assert set(COMPARISONS) - set(panel.compare_by.options) == off
     panel.strength.value, panel.steps.value, panel.seeds.value = 0.5, 1, "0"
     assert same(
         panel.draw()[0],
@@ -370,6 +373,77 @@ def test_without_an_initializer_only_what_needs_it_is_off(model: ti.Model) -> No
     several.compare_by.value = "editability"
     several.concept.value = "<two>"
     assert several.editability.disabled and several.compare_by.value == "nothing"
+
+
+def test_a_class_word_can_be_written_for_any_word(model: ti.Model) -> None:
+    """As for a downloaded one that says nothing of its beginnings."""
+    unknown = ti.Concept("<new>", learned(model, vectors=2).vectors)
+    panel = ExplorePanel(model, unknown)
+    panel.class_word.value = "teapot"
+    assert not panel.editability.disabled and "teapot" in panel.controls.editing.value
+    panel.editability.value, panel.match_length.value, panel.strength.value = 0.5, 1.0, 2.0
+    teapot = ti.initial_concept(model, "<new>", "teapot", 2)
+    turned = adjust(unknown, teapot, strength=2, editability=0.5, match_length=1)
+    assert panel.word() == turned
+    panel.class_word.value = "qqzzxxjjkk"
+    assert "Error" in panel.controls.editing.value and panel.word() == turned
+    panel.class_word.value = ""
+    assert panel.editability.disabled and panel.word() == adjust(unknown, None, strength=2)
+
+
+def test_a_run_is_explored_step_by_step(model: ti.Model, photos: ti.ConceptImages, tmp_path: Path) -> None:
+    run = ti.train(model, photos, word="<new>", init="penguin", steps=4, batch=1, watch=0, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="no steps yet"):
+        ExplorePanel(model, run)
+    for _ in run:
+        pass
+    panel = ExplorePanel(model, run)
+    assert panel.word() == run.concept()
+    panel.after_step.value = 2
+    assert panel.word() == run.concept(2)
+    panel.seeds.value, panel.steps.value, panel.compare_by.value = "0", 1, "after_step"
+    assert panel.values.value == "1, 2, 3, 4"
+    panel.values.value = "0, 3"
+    samples = panel.draw()
+    for sample, step in zip(samples, (0, 3)):
+        own = ti.sample(model, "a photo of a {}", run.concept(step), seeds=1, steps=1, progress=False)[0]
+        assert same(sample, own)
+    panel.values.value = "5"
+    assert "after_step is 5: give whole numbers from 0 to 4" in panel.controls.check.value
+    saved = ExplorePanel(model, ti.read_run(tmp_path / "run"))
+    saved.after_step.value = 1
+    assert torch.equal(saved.word().vectors["clip_l"], run.concept(1).vectors["clip_l"])
+
+
+def test_if_asked_each_change_draws_anew_on_the_same_seeds(panel: ExplorePanel) -> None:
+    panel.strength.value = 0.5
+    assert panel.drawings == []
+    panel.live.value = True
+    panel.strength.value = 1.5
+    panel.editability.value = 0.25
+    assert [one.rows[0].concepts[0].facts.get("edits") for one in panel.drawings] == [
+        "strength 1.5, editability 0.25 towards 'penguin'",
+        "strength 1.5",
+    ]
+    assert [s.seed for s in panel.drawings[0].samples] == [3, 5]
+
+
+def test_a_change_while_it_draws_ends_that_drawing_and_draws_the_newest(
+    panel: ExplorePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel.seeds.value, panel.steps.value = "0-7", 1
+    panel.live.value, plain = True, explore.sample
+
+    def sample(*args: object, **options: object) -> list[ti.Sample]:
+        if panel.strength.value != 0.5:
+            panel.strength.value = 0.5
+        return plain(*args, **options)
+
+    monkeypatch.setattr(explore, "sample", sample)
+    panel.strength.value = 2.0
+    newest, before = panel.drawings
+    assert (len(newest.samples), len(before.samples)) == (8, 4)
+    assert newest.rows[0].concepts[0].facts["edits"] == "strength 0.5"
 
 
 def test_wrong_concepts_are_refused(model: ti.Model) -> None:

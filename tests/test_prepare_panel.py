@@ -15,7 +15,7 @@ from PIL import Image
 import ti_nb as ti
 from ti_nb.pictures import subject
 from ti_nb.pictures.concept_images import EXAMPLES
-from ti_nb.results.suggest import embed_words, known_words, suggest_words, tiny_words
+from ti_nb.results.measures import embed_words, known_words, suggest_words, tiny_words
 from ti_nb.training.batches import Draws, drawn_samples
 from ti_nb.widgets import parts
 from ti_nb.widgets.prepare.entry import Entry, framed, thumb

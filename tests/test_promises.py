@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 import ti_nb as ti
 from tests import families
 from ti_nb.models.conditioning import token_ids
-from ti_nb.results.judge import gap_closed
+from ti_nb.results.measures import gap_closed
 from ti_nb.training.batches import prompts_of_pictures
 from ti_nb.widgets.train.driver import Driver
 

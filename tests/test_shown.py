@@ -20,7 +20,7 @@ from ti_nb.host import plain_text
 from ti_nb.hub.browsing import Listing, Listings
 from ti_nb.hub.publication import Publication
 from ti_nb.pictures.faults import Finding
-from ti_nb.results import plots
+from ti_nb.results import figures, plots
 from ti_nb.widgets import parts
 from ti_nb.widgets.train.summary import Summary
 
@@ -137,17 +137,17 @@ def test_figures_draw_text_as_it_was_written() -> None:
     image = Image.new("RGB", (64, 64))
     texts = ["a <cat> for $5", "between $5 and $6", "<$a$>", "<my$^$cat>", r"$\frac$ a cat", "_x_", "50 % {x}"]
     for text in texts:
-        figures = [
-            plots.show_images([image], [text]),
-            plots.show_grid([[image, image]], [text], heads=[text, ""], size=4),
+        drawings = [
+            figures.show_images([image], [text]),
+            figures.show_grid([[image, image]], [text], heads=[text, ""], size=4),
             plots.plot_timesteps([1, 2], [[1, 2], [2, 1]], [text, text]),
             plots.plot_path([torch.tensor([0.0, 1.0])], torch.tensor([1.0, 0.0]), {text: torch.ones(2)}),
         ]
-        for figure in figures:
+        for figure in drawings:
             figure.draw_without_rendering()
             drawn = [one for one in figure.findobj(Text) if text in one.get_text()]
             assert drawn and not any(one.get_parse_math() or one.get_usetex() for one in drawn)
-    figure = plots.show_images([image], [HOSTILE])
+    figure = figures.show_images([image], [HOSTILE])
     figure.draw_without_rendering()
     assert not any(acts(one.get_text()) for one in figure.findobj(Text))
 

@@ -14,8 +14,8 @@ from ..words.concept import Concept
 from ..words.prompts import TEMPLATES, fill
 
 if TYPE_CHECKING:
-    from ..results.judge import Scores
     from ..results.sampling import Sample
+    from ..results.scores import Scores
     from ..training.settings import TrainSettings
 
 SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # a name of a licence, a model or a repository

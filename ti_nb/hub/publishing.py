@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from ..pictures.concept_images import ConceptImages
-    from ..results.judge import Scores
     from ..results.sampling import Sample
+    from ..results.scores import Scores
     from ..training.run import Run
 
 KINDS = ("object", "style")

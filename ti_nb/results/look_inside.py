@@ -24,6 +24,8 @@ from ..words.concept import check_fits
 from ..words.prompts import check_prompt, encode, fill
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..models.model import Model
     from ..pictures.concept_images import ConceptImages
     from ..words.concept import Concept
@@ -103,6 +105,33 @@ class Attention:
 
     tokens: tuple[str, ...]
     maps: torch.Tensor
+
+    @checked("masks")
+    def focus(self, masks: Sequence[Image.Image]) -> dict[str, float]:
+        """For each token, how many times more it is attended to inside a picture's mask (white) than outside: the mean of all.
+
+        Raises:
+            ValueError: not as many masks as pictures, or one that is all white or all black.
+        """
+        if len(masks) != len(self.maps):
+            raise InvalidValue(f"there are {len(masks)} masks and {len(self.maps)} pictures: give one for each")
+        inside = torch.stack([_shares(mask, self.maps.shape[-2:]) for mask in masks])[:, None]  # (b, 1, h, w)
+        weights = [(part * self.maps).sum((2, 3)) / part.sum((2, 3)) for part in (inside, 1 - inside)]
+        ratios = (weights[0] / weights[1].clamp_min(1e-12)).mean(0)
+        return {token: float(ratio) for token, ratio in zip(self.tokens, ratios)}
+
+
+def _shares(mask: Image.Image, side: tuple[int, ...]) -> torch.Tensor:
+    """The share (h, w) of each place that the mask covers."""
+    import numpy as np
+    from PIL import Image
+
+    height, width = side
+    small = mask.convert("L").resize((width, height), Image.Resampling.BOX)
+    shares = torch.from_numpy(np.asarray(small).copy()).float() / 255
+    if not 0 < float(shares.mean()) < 1:
+        raise InvalidValue("a mask is all white or all black: it must show where the thing is")
+    return shares
 
 
 @checked(seed=SEEDS)

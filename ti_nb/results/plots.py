@@ -2,91 +2,57 @@
 
 from __future__ import annotations
 
-import io
-import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-
-from ..errors import InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import plain
+from ..words.prompts import without_word
+from .figures import ACCENT, SERIES, SOFT, NotebookFigure, add_legend, axes_of, ink, label_points, series, show_grid
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from PIL import Image
 
     from ..training.records import StepRecord
-    from .judge import Scores
     from .look_inside import Attention
     from .sampling import Sample
+    from .scores import Scores
+    from .selection import Comparison
 
 Vector = Any  # a 1-D tensor or array
-DPI = 96
-INK, SOFT, ACCENT = "#22303c", "#b9c4cf", "#d1495b"
-
-
-class NotebookFigure(Figure):
-    """A figure that notebooks display without pyplot or `%matplotlib inline`; its texts are drawn as written."""
-
-    def draw(self, renderer: Any) -> None:
-        """Draw the figure without reading $...$ in a text as a formula."""
-        for text in self.findobj(Text):
-            text.set(parse_math=False, usetex=False, text=plain(text.get_text(), lines=True))
-        super().draw(renderer)
-
-    def _repr_png_(self) -> bytes:
-        return self._render("png")
-
-    def _render(self, format: str, **options: Any) -> bytes:
-        file = io.BytesIO()
-        self.savefig(file, format=format, dpi=DPI, **options)
-        return file.getvalue()
-
-
-class JpegFigure(NotebookFigure):
-    """A figure of pictures, displayed as JPEG: as PNG it would add megabytes to the notebook."""
-
-    _repr_png_ = None  # type: ignore[assignment]
-
-    def _repr_jpeg_(self) -> bytes:
-        return self._render("jpeg", pil_kwargs={"quality": 88})
 
 
 @checked(window=(1, None))
-def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
+def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> NotebookFigure:
     """Three plots of a run: its loss, which says little; its gain, which says whether it learns; its vector's norm and cosine.
 
     Args:
         window: steps in the loss's moving average.
     """
-    figure = NotebookFigure(figsize=(10, 2.8))  # panels draw it often, and a layout engine would double the time
-    figure.subplots_adjust(left=0.05, bottom=0.18, right=0.985, top=0.88, wspace=0.2)
-    left, middle, right = figure.subplots(1, 3)
+    figure = NotebookFigure(figsize=(10.5, 2.9))  # panels draw it often, and a layout engine would double the time
+    left, middle, right = axes_of(figure, 1, 3)
+    figure.subplots_adjust(left=0.06, bottom=0.17, right=0.985, top=0.89, wspace=0.29)
     steps = [r.step for r in records]
     losses = [r.loss for r in records]
     means = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
     left.plot(steps, losses, color=SOFT, linewidth=0.8, label="each step")
     left.plot(steps, means, color=ACCENT, linewidth=2, label=f"mean of {window}")
-    left.set(title="loss", xlabel="step")
+    left.set(title="loss", xlabel="step", ylabel="mean squared error")
     measured = [r for r in records if r.gain is not None]
     at = [0, *(r.step for r in measured)]
     middle.axhline(0, color=SOFT, linewidth=0.8)
     middle.plot(at, [0, *(r.gain for r in measured)], "o-", color=ACCENT, markersize=4, label="over the initializer")
-    middle.plot(at[1:], [r.gain_empty for r in measured], "s--", color=INK, markersize=3, label="over an empty prompt")
-    middle.set(title="gain", xlabel="step")
-    right.plot(steps, [r.norm for r in records], color=INK, label="norm")
-    right.plot(steps, [r.cosine for r in records], "--", color=ACCENT, label="cosine to start")
-    right.set(
-        title="the vector", xlabel="step", ylim=(min(0, *(r.cosine for r in records)) - 0.05 if records else 0, None)
+    middle.plot(
+        at[1:], [r.gain_empty for r in measured], "s--", color=ink(), markersize=3, label="over an empty prompt"
     )
+    middle.set(title="gain", xlabel="step", ylabel="mean squared error saved")
+    right.plot(steps, [r.norm for r in records], color=ink(), label="norm")
+    right.plot(steps, [r.cosine for r in records], "--", color=ACCENT, label="cosine to start")
+    lowest = min(0, *(r.cosine for r in records)) - 0.05 if records else 0
+    right.set(title="the vector", xlabel="step", ylabel="length, cosine", ylim=(lowest, None))
     for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        add_legend(axes)
         axes.set_xlim(0, records[-1].steps if records else None)
         if not records:
             axes.set(xticks=[], yticks=[])
@@ -94,42 +60,30 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> Figure:
 
 
 @checked()
-def plot_timesteps(timesteps: Vector, losses: Sequence[Vector], names: Sequence[str]) -> Figure:
+def plot_timesteps(timesteps: Vector, losses: Sequence[Vector], names: Sequence[str]) -> NotebookFigure:
     """The result of `loss_by_timestep`: losses, and the gain of each further concept over the first, in % of its loss."""
-    figure = NotebookFigure(figsize=(9, 2.8), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    colours = [SOFT, ACCENT, INK]
+    figure = NotebookFigure(figsize=(9.5, 3.1), layout="constrained")
+    left, right = axes_of(figure, 1, 2)
     at = [int(t) for t in timesteps]
     rows = [[float(loss) for loss in row] for row in losses]
     for i, (row, name) in enumerate(zip(rows, names)):
-        left.plot(at, row, "os^"[i % 3] + "-", color=colours[i % 3], markersize=4, label=name)
+        left.plot(at, row, label=name, **series(i))
         if i:
             gains = [100 * (first - loss) / first for first, loss in zip(rows[0], row)]
-            right.plot(
-                at, gains, "os^"[i % 3] + "-", color=colours[i % 3], markersize=4, label=f"{name} over {names[0]}"
-            )
+            right.plot(at, gains, label=f"{name} over {names[0]}", **series(i))
     right.axhline(0, color=SOFT, linewidth=0.8)
-    left.set(title="loss", xlabel="timestep (right: more noise)", yscale="log")
+    left.set(title="loss", xlabel="timestep (right: more noise)", ylabel="mean squared error", yscale="log")
     for set_formatter in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
         # Labels at 1, 2, 3 and 5 of each decade only: all nine overlap.
         set_formatter(lambda loss, _: f"{loss:g}" if f"{loss:e}"[0] in "1235" else "")
-    right.set(title="gain, % of the loss", xlabel="timestep (right: more noise)")
+    right.set(title="gain", xlabel="timestep (right: more noise)", ylabel="% of the loss")
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        _add_legend(axes)
+        add_legend(axes)
     return figure
 
 
-def _add_legend(axes: Axes) -> None:
-    """A legend of all named lines. Matplotlib's own leaves out every name that begins with _, not only its `_child0`."""
-    lines = [line for line in axes.get_lines() if not re.fullmatch(r"_child\d+", str(line.get_label()))]
-    legend = axes.legend(lines, [""] * len(lines), frameon=False, fontsize=8)
-    for text, line in zip(legend.get_texts(), lines):
-        text.set_text(str(line.get_label()))
-
-
 @checked()
-def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
+def plot_attention(images: Sequence[Image.Image], found: Attention) -> NotebookFigure:
     """A row per picture, a column per token: bright where the UNet attends to the token; each column has its own scale."""
     from PIL import Image
 
@@ -153,7 +107,7 @@ def plot_attention(images: Sequence[Image.Image], found: Attention) -> Figure:
 
 
 @checked()
-def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vector]) -> Figure:
+def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vector]) -> NotebookFigure:
     """The path of a vector in the plane spanned by its start and its end, with some words' vectors for orientation.
 
     Args:
@@ -165,78 +119,25 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
     across = path[0] / np.linalg.norm(path[0])
     rest = path[-1] - (path[-1] @ across) * across
     up = rest / max(float(np.linalg.norm(rest)), 1e-12)
-    figure = NotebookFigure(figsize=(5.5, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = NotebookFigure(figsize=(6, 4.4), layout="constrained")
+    (axes,) = axes_of(figure)
     axes.axhline(0, color=SOFT, linewidth=0.8)
     axes.axvline(0, color=SOFT, linewidth=0.8)
-    near = float(np.linalg.norm(path[0])) / 2  # in which labels may overlap
-    labelled: list[tuple[float, float]] = []
-    for name, vector in words.items():
-        x, y = float(np.asarray(vector) @ across), float(np.asarray(vector) @ up)
-        axes.plot(x, y, "s", color=INK, markersize=3)
-        crowded = any(abs(x - x2) < near and abs(y - y2) < near / 6 for x2, y2 in labelled)
-        offset = (4, -9 if crowded else 3)
-        axes.annotate(name, (x, y), xytext=offset, textcoords="offset points", fontsize=8, color=INK)
-        labelled.append((x, y))
+    places = [(float(np.asarray(v) @ across), float(np.asarray(v) @ up), name) for name, v in words.items()]
+    for x, y, _ in places:
+        axes.plot(x, y, "s", color=ink(), markersize=3)
     axes.plot(path @ across, path @ up, "-", color=ACCENT, linewidth=1.2)
-    axes.plot(path[0] @ across, path[0] @ up, "o", color=SOFT, markersize=7, label="start")
+    axes.plot(path[0] @ across, path[0] @ up, "o", color=SERIES[0], markersize=7, label="start")
     axes.plot(path[-1] @ across, path[-1] @ up, "*", color=ACCENT, markersize=12, label="learned")
     axes.set(xlabel="along the start", ylabel="towards the end", aspect="equal")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    return figure
-
-
-@checked("images", columns=(1, None), size=(0.1, 100))
-def show_images(
-    images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5
-) -> Figure:
-    """Pictures in rows of `columns`, each `size` inches."""
-    rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
-    return show_grid(rows, [], titles=titles, size=size)
-
-
-@checked(size=(0.1, 100))
-def show_grid(
-    rows: Sequence[Sequence[Image.Image]],
-    labels: Sequence[str] = (),
-    *,
-    titles: Sequence[str] = (),
-    heads: Sequence[str] = (),
-    size: float = 1.2,
-) -> Figure:
-    """Rows of pictures, with `labels` left of the rows, and `heads` above the columns or `titles` above each picture."""
-    if not rows or not rows[0]:
-        raise InvalidValue("no pictures to show")
-    columns = max(len(r) for r in rows)
-    labels, titles = [plain(label) for label in labels], [plain(title) for title in titles]
-    margin = 0.075 * max((len(label) for label in labels), default=0)
-    width = round(13 * size)  # letters that fit above a picture
-    titles = [textwrap.fill(title, width, break_on_hyphens=False) for title in titles]
-    extra = 0.09 + 0.13 * max(title.count("\n") + 1 for title in titles) if titles else 0.0
-    figure = JpegFigure(figsize=(columns * size + margin, len(rows) * (size + extra) + (0.3 if heads else 0)))
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.0)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    number = 0
-    for y, row in enumerate(rows):
-        for x, axes in enumerate(grid[y]):
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if x >= len(row):
-                continue
-            axes.imshow(row[x], interpolation="nearest" if row[x].width <= 128 else "antialiased")
-            if titles and number < len(titles):
-                axes.set_title(titles[number], fontsize=8, color=INK)
-            if heads and y == 0 and x < len(heads):
-                axes.set_title(heads[x], fontsize=9, color=INK)
-            number += 1
-        if y < len(labels):
-            grid[y][0].set_ylabel(labels[y], rotation=0, ha="right", va="center", fontsize=9, color=INK)
+    axes.margins(0.15)
+    axes.legend(frameon=False, fontsize=9, labelcolor=ink(), loc="upper left", bbox_to_anchor=(1, 1))
+    label_points(axes, places, avoid=np.stack([path @ across, path @ up], axis=1).tolist())
     return figure
 
 
 @checked("before", "after")
-def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> Figure:
+def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> NotebookFigure:
     """A row per prompt: the samples of `before`, then those of `after`, both lists as `sample` returns them."""
     prompts = list(dict.fromkeys(s.prompt for s in after))
     count = len(after) // len(prompts)
@@ -250,19 +151,118 @@ def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str,
 
 
 @checked()
-def plot_scores(scores: Scores) -> Figure:
-    """Subject and prompt fidelity of the word beside its references, as bars with their values."""
-    figure = NotebookFigure(figsize=(8, 1.9), layout="constrained")
-    colours = {"initializer": SOFT, "word": ACCENT, "real": INK}
-    for axes, title, values in zip(
-        figure.subplots(1, 2),
-        ("subject fidelity", "prompt fidelity"),
-        (scores.subject_fidelity, scores.prompt_fidelity),
-    ):
+def plot_scores(scores: Scores) -> NotebookFigure:
+    """Subject and prompt fidelity of the word beside its references, as bars with their values and intervals of 95 %."""
+    figure = NotebookFigure(figsize=(9, 2.3), layout="constrained")
+    colours = {"initializer": SOFT, "word": ACCENT, "real": SERIES[0], "no word": SERIES[2]}
+    found = {"subject": scores.subject_fidelity, "prompt": scores.prompt_fidelity}
+    for axes, (axis, values), judge in zip(axes_of(figure, 1, 2), found.items(), scores.judges):
         names = [name for name in reversed(values) if isfinite(values[name])]  # "real" is nan for a single picture
         shown = [values[name] for name in names]
-        bars = axes.barh(names, shown, color=[colours[n] for n in names])
-        axes.bar_label(bars, fmt="%.3f", padding=3)
-        axes.set(title=title, xlim=(min(0, *shown), max(1e-6, *shown) * 1.2))
-        axes.spines[["top", "right"]].set_visible(False)
+        edges = [scores.interval(axis, name) for name in names]
+        errors = [(v - low, high - v) if isfinite(low) else (0, 0) for v, (low, high) in zip(shown, edges)]
+        bars = axes.barh(
+            names, shown, color=[colours[n] for n in names], xerr=list(zip(*errors)), ecolor=ink(), capsize=3
+        )
+        axes.bar_label(bars, fmt="%.3f", padding=4, color=ink())
+        most = max(1e-6, *(v + error[1] for v, error in zip(shown, errors)))
+        axes.set(title=f"{axis} fidelity", xlabel=f"cosine{f', by {judge}' if judge else ''}")
+        axes.set_xlim(min(0, *shown), most * 1.2)
+    return figure
+
+
+@checked(most=(2, 12))
+def plot_comparison(comparison: Comparison, *, most: int = 6) -> NotebookFigure:
+    """Left, likeness against following the prompt: what no other word beats on both axes is coloured, the chosen one a star.
+
+    Right, pictures of the words, or of `most` that no other beats: two of the subject prompt, then one of each of three prompts.
+    Grey lines are intervals of 95 %.
+    """
+    every = list(comparison.measured)
+    shown = every if len(every) <= most else _evenly(comparison.front(), comparison.chosen, most)
+    figure = NotebookFigure(figsize=(11, max(3.8, 0.85 * len(shown) + 0.3)), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(6, 5))
+    left, right = parts
+    for y, name in enumerate(shown):
+        one = comparison.measured[name]
+        scenes = list({s.prompt: s for s in one.scenes}.values())
+        for x, sample in enumerate([*one.portraits[:2], *scenes[:3]]):
+            axes = right.add_subplot(len(shown), 5, 5 * y + x + 1)
+            axes.imshow(sample.image, interpolation="nearest" if sample.image.width <= 128 else "antialiased")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if x == 0:
+                axes.set_ylabel(plain(name), rotation=0, ha="right", va="center", fontsize=9, color=ink())
+    _plot_axes(comparison, axes_of(left)[0])
+    return figure
+
+
+def _evenly(names: Sequence[str], chosen: str, most: int) -> list[str]:
+    """At most `most` of the names, evenly, the chosen one among them."""
+    places = {round(i * (len(names) - 1) / (most - 1)) for i in range(most)} if len(names) > most else range(len(names))
+    kept = [names[i] for i in sorted(places)]
+    if chosen not in kept:
+        kept = [*kept[: most - 1], chosen]
+    return kept
+
+
+def _plot_axes(comparison: Comparison, axes: Any) -> None:
+    points = {name: comparison.point(name) for name in comparison.measured}
+    front = comparison.front()
+    if all(name.startswith("step ") for name in points):
+        axes.plot([p for _, p in points.values()], [s for s, _ in points.values()], "-", color=SOFT, linewidth=1)
+    lines: list[tuple[float, float]] = []
+    for name, (subject, prompt) in points.items():
+        (low, high), (left, right) = comparison.interval(name)
+        if isfinite(low + left):
+            lines += [(left + (right - left) * i / 40, subject) for i in range(41)]
+            lines += [(prompt, low + (high - low) * i / 40) for i in range(41)]
+        axes.plot([left, right], [subject] * 2, color=SOFT, linewidth=0.8)
+        axes.plot([prompt] * 2, [low, high], color=SOFT, linewidth=0.8)
+        mark = "*" if name == comparison.chosen else "o"
+        colour = ACCENT if name in front or mark == "*" else SOFT
+        axes.plot(prompt, subject, mark, color=colour, markersize=15 if mark == "*" else 7)
+    labels = [(prompt, subject, plain(name)) for name, (subject, prompt) in points.items()]
+    if comparison.start is not None:
+        start = comparison.start
+        prompt, subject = sum(start.prompt) / len(start.prompt), sum(start.subject) / len(start.subject)
+        axes.plot(prompt, subject, "s", color=ink(), markersize=6)
+        labels.append((prompt, subject, "initializer"))
+    if isfinite(comparison.real):
+        axes.axhline(comparison.real, color=SERIES[0], linestyle="--", linewidth=1)
+        edge = axes.get_xlim()[0]
+        labels.append((edge, comparison.real, "real pictures"))
+    by = [f", cosine by {judge}" if judge else ", cosine" for judge in comparison.judges]
+    axes.set(xlabel=f"prompt fidelity{by[1]}", ylabel=f"subject fidelity{by[0]}")
+    axes.margins(0.12)
+    label_points(axes, labels, avoid=lines)
+
+
+@checked(most=(1, 40))
+def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
+    """Every word's pictures on the same prompts and seeds, a row each, `most` of them."""
+    rows = [[s.image for s in one.scenes[:most]] for one in comparison.measured.values()]
+    first = next(iter(comparison.measured.values())).scenes[:most]
+    words = {concept.word for concept in comparison.concepts.values()}
+    heads = [f"{without_word(s.prompt, next((w for w in words if w in s.prompt), ''))}\nseed {s.seed}" for s in first]
+    return show_grid(rows, list(comparison.measured), heads=heads)
+
+
+@checked(window=(1, None))
+def plot_runs(records: Mapping[str, Sequence[StepRecord]], *, window: int = 25) -> NotebookFigure:
+    """Several runs' curves over each other, such as a comparison's `records`: loss (the mean of `window` steps), gain, and norm."""
+    figure = NotebookFigure(figsize=(11, 3.1), layout="constrained")
+    left, middle, right = axes_of(figure, 1, 3)
+    for number, (name, own) in enumerate(records.items()):
+        look = {**series(number), "marker": None}
+        losses = [r.loss for r in own]
+        means = [sum(losses[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(losses))]
+        left.plot([r.step for r in own], means, label=plain(name), **look)
+        measured = [(r.step, r.gain) for r in own if r.gain is not None]
+        middle.plot([0, *(s for s, _ in measured)], [0, *(g for _, g in measured)], label=plain(name), **series(number))
+        right.plot([r.step for r in own], [r.norm for r in own], label=plain(name), **look)
+    left.set(title=f"loss, mean of {window} steps", xlabel="step", ylabel="mean squared error")
+    middle.set(title="gain over the initializer", xlabel="step", ylabel="mean squared error saved")
+    right.set(title="norm", xlabel="step", ylabel="length")
+    add_legend(left)
     return figure

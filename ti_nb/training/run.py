@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from ..widgets.train.panel import TrainPanel
 
 MAX_BAD_STEPS = 8  # consecutive steps that were not finite, after which the run gives up
+
+
+class Chosen(Protocol):
+    """What says which step is best."""
+
+    @property
+    def step(self) -> int:
+        """Counted from 1; 0 is the start."""
 
 
 class Run:
@@ -118,8 +126,10 @@ class Run:
         facts = {**self.start.facts, "steps": step, "seed": self.settings.seed, "base": self.model.shared_name}
         return Concept(self.start.word, rows, facts)
 
-    def best(self) -> Concept:
-        """The word as it was where the gain was largest; without measured gains, as it is now."""
+    def best(self, scores: Chosen | None = None) -> Concept:
+        """The word where the gain was largest, or after the step chosen in `scores` (of `score_steps`); else as it is now."""
+        if scores is not None:
+            return self.concept(validated("scores.step", getattr(scores, "step", scores), int))
         gains = [(r.gain, r.step) for r in self.records if r.gain is not None]
         return self.concept(max(gains)[1]) if gains else self.concept()
 
@@ -162,9 +172,7 @@ class Run:
             from ..widgets.train.panel import TrainPanel
 
             if self._panel is not None and self._panel.state == "running":
-                raise InvalidValue(
-                    "this run is being trained in its panel: pause it before you open one with other options"
-                )
+                raise InvalidValue("this run trains in its panel: pause it before you open one with other options")
             self._panel, self._options = TrainPanel(self, **options), options
         return self._panel
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ..host.plain_text import in_page
+from ..results.figures import NotebookFigure
 
 LABEL = "10em"  # width of every control's label, so that the controls line up
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
@@ -26,17 +26,18 @@ class Panel(widgets.VBox):
         return f"{type(self).__name__}: its buttons and pictures show while the notebook runs; run this cell"
 
 
-def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
-    """A picture or a figure as PNG bytes; figures on white, readable in light and dark themes."""
+def as_png(picture: Image.Image | NotebookFigure, *, dpi: int = 100) -> bytes:
+    """A picture or a figure as PNG bytes; figures without a ground, readable in light and dark themes."""
+    if isinstance(picture, NotebookFigure):
+        return picture.for_page(dpi)
     file = io.BytesIO()
-    if isinstance(picture, Figure):
-        picture.savefig(file, format="png", dpi=dpi, facecolor="white")
-    else:
-        picture.save(file, format="PNG")
+    picture.save(file, format="PNG")
     return file.getvalue()
 
 
-def picture(content: Image.Image | Figure | None = None, *, width: int, height: int | None = None) -> widgets.Image:
+def picture(
+    content: Image.Image | NotebookFigure | None = None, *, width: int, height: int | None = None
+) -> widgets.Image:
     """An image widget of fixed size in px, so that the page does not jump when its value changes."""
     value = as_png(content) if content is not None else BLANK
     size = dict(width=f"{width}px", height=f"{height or width}px", margin="2px")

@@ -1,3 +1,7 @@
+from .arithmetic import average as average
+from .arithmetic import combine as combine
+from .arithmetic import drop as drop
+from .arithmetic import project as project
 from .concept import Concept as Concept
 from .concept import initial_concept as initial_concept
 from .concept import vectors_of as vectors_of

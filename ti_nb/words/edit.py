@@ -1,4 +1,4 @@
-"""A learned word made stronger, weaker, closer to the word it started from, or mixed with another: no training.
+"""A learned word made stronger, weaker, closer to another word, mixed, joined or split: no training.
 
 Vectors are turned along the great circle between their directions (slerp), and their lengths are set apart from that.
 Turning a learned word towards its class word is Embedding-Adjustment (TEA, ICLR 2026).
@@ -23,15 +23,24 @@ if TYPE_CHECKING:
 OPPOSITE = 1e-6  # radians from pi within which two directions count as opposite, with no unique arc between them
 
 
-@checked(editability=SHARE)
-def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, editability: float = 0.0) -> Concept:
-    """The word with each vector scaled and turned, for each encoder; strength 1 and editability 0 leave it as learned.
+@checked(editability=SHARE, match_length=SHARE)
+def adjust(
+    concept: Concept,
+    toward: Concept | None,
+    *,
+    strength: float = 1.0,
+    editability: float = 0.0,
+    match_length: float = 0.0,
+) -> Concept:
+    """The word with each vector scaled and turned, for each encoder; strength 1 and the others 0 leave it as learned.
 
     Args:
         toward: what to turn to: the initializer (`run.start`, or `initializer(model, concept)`), or any class word as
             `initial_concept` makes it, of as many vectors; None where only the strength changes.
         strength: factor of the learned length; below 1 the rest of the prompt has more influence, the word less.
         editability: share, 0 to 1, of the angle to `toward` that each vector is turned by; its length stays.
+        match_length: share, 0 to 1, of the way from the learned length to that of `toward`: a word that has grown long drowns
+            the rest of a prompt. Token Embedding Adjustment is editability=0.2, match_length=0.5.
 
     Raises:
         ValueError: a number out of range; different encoders, widths or counts of vectors; vectors that are opposite or zero.
@@ -46,20 +55,26 @@ def adjust(concept: Concept, toward: Concept | None, *, strength: float = 1.0, e
     """
     if not (math.isfinite(strength) and strength >= 0):
         raise InvalidValue(f"strength is {strength:g}: 1 keeps the learned length, 0.5 halves it, 0 is the least")
-    if toward is None and editability:
+    if toward is None and (editability or match_length):
+        told = f"editability is {editability:g}" if editability else f"match_length is {match_length:g}"
         raise InvalidValue(
-            f"editability is {editability:g}, and there is nothing to turn {concept.word!r} to: give a class word, such as "
+            f"{told}, and there is nothing to turn {concept.word!r} to: give a class word, such as "
             f"initial_concept(model, {concept.word!r}, 'cat', {len(concept)})"
         )
     toward = concept if toward is None else toward
-    _check_pair(concept, toward)
+    check_pair(concept, toward)
 
     def turned(own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        lengths = own.norm(dim=-1, keepdim=True) * strength
-        return lengths * slerp(own, other, editability) if editability else own * strength
+        learned, theirs = (rows.norm(dim=-1, keepdim=True) for rows in (own, other))
+        if not (editability or match_length):
+            return own * strength
+        lengths = torch.lerp(learned, theirs, match_length) * strength
+        return lengths * (slerp(own, other, editability) if editability else own / learned.clamp_min(1e-12))
 
     scaled = [f"strength {strength:g}"] if strength != 1 else []
-    done = [*scaled, *([f"editability {editability:g} towards {named(toward)}"] if editability else [])]
+    shares = {"editability": editability, "match_length": match_length}
+    turns = [f"{name.replace('_', ' ')} {share:g} towards {named(toward)}" for name, share in shares.items() if share]
+    done = [*scaled, *turns]
     before = [str(concept.facts["edits"])] if "edits" in concept.facts else []
     edits = {"edits": "; ".join([*before, ", ".join(done)])} if done else {}
     return Concept(concept.word, _each(concept, toward, turned), {**concept.facts, **edits})
@@ -82,7 +97,7 @@ def mix(a: Concept, b: Concept, share: float, word: str | None = None) -> Concep
     >>> both.word, both.vectors["clip_l"]  # half of the angle between them, and the mean of their lengths
     ('<cat-dog>', tensor([[1.4142, 1.4142]]))
     """
-    _check_pair(a, b)
+    check_pair(a, b)
 
     def between(start: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         lengths = torch.lerp(start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True), share)
@@ -215,7 +230,8 @@ def _each(
     return {key: combine(rows.double(), b.vectors[key].double()).float() for key, rows in a.vectors.items()}
 
 
-def _check_pair(a: Concept, b: Concept) -> None:
+def check_pair(a: Concept, b: Concept) -> None:
+    """Raise `ValueError` unless both have the same encoders and widths, and as many vectors."""
     shapes = [{key: tuple(rows.shape) for key, rows in c.vectors.items()} for c in (a, b)]
     if shapes[0] == shapes[1]:
         return

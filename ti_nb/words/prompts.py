@@ -94,6 +94,31 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "style": STYLE_TEMPLATES,
 }
 
+# Section 4.3 names these three "of varying difficulty"; it has no full list.
+PAPER_PROMPTS = ("a photo of {} on the moon", "an oil painting of {}", "Elmo holding a {}")
+# DreamBooth's own, published with its pictures: 20 scenes and 5 changes, for objects and for what is alive.
+_SCENES = (
+    *("in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric"),
+    *("on top of a wooden floor", "with a city in the background", "with a mountain in the background"),
+    *("with a blue house in the background", "on top of a purple rug in a forest"),
+)
+_OBJECTS = (
+    *("with a wheat field in the background", "with a tree and autumn leaves in the background"),
+    *("with the Eiffel Tower in the background", "floating on top of water", "floating in an ocean of milk"),
+    *("on top of green grass with sunflowers around it", "on top of a mirror"),
+    *("on top of the sidewalk in a crowded street", "on top of a dirt road", "on top of a white rug"),
+)
+_ALIVE = (
+    *("wearing a red hat", "wearing a santa hat", "wearing a rainbow scarf"),
+    *("wearing a black top hat and a monocle", "in a chef outfit", "in a firefighter outfit", "in a police outfit"),
+    *("wearing pink glasses", "wearing a yellow shirt", "in a purple wizard outfit"),
+)
+_CHANGES = ("a red {}", "a purple {}", "a shiny {}", "a wet {}", "a cube shaped {}")
+DREAMBOOTH_PROMPTS: Mapping[str, tuple[str, ...]] = {
+    "objects": (*(f"a {{}} {scene}" for scene in _SCENES + _OBJECTS), *_CHANGES),
+    "alive": (*(f"a {{}} {scene}" for scene in _SCENES + _ALIVE), *_CHANGES),
+}
+
 
 def fill(template: str, word: str) -> str:
     """`template` with `word` in its place, "{}" or "{word}"; a prompt without either stays as it is.

@@ -92,17 +92,18 @@ def _generator(size: dict, assets: Path, build: Path) -> None:
 def main() -> None:
     """Parse the command line and run the steps."""
     parser = argparse.ArgumentParser(prog="python -m tools.tiny_model", description=__doc__)
-    parser.add_argument("step", choices=(*STEPS, "all", "names", "test-pictures"))
+    parser.add_argument("step", choices=(*STEPS, "all", "names", "test-pictures", "trained-pictures"))
     parser.add_argument("--size", choices=SIZES, default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--assets", type=Path, default=Path("outputs/tiny_model/drawings"))
     parser.add_argument("--build", type=Path, default=Path("outputs/tiny_model"))
     parser.add_argument("--out", type=Path, default=Path("ti_nb/tiny"))
     options = parser.parse_args()
-    if options.step == "test-pictures":  # of the things of the test split, for `benchmarks.quality --split test`
-        from . import world
+    if options.step.endswith("-pictures"):  # of things outside of the dev split, for `benchmarks.quality`
         from .export import concept_pictures
 
-        concept_pictures(options.assets, Path("outputs/test_split"), list(world.held_out_things("test")))
+        split = options.step.removesuffix("-pictures")
+        names = held_out_things("test") if split == "test" else list(training_things())[::6]
+        concept_pictures(options.assets, Path(f"outputs/{split}_split"), list(names))
         return
     if options.step == "names":
         print(*training_things(), "\nheld out:", *held_out_things())

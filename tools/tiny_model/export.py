@@ -66,9 +66,10 @@ DEV_THINGS = [
 
 
 def concept_pictures(assets: Path, out: Path, names: list[str], seed: int = 11) -> None:
-    """Five pictures to learn from and five held back, for each held-out thing: one drawing of it in one style, in
-    changing places, sizes and tilts. The style goes round with the thing's number."""
-    things = {name: world.held_out_things()[name] for name in names}
+    """Five pictures to learn from and five held back, for each thing: one drawing of it in one style, in changing places,
+    sizes and tilts. The style goes round with the thing's number."""
+    every = world.training_things() | world.held_out_things()
+    things = {name: every[name] for name in names}
     styles = [s for s in world.STYLES if s not in ("outline", "sketch")]
     sprites = compose.load_sprites(assets, list(things), styles)
     for number, (slug, category) in enumerate(things.items()):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
 from ...errors import InvalidValue
 from ...models.tokens import split_on_words
-from ...words.concept import Concept, check_fits
+from ...words.concept import Concept, check_fits, initial_concept
 from ...words.edit import adjust, initializer, named
 from ...words.prompts import check_prompt, fill
 from .. import parts
@@ -18,6 +18,8 @@ from .typed import count_tokens, read_numbers, read_seeds, unknown_words
 
 if TYPE_CHECKING:
     from ...models.model import Model
+    from ...training.records import SavedRun
+    from ...training.run import Run
 
 MAX_PICTURES = 120  # of one drawing
 # What to compare by -> the values suggested for it; empty where none are to be given.
@@ -29,27 +31,41 @@ COMPARISONS = {
     "guidance": "1, 3, 5, 8",
     "strength": "0.5, 0.75, 1, 1.5",
     "editability": "0, 0.1, 0.2, 0.4",
+    "match_length": "0, 0.5, 1",
+    "after_step": "",
 }
-RANGES = {"steps": (1, 1000), "guidance": (1, 100), "strength": (0, 10), "editability": (0, 1)}  # of compared values
+RANGES: dict[str, tuple[float, float]] = {  # of compared values
+    "steps": (1, 1000),
+    "guidance": (1, 100),
+    "strength": (0, 10),
+    "editability": (0, 1),
+    "match_length": (0, 1),
+    "after_step": (0, 10**7),
+}
 DRAWN_WITH = ("steps", "guidance")  # the sliders that are arguments of `sample`; the others edit the word
-PUBLIC = ("concept", "prompt", "negative", "seeds", *RANGES, "compare_by", "values")
+TURNED_BY = ("editability", "match_length")  # which need a word to turn to
+PUBLIC = ("concept", "prompt", "negative", "seeds", *RANGES, "class_word", "compare_by", "values")
 
 
 class Controls(widgets.VBox):  # type: ignore[misc]
     """Prompt, seeds, settings, edits and comparison; the arguments are those of `ExplorePanel`."""
 
-    def __init__(self, model: Model, concepts: Sequence[Concept], toward: Concept | None) -> None:
+    def __init__(
+        self, model: Model, concepts: Sequence[Concept], toward: Concept | None, run: Run | SavedRun | None = None
+    ) -> None:
         _check_concepts(concepts, model, toward)
-        self.model = model
+        self.model, self.run = model, run
         self.concepts = {c.word: c for c in concepts}
         fits = {c.word: toward is not None and len(toward) == len(c) for c in concepts}
         self.starts = {c.word: toward if fits[c.word] else initializer(model, c) for c in concepts}
+        self._own_starts = dict(self.starts)
         self._words = {c.word: len(c) for c in concepts}
         self._make()
         self._update_for_concept()
         self._check()
         self.concept.observe(lambda _: self._update_for_concept(), "value")
         self.compare_by.observe(lambda _: self._update_for_comparison(), "value")
+        self.class_word.observe(lambda _: self._update_class_word(), "value")
         for control in (self.concept, self.prompt, self.negative, self.seeds, self.compare_by, self.values):
             control.observe(lambda _: self._check(), "value")
         super().__init__(
@@ -60,7 +76,9 @@ class Controls(widgets.VBox):  # type: ignore[misc]
                 self.negative,
                 parts.row(self.seeds, self.steps),
                 parts.row(self.guidance, self.strength),
-                parts.row(self.editability, self.editing),
+                parts.row(self.editability, self.match_length),
+                parts.row(self.class_word, self.editing),
+                *([self.after_step] if run is not None else []),
                 parts.row(self.compare_by, self.values),
             ]
         )
@@ -84,8 +102,9 @@ class Controls(widgets.VBox):  # type: ignore[misc]
             rows = [self._row("")]
         else:
             whole = isinstance(getattr(self, by), widgets.IntSlider)
-            numbers = read_numbers(self.values.value, by, RANGES[by], whole=whole)
-            rows = [self._row(f"{by} {number:g}", by=by, value=number) for number in numbers]
+            allowed = (self.after_step.min, self.after_step.max) if by == "after_step" else RANGES[by]
+            numbers = read_numbers(self.values.value, by, allowed, whole=whole)
+            rows = [self._row(f"{by.replace('_', ' ')} {number:g}", by=by, value=number) for number in numbers]
         title = rows[0].prompt + (f", compared by {by}" if by != "nothing" else "")
         drawing = Drawing(title, rows, seeds, self.negative.value.strip())
         if len(drawing) > MAX_PICTURES:
@@ -104,18 +123,30 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         check_prompt(prompt, [concept.word])
         for text in (prompt, negative):
             count_tokens(text, self.model, self._words)
-        edited = self._edited(concept, start, settings["strength"], settings["editability"])
+        edited = self._edited(concept, start, settings)
         concepts = [edited if c is concept else c for c in self.concepts.values()]
         used = tuple(c for c in concepts if c.word in split_on_words(f"{prompt}\n{negative}", self._words))
         return Row(label, prompt, used, {name: settings[name] for name in DRAWN_WITH})
 
-    def _edited(self, concept: Concept, start: bool, strength: float, editability: float) -> Concept:
+    def edited(self) -> Concept:
+        """The chosen word as the controls have it.
+
+        Raises:
+            ValueError: it can't be turned so.
+        """
+        return self._edited(
+            self.concepts[self.concept.value], False, {name: getattr(self, name).value for name in RANGES}
+        )
+
+    def _edited(self, concept: Concept, start: bool, settings: Mapping[str, float]) -> Concept:
         toward = self.starts[concept.word]
-        if toward is None:  # without a direction to turn to, only the length can change
-            return adjust(concept, concept, strength=strength)
-        if start:
+        if start and toward is not None:
             return Concept(concept.word, toward.vectors, {**toward.facts, "edits": f"the initializer {named(toward)}"})
-        return adjust(concept, toward, strength=strength, editability=editability)
+        if self.run is not None and settings["after_step"] < self.after_step.max:
+            concept = self.run.concept(int(settings["after_step"]))
+        # Without a word to turn to, only the length can change.
+        turned = {name: settings[name] for name in TURNED_BY} if toward is not None else {}
+        return adjust(concept, toward, strength=settings["strength"], **turned)
 
     def _make(self) -> None:
         self.concept = parts.control(widgets.Dropdown, "Word", options=list(self.concepts))
@@ -124,10 +155,23 @@ class Controls(widgets.VBox):  # type: ignore[misc]
             widgets.Text, "Negative prompt", placeholder="what to steer away from", width="44em"
         )
         self.seeds = parts.control(widgets.Text, "Seeds", value="0-3")
-        self.steps = parts.control(widgets.IntSlider, "Denoising steps", value=25, min=1, max=100)
-        self.guidance = parts.control(widgets.FloatSlider, "Guidance", value=5.0, min=1.0, max=15.0, step=0.5)
-        self.strength = parts.control(widgets.FloatSlider, "Strength", value=1.0, min=0.0, max=2.0, step=0.05)
-        self.editability = parts.control(widgets.FloatSlider, "Editability", value=0.0, min=0.0, max=1.0, step=0.05)
+        self.steps = parts.control(
+            widgets.IntSlider, "Denoising steps", continuous_update=False, value=25, min=1, max=100
+        )
+        self.guidance = parts.control(
+            widgets.FloatSlider, "Guidance", continuous_update=False, value=5.0, min=1.0, max=15.0, step=0.5
+        )
+        self.strength = parts.control(
+            widgets.FloatSlider, "Strength", continuous_update=False, value=1.0, min=0.0, max=2.0, step=0.05
+        )
+        share: dict[str, Any] = dict(value=0.0, min=0.0, max=1.0, step=0.05, continuous_update=False)
+        self.editability = parts.control(widgets.FloatSlider, "Editability", **share)
+        self.match_length = parts.control(widgets.FloatSlider, "Match length", **share)
+        self.class_word = parts.control(widgets.Text, "Class word", placeholder="such as cat; empty: its initializer")
+        first, last = (0 if hasattr(self.run, "start") else 1, len(self.run.records)) if self.run else (0, 0)
+        self.after_step = parts.control(
+            widgets.IntSlider, "After step", value=last, min=first, max=last, width="44em", continuous_update=False
+        )
         self.compare_by = parts.control(widgets.Dropdown, "Compare by", options=["nothing"])
         self.values = parts.control(widgets.Text, "Values", disabled=True, placeholder="none to give")
         self.check, self.editing = parts.note(), parts.note()
@@ -137,21 +181,40 @@ class Controls(widgets.VBox):  # type: ignore[misc]
     def _update_for_concept(self) -> None:
         """Enable only what the chosen word allows."""
         start = self.starts[self.concept.value]
-        self.editability.disabled = start is None
+        for name in TURNED_BY:
+            slider = getattr(self, name)
+            slider.disabled = start is None
+            slider.value = slider.value if start else 0.0
         if start is None:
-            self.editability.value = 0.0
-            parts.say(self.editing, "Its initializer is not known: give it as toward=... to use this.")
+            parts.say(self.editing, "Its initializer is not known: write a class word, or give it as toward=...")
         else:
-            parts.say(self.editing, f"0 is as learned, 1 points where {named(start)} does.")
+            parts.say(self.editing, f"At 0 it is as learned; at 1 it points where {named(start)} does, or is as long.")
         unavailable = {"concepts"} if len(self.concepts) == 1 else set()
-        unavailable |= {"initializer and word", "editability"} if start is None else set()
+        unavailable |= {"initializer and word", *TURNED_BY} if start is None else set()
+        unavailable |= {"after_step"} if self.run is None else set()
         chosen, options = self.compare_by.value, tuple(name for name in COMPARISONS if name not in unavailable)
         if options != self.compare_by.options:
             self.compare_by.options = options
             self.compare_by.value = chosen if chosen in options else "nothing"
 
+    def _update_class_word(self) -> None:
+        """Turn to the class word that was written; to the initializer again if it was emptied."""
+        word, text = self.concept.value, self.class_word.value.strip()
+        try:
+            start = (
+                initial_concept(self.model, word, text, len(self.concepts[word])) if text else self._own_starts[word]
+            )
+        except ValueError as error:
+            return parts.say(self.editing, str(error), "error")
+        self.starts[word] = start
+        self._update_for_concept()
+
     def _update_for_comparison(self) -> None:
-        self.values.value = COMPARISONS[self.compare_by.value]
+        suggested = COMPARISONS[self.compare_by.value]
+        if self.compare_by.value == "after_step":
+            last = self.after_step.max
+            suggested = ", ".join(str(step) for step in sorted({max(1, round(last * i / 4)) for i in (1, 2, 3, 4)}))
+        self.values.value = suggested
         self.values.disabled = not self.values.value
 
     def _check(self) -> None:

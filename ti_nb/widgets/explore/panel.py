@@ -15,6 +15,8 @@ from ...errors import InvalidValue
 from ...host import frontend, turns
 from ...host.arguments import checked
 from ...results.sampling import Sample, sample, save_samples
+from ...training.records import SavedRun
+from ...training.run import Run
 from ...words.concept import Concept
 from .. import parts
 from .controls import Controls
@@ -34,7 +36,8 @@ class ExplorePanel(parts.Panel):
 
     Args:
         model: the one the concepts were learned on.
-        concepts: one word or several; all of them are known in every prompt.
+        concepts: one word or several; all of them are known in every prompt. Or a run: "After step" then says which of its
+            steps the word is taken from.
         toward: the initializer, towards which "Editability" turns the word; by default made from the concept's facts.
         out: the folder "Save pictures" writes to.
 
@@ -42,7 +45,8 @@ class ExplorePanel(parts.Panel):
         ValueError: no concept, two with the same word, one of another model.
 
     Attributes:
-        concept, prompt, negative, seeds, steps, guidance, strength, editability, compare_by, values: the controls.
+        concept, prompt, negative, seeds, steps, guidance, strength, editability, match_length, class_word, after_step,
+            compare_by, values: the controls. live: whether each change of them draws anew, on the same seeds.
         drawings: the latest drawings, newest first.
     """
 
@@ -50,21 +54,30 @@ class ExplorePanel(parts.Panel):
     def __init__(
         self,
         model: Model,
-        concepts: Concept | Sequence[Concept],
+        concepts: Concept | Run | SavedRun | Sequence[Concept],
         *,
         toward: Concept | None = None,
         out: str | Path = "outputs/explore",
     ) -> None:
-        self.controls = Controls(model, [concepts] if isinstance(concepts, Concept) else list(concepts), toward)
+        run = concepts if isinstance(concepts, Run | SavedRun) else None
+        if run is not None:
+            if not run.records:
+                raise InvalidValue("the run has no steps yet: train first")
+            toward = toward or getattr(run, "start", None)
+            concepts = run.concept()
+        self.controls = Controls(model, [concepts] if isinstance(concepts, Concept) else list(concepts), toward, run)  # type: ignore[arg-type]
         for name, control in self.controls.public().items():
             setattr(self, name, control)
         self.model, self.out = model, Path(out)
         self.drawings: list[Drawing] = []
-        self._stop = False
+        self._stop = self._again = False
         self.draw_button = parts.button("Draw", self._draw_clicked, style="primary")
         self.stop_button = parts.button("Stop", self.stop)
         self.stop_button.disabled = True
         self.save_button = parts.button("Save pictures", self._save_clicked)
+        self.live = parts.tick("Draw whenever I change something")
+        for control in self.controls.public().values():
+            control.observe(lambda _: self._changed(), "value")
         self.progress = widgets.IntProgress(value=0, max=1, layout=widgets.Layout(width="14em"))
         self.progress.layout.display = "none"  # shown only while it draws
         self.status, self.message = parts.note(), parts.note()
@@ -72,7 +85,7 @@ class ExplorePanel(parts.Panel):
         self.history.layout.max_width = "98%"
         self.history.observe(lambda _: self._show_earlier(), "value")
         self.grid = Grid(side=160 if model.resolution <= 128 else 256)
-        buttons = parts.row(self.draw_button, self.stop_button, self.save_button, self.progress, self.status)
+        buttons = parts.row(self.draw_button, self.stop_button, self.save_button, self.live, self.progress, self.status)
         title = parts.heading(f"Explore {', '.join(self.controls.concepts)}")
         super().__init__([title, self.controls, buttons, self.message, self.history, self.grid])
 
@@ -88,6 +101,14 @@ class ExplorePanel(parts.Panel):
                 for _ in batches:
                     let_through()
         return drawing.samples
+
+    def word(self) -> Concept:
+        """The chosen word as the controls have it, edits and step included, to be saved or shared.
+
+        Raises:
+            ValueError: it can't be turned so.
+        """
+        return self.controls.edited()
 
     def stop(self) -> None:
         """Stop after the batch being drawn."""
@@ -182,12 +203,27 @@ class ExplorePanel(parts.Panel):
         self._task = loop.create_task(self._draw_in_task(drawing))  # a task without a reference may be collected
         return None
 
+    def _changed(self) -> None:
+        """Draw what the controls now describe, if that was asked for; a drawing at work is stopped for it."""
+        if not self.live.value:
+            return
+        if self.draw_button.disabled:
+            self._again = True
+            return self.stop()
+        self._draw_clicked()
+
+    def _once_more(self) -> None:
+        if self._again:
+            self._again = False
+            self._draw_clicked()
+
     def _draw_all(self, drawing: Drawing) -> None:
         try:
             for _ in self._batches(drawing):
                 pass
         except Exception as error:  # a traceback would not be shown: the panel shows the error
-            parts.say(self.message, _message(error), "error")
+            return parts.say(self.message, _message(error), "error")
+        self._once_more()
 
     async def _draw_in_task(self, drawing: Drawing) -> None:
         try:
@@ -195,7 +231,8 @@ class ExplorePanel(parts.Panel):
                 for _ in batches:
                     await asyncio.sleep(0.02)  # s, in which the kernel handles clicks
         except Exception as error:
-            parts.say(self.message, _message(error), "error")
+            return parts.say(self.message, _message(error), "error")
+        self._once_more()
 
     def _save_clicked(self) -> None:
         try:

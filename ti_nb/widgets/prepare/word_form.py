@@ -10,7 +10,7 @@ import ipywidgets as widgets
 import torch
 
 from ...models.tokens import check_word, init_ids, token_in_words
-from ...results.suggest import embed_words, known_words, suggest_words, tiny_words
+from ...results.measures import embed_words, known_words, suggest_words, tiny_words
 from .. import parts
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from .form import Form
 
 if TYPE_CHECKING:
     from ...pictures.concept_images import ConceptImages
-    from ...results.judge import Scores
     from ...results.sampling import Sample
+    from ...results.scores import Scores
     from ...training.run import Run
 
 SHOW, PUBLISH, PUBLISH_TO_ALL = "Show what will go", "Publish", "Publish for EVERYBODY to see"
