@@ -32,6 +32,7 @@ STUB = ROOT / "tests" / "colab_stub"
 SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
+FEW = dict(STEPS=15, denoising=2)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -181,8 +182,8 @@ def place(stack: str | None, answer: str | None) -> Any:
 @pytest.mark.slow
 @each_notebook
 def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
-    """Every cell; a word hardly learned is no matter here. In full it takes minutes, which nbval gives it when there is time."""
-    execute(path, tmp_path, STEPS=15)
+    """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
+    execute(path, tmp_path, **FEW)
 
 
 @pytest.mark.thorough
@@ -265,6 +266,13 @@ def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) ->
     assert "here and fetched are equal: True" in "".join(o.get("text", "") for o in drawn.outputs)
 
 
+FEWER_STEPS = """
+from diffusers import DDIMScheduler
+asked = DDIMScheduler.set_timesteps
+DDIMScheduler.set_timesteps = lambda self, steps, *rest, **named: asked(self, min(steps, {}), *rest, **named)
+"""
+
+
 def execute(
     path: Path,
     folder: Path,
@@ -274,12 +282,14 @@ def execute(
     until: str = "",
     without: Sequence[str] = (),
     env: dict[str, str] | None = None,
+    denoising: int = 0,
     **parameters: Any,
 ) -> Any:
     """Run every cell, or those up to cell `until`, but those `without`, with `folder` as the working directory; a cell that fails raises.
 
     Args:
-        env: more of the kernel's environment. parameters: set after the parameters cell, as papermill does.
+        env: more of the kernel's environment. denoising: steps of each picture at most, whatever is asked for; 0 for as asked.
+        parameters: set after the parameters cell, as papermill does.
     """
     notebook = read(path)
     ids = [cell.id for cell in notebook.cells]
@@ -289,6 +299,8 @@ def execute(
     if parameters:
         given = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
         notebook.cells.insert(ids.index("parameters") + 1, given)
+    if denoising:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(FEWER_STEPS.format(denoising)))
     if answer:
         where = f"import pathlib, ti_nb.pictures.sources as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(where))

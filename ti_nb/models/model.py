@@ -168,14 +168,18 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the UNet is."""
-        device: torch.device = self.unet.device
-        return device
+        return self._first_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the frozen weights."""
-        dtype: torch.dtype = self.unet.dtype
-        return dtype
+        return self._first_weight.dtype
+
+    @property
+    def _first_weight(self) -> torch.Tensor:
+        """As good as any other, see `supported`; the UNet's own properties look through all its modules each time."""
+        weight: torch.Tensor = next(self.unet.parameters())
+        return weight
 
     def time_ids(self) -> torch.Tensor:
         """SDXL's sizes (1, 6): original height and width, crop's top and left, target height and width.
