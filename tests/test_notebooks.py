@@ -169,7 +169,7 @@ def environment(answer: str | None) -> dict[str, str]:
 
 
 def place(stack: str | None, answer: str | None) -> Any:
-    """A parameter: where to run the notebooks. By default here is left to nbval, and in Colab everybody says yes."""
+    """A parameter: where to run the notebooks. By default here is left to nbval, and in Colab everybody says yes, in few steps."""
     name = f"{stack or 'here'}-{answer or 'jupyter'}"
     if stack and not stacks.is_built(stack):
         return pytest.param(stack, answer, id=name, marks=pytest.mark.skip(reason="run `make stacks` first"))
@@ -193,7 +193,7 @@ def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
 )
 def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, tmp_path: Path) -> None:
     began = time.monotonic()
-    done = execute(path, tmp_path, stack=stack, answer=answer)
+    done = execute(path, tmp_path, stack=stack, answer=answer, **({} if EVERY else FEW))
     seconds, size = time.monotonic() - began, sum(len(str(cell.get("outputs", ""))) for cell in done.cells)
     print(f"{path.name} on {stack or 'here'}, {answer or 'jupyter'}: {seconds:.0f} s, {size / 1000:.0f} kB of outputs")
     assert size < BYTES
