@@ -8,6 +8,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # A file's tests stay in one process, which share what they load, on one core each. The notebooks come first: they take longest.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Of the other environments, the two farthest from this one: Colab's, and the last ipykernel that lets clicks into a busy cell.
+FARTHEST := colab ipykernel-7.3.0
 TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
 
 .PHONY: demo quick checks test thorough test-all stacks browser pictures lab address benchmark gpu-bundle clean
@@ -36,7 +38,8 @@ quick: checks
 test: checks
 	$(PYTEST) -m "not thorough" $(TESTS)
 
-thorough: $(VENV)/.base stacks
+thorough: $(VENV)/.base
+	$(BIN)/python -m tools.stacks $(FARTHEST)
 	$(PYTEST) -m thorough $(TESTS)
 	$(PYTEST) --nbval-lax --nbval-current-env notebooks
 
