@@ -9,7 +9,7 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import nbformat
 import pytest
 import yaml
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
 from PIL import Image
@@ -32,7 +33,7 @@ STUB = ROOT / "tests" / "colab_stub"
 SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
-FEW = dict(STEPS=15, denoising=2)
+FEW = dict(STEPS=8, denoising=1)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -179,11 +180,24 @@ def place(stack: str | None, answer: str | None) -> Any:
     )
 
 
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[Callable[[str | None, str | None], AsyncKernelManager]]:
+    """One for all notebooks in a place, as most of a short notebook's time goes into what it imports."""
+    made: dict[Any, AsyncKernelManager] = {}
+
+    def kernel(stack: str | None, answer: str | None) -> AsyncKernelManager:
+        return made.setdefault((stack, answer), manager(stack, AsyncKernelManager))
+
+    yield kernel
+    for each in made.values():
+        run_sync(each.shutdown_kernel)(now=True)
+
+
 @pytest.mark.slow
 @each_notebook
-def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
+def test_it_runs_with_few_steps(path: Path, kernels: Any, tmp_path: Path) -> None:
     """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
-    execute(path, tmp_path, **FEW)
+    execute(path, tmp_path, kernel=kernels(None, None), **FEW)
 
 
 @pytest.mark.thorough
@@ -191,17 +205,20 @@ def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stack", "answer"), [place(stack, answer) for stack in (None, "colab") for answer in (None, *ANSWERS)]
 )
-def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, tmp_path: Path) -> None:
+def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, kernels: Any, tmp_path: Path) -> None:
     began = time.monotonic()
-    done = execute(path, tmp_path, stack=stack, answer=answer, **({} if EVERY else FEW))
+    how = {} if EVERY else {"kernel": kernels(stack, answer), **FEW}
+    done = execute(path, tmp_path, stack=stack, answer=answer, **how)
     seconds, size = time.monotonic() - began, sum(len(str(cell.get("outputs", ""))) for cell in done.cells)
     print(f"{path.name} on {stack or 'here'}, {answer or 'jupyter'}: {seconds:.0f} s, {size / 1000:.0f} kB of outputs")
     assert size < BYTES
 
 
+SOURCES = [(source, answer) for source in ("upload", "drive") for answer in ANSWERS if EVERY or answer != "timeout"]
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("source", ["upload", "drive"])
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize(("source", "answer"), SOURCES)
 def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, source: str, tmp_path: Path) -> None:
     """The first cells of 01, until the pictures are shown."""
     path = ROOT / "notebooks" / "01_prepare_pictures.ipynb"
@@ -266,10 +283,18 @@ def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) ->
     assert "here and fetched are equal: True" in "".join(o.get("text", "") for o in drawn.outputs)
 
 
+AFRESH = """
+import os
+os.chdir({folder!r})
+os.environ["TI_NB_OUT"] = {out!r}
+%reset -f
+"""
 FEWER_STEPS = """
-from diffusers import DDIMScheduler
-asked = DDIMScheduler.set_timesteps
-DDIMScheduler.set_timesteps = lambda self, steps, *rest, **named: asked(self, min(steps, {}), *rest, **named)
+def at_most(most):
+    from diffusers import DDIMScheduler
+    asked = DDIMScheduler.set_timesteps
+    DDIMScheduler.set_timesteps = lambda self, steps, *rest, **named: asked(self, min(steps, most), *rest, **named)
+at_most({})
 """
 
 
@@ -282,13 +307,14 @@ def execute(
     until: str = "",
     without: Sequence[str] = (),
     env: dict[str, str] | None = None,
+    kernel: AsyncKernelManager | None = None,
     denoising: int = 0,
     **parameters: Any,
 ) -> Any:
     """Run every cell, or those up to cell `until`, but those `without`, with `folder` as the working directory; a cell that fails raises.
 
     Args:
-        env: more of the kernel's environment. denoising: steps of each picture at most, whatever is asked for; 0 for as asked.
+        env: more of the kernel's environment. kernel: one to use, made to look new; by default it is, and ends. denoising: steps of each picture at most, whatever is asked for; 0 for as asked.
         parameters: set after the parameters cell, as papermill does.
     """
     notebook = read(path)
@@ -304,14 +330,17 @@ def execute(
     if answer:
         where = f"import pathlib, ti_nb.pictures.sources as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(where))
+    out = str(folder / "out")
+    if kernel:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(AFRESH.format(folder=str(folder), out=out)))
     client = NotebookClient(
         notebook,
-        km=manager(stack, AsyncKernelManager),
+        km=kernel or manager(stack, AsyncKernelManager),
         timeout=SECONDS,
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
     )
-    client.owns_km = True  # or its kernel would stay, with its gigabyte, until the last test
-    client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out"), **(env or {})})
+    client.owns_km = kernel is None  # or its kernel would stay, with its gigabyte, until the last test
+    client.execute(env={**environment(answer), "TI_NB_OUT": out, **(env or {})})
     folder.joinpath("executed.ipynb").write_text(nbformat.writes(notebook))  # where no token may be, see conftest
     return notebook
