@@ -290,11 +290,9 @@ os.environ["TI_NB_OUT"] = {out!r}
 %reset -f
 """
 FEWER_STEPS = """
-def at_most(most):
-    from diffusers import DDIMScheduler
-    asked = DDIMScheduler.set_timesteps
-    DDIMScheduler.set_timesteps = lambda self, steps, *rest, **named: asked(self, min(steps, most), *rest, **named)
-at_most({})
+import diffusers, tests.few_steps
+diffusers.DDIMScheduler.set_timesteps = tests.few_steps.at_most({})
+del diffusers, tests
 """
 
 

@@ -28,6 +28,12 @@ ROOT = Path(__file__).parents[1]
 LONG = 1_000_000  # steps: never done by themselves
 
 
+@pytest.fixture(scope="module")
+def model() -> ti.Model:
+    """Of random weights: how well it learns does not matter here."""
+    return smallest()
+
+
 def _run(model: ti.Model, photos: ti.ConceptImages, steps: int = 6, **more: object) -> ti.Run:
     return ti.train(model, photos, word="<new>", init="animal", steps=steps, batch=1, watch=2, **more)
 
