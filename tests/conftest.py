@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ from tests.leaks import leaks_in, leaks_under
 
 if TYPE_CHECKING:
     from tests.hub_server import HubServer
+
+
+ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(slow|thorough)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of slow tests only is not even imported where they are not asked for."""
+    quick = "not slow" in config.option.markexpr and collection_path.suffix == ".py"
+    return True if quick and ALL_SLOW.search(collection_path.read_text()) else None
 
 
 @pytest.fixture(scope="session")

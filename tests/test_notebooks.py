@@ -1,14 +1,11 @@
-"""The notebooks are ready for every place they run in: as files, here, and in a Colab whose users say yes, no or nothing."""
+"""The notebooks run in every place: here, and in a Colab whose users say yes, no or nothing."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
-import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +13,15 @@ from typing import Any
 
 import nbformat
 import pytest
-import yaml
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
-from packaging.requirements import Requirement
 from PIL import Image
 
 import ti_nb as ti
 from tests.hub_server import HubServer, client_environment
 from tests.kernels import ROOT, manager
-from tools import address, stacks
+from tools import stacks
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUB = ROOT / "tests" / "colab_stub"
@@ -34,86 +29,12 @@ SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and f
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
 FEW = dict(STEPS=8, denoising=1)
+pytestmark = pytest.mark.slow
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def read(path: Path) -> Any:
     return nbformat.read(path, as_version=nbformat.NO_CONVERT)
-
-
-def code(path: Path) -> list[Any]:
-    return [cell for cell in read(path).cells if cell.cell_type == "code"]
-
-
-# As files
-
-
-@each_notebook
-def test_a_notebook_is_of_the_format_with_ids_and_holds_no_state_of_a_session(path: Path) -> None:
-    notebook = read(path)
-    nbformat.validate(notebook)
-    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    ids = Counter(cell.id for cell in notebook.cells)
-    assert max(ids.values()) == 1
-    assert "widgets" not in notebook.metadata  # without its "state" GitHub shows nothing (colabtools #5288)
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code(path))
-    assert not [cell.id for cell in notebook.cells if {"executionInfo", "outputId", "id"} & set(cell.metadata)]
-
-
-@each_notebook
-def test_colab_gives_it_a_gpu_a_kernel_and_a_table_of_contents(path: Path) -> None:
-    metadata = read(path).metadata
-    assert metadata.get("accelerator") == "GPU"
-    assert metadata.get("colab") == {"provenance": [], "gpuType": "T4", "toc_visible": True}
-    assert metadata.kernelspec.name == "python3"
-
-
-@each_notebook
-def test_its_badge_opens_this_very_notebook(path: Path) -> None:
-    first = read(path).cells[0]
-    assert first.cell_type == "markdown"
-    link = f"https://colab.research.google.com/github/{address.current()}/blob/main/notebooks/{path.name}"
-    assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({link})" in first.source
-
-
-@each_notebook
-def test_its_cells_are_short_and_each_is_led_by_a_few_words(path: Path) -> None:
-    before = None
-    for cell in read(path).cells:
-        if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 15, cell.id
-            assert before is not None and before.cell_type == "markdown", f"no words before cell {cell.id}"
-            assert len(re.sub(r"\(http\S+\)", "", before.source).split()) <= 120, f"too many words in {before.id}"
-        before = cell
-
-
-@each_notebook
-def test_it_has_one_parameters_cell(path: Path) -> None:
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code(path)) == 1
-
-
-@each_notebook
-def test_its_first_cell_installs_only_what_is_missing_and_upgrades_nothing(path: Path) -> None:
-    first, *others = [cell.source for cell in code(path)]
-    assert re.search(r"^if .*find_spec\(.ti_nb.\) is None:\n +%pip install ", first, re.MULTILINE)
-    assert not re.search(r"(^|\s)(-U|--upgrade|--force-reinstall|--pre)\b", first)
-    assert not any(re.search(r"^\s*[%!]\s*(pip|conda|apt)", source, re.MULTILINE) for source in others)
-
-
-def test_environment_yml_lists_what_pyproject_asks_for() -> None:
-    """Conda's channels can't be asked here: names and bounds are compared, not resolved."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())
-    has = {r.name: r.specifier for r in (Requirement(d) for d in listed["dependencies"] if isinstance(d, str))}
-    asked = [Requirement(d) for d in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
-    wants = {CONDA.get(r.name, r.name): r.specifier for r in asked}
-    assert listed["channels"] == ["conda-forge"]
-    assert {name: has.get(name) for name in wants} == wants
-    assert set(has) - set(wants) == {"python", "pip", "jupyterlab"}
-    assert project["requires-python"] in str(has["python"])
-
-
-CONDA = {"torch": "pytorch"}  # PyPI's name: conda-forge's, where they differ
 
 
 # In a Colab
@@ -193,7 +114,6 @@ def kernels() -> Iterator[Callable[[str | None, str | None], AsyncKernelManager]
         run_sync(each.shutdown_kernel)(now=True)
 
 
-@pytest.mark.slow
 @each_notebook
 def test_it_runs_with_few_steps(path: Path, kernels: Any, tmp_path: Path) -> None:
     """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
