@@ -25,9 +25,12 @@ ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(slow|thorough)\b", re
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A file of slow tests only is not even imported where they are not asked for."""
-    quick = "not slow" in config.option.markexpr and collection_path.suffix == ".py"
-    return True if quick and ALL_SLOW.search(collection_path.read_text()) else None
+    """A file without a test of the kind that make asks for is not even imported."""
+    if collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text()
+    has_none = {"not slow and not thorough": ALL_SLOW.search(text), "thorough": "pytest.mark.thorough" not in text}
+    return True if has_none.get(config.option.markexpr) else None
 
 
 @pytest.fixture(scope="session")
