@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import time
@@ -31,6 +32,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     text = collection_path.read_text()
     has_none = {"not slow and not thorough": ALL_SLOW.search(text), "thorough": "pytest.mark.thorough" not in text}
     return True if has_none.get(config.option.markexpr) else None
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays, so no search for garbage, which some tests ask for often, need go through it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
