@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# A file's tests stay in one process, which share what they load, on one core each. The notebooks come first: they take longest.
+# A file's tests stay in one process, which share what they load, on one core each. Those that take longest come first.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-TESTS := tests/test_notebooks.py tests/test_checkpoints.py tests
+# Of the other environments, the two farthest from this one: Colab's, and the last ipykernel that lets clicks into a busy cell.
+FARTHEST := colab ipykernel-7.3.0
+TESTS := $(patsubst %,tests/test_%.py,notebooks checkpoints kernels train_panel) tests
 
 .PHONY: demo quick checks test thorough test-all stacks browser pictures docs lab address benchmark gpu-bundle clean
 
@@ -36,7 +38,8 @@ quick: checks
 test: checks
 	$(PYTEST) -m "not thorough" $(TESTS)
 
-thorough: $(VENV)/.base stacks
+thorough: $(VENV)/.base
+	$(BIN)/python -m tools.stacks $(FARTHEST)
 	$(PYTEST) -m thorough $(TESTS)
 	$(PYTEST) --nbval-lax --nbval-current-env notebooks
 

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one core each, or two processes wait for each other's threads
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 
 import ti_nb as ti
-from tests.hub_server import HubServer, point_client_at
 from tests.leaks import leaks_in, leaks_under
+
+if TYPE_CHECKING:
+    from tests.hub_server import HubServer
+
+
+ALL_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(slow|thorough)\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file without a test of the kind that make asks for is not even imported."""
+    if collection_path.suffix != ".py":
+        return None
+    text = collection_path.read_text()
+    has_none = {"not slow and not thorough": ALL_SLOW.search(text), "thorough": "pytest.mark.thorough" not in text}
+    return True if has_none.get(config.option.markexpr) else None
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays, so no search for garbage, which some tests ask for often, need go through it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def model() -> ti.Model:
     """In float32 on every machine, as the tests compare to rounding."""
+    import torch  # not above: the process that only hands tests to others shall not import it
+
     return ti.load_model("tiny", dtype=torch.float32)
 
 
@@ -40,6 +63,8 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def hub(naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A Hub on this machine, to which the real client is logged in as alice; tries are repeated at once."""
+    from tests.hub_server import HubServer, point_client_at
+
     with HubServer() as server:
         point_client_at(server, monkeypatch, tmp_path / "client", token="hf_test_alice_write")
         yield server
@@ -47,6 +72,8 @@ def hub(naps: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
 @pytest.fixture(autouse=True)
 def same_state_for_each_test() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 

@@ -15,16 +15,15 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import ti_nb as ti
-from ti_nb.training import losses
 
-from .killed import difference, in_a_child, smallest, steps_in, train, without_seconds
+from .killed import difference, in_a_child, made_ready, steps_in, train, without_seconds
 
 SHORT = dict(steps=6, watch=0, negative=0, batch=1)
 LONG = dict(steps=100_000, save_every=1_000, watch=0, negative=0, batch=1)
@@ -223,20 +222,17 @@ def wrong_after_the_end(model: ti.Model, out: Path, code: int, seen: int) -> str
     return difference(out, whole)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("how", choices=["two", "interrupts", "kernels"])
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    losses.FIXED_BATCH = 2  # fewer pictures to measure the gain on
-    wrong = False
+    options = parser.parse_args(arguments)
+    model, wrong = made_ready(), False
     with tempfile.TemporaryDirectory() as folder:
         ways = {"two": two, "interrupts": interrupts, "kernels": kernels}
-        for line in ways[options.how](smallest(), Path(folder), times=options.times, seed=options.seed):
+        for line in ways[options.how](model, Path(folder), times=options.times, seed=options.seed):
             print(json.dumps(line), flush=True)
             wrong |= bool(line["wrong"])
     sys.exit(wrong)

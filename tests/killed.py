@@ -1,6 +1,6 @@
 """Runs that die: `python -m tests.killed kill FOLDER` at random moments, `point FOLDER` at each file call of a save.
 
-Started as a process of its own, so that nothing but one thread is there to fork. Each line it prints is a JSON object.
+In a process of its own, so that nothing but one thread is there to fork. Each line it prints is a JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -283,7 +283,23 @@ def point(model: ti.Model, folder: Path, *, done: int, steps: int, every: int) -
             return
 
 
-def main() -> None:
+def print_into(path: Path, main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
+    """Run a program that prints into a file."""
+    with path.open("w") as file, contextlib.redirect_stdout(file):
+        main(arguments)
+
+
+def made_ready() -> ti.Model:
+    """The smallest model, in this process, where what the first run of a process has to find out is found out: forks know it."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.set_num_threads(1)
+    losses.FIXED_BATCH = 2  # fewer pictures to measure the gain on
+    model = smallest()
+    train(model)
+    return model
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each run killed, or for each point."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("how", choices=["kill", "point"])
@@ -293,11 +309,8 @@ def main() -> None:
     parser.add_argument("--done", type=int, nargs="+", default=[0], help="cut the save after this many steps short")
     parser.add_argument("--every", type=int, default=1, help="of the points")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    options = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    torch.set_num_threads(1)
-    losses.FIXED_BATCH = 2  # fewer pictures to measure the gain on
-    model = smallest()
+    options = parser.parse_args(arguments)
+    model = made_ready()
     if options.how == "kill":
         for line in kill(model, options.folder, times=options.times, steps=options.steps, seed=options.seed):
             print(json.dumps(line), flush=True)

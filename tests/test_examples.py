@@ -11,7 +11,21 @@ FINDER = doctest.DocTestFinder(recurse=False)
 EXAMPLES = [test for name in ti.__all__ for test in FINDER.find(getattr(ti, name), name) if test.examples]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+SLOW = (
+    "score",
+    "train",
+    "train_seeds",
+    "together",
+    "read_run",
+    "load_into",
+    "plan_memory",
+)  # which train, and draw many pictures in all their steps
+
+
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.name in SLOW else []) for one in EXAMPLES],
+)
 def test_the_example_runs_as_written(
     example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ti.Model
 ) -> None:

@@ -30,6 +30,7 @@ def test_a_word_learns_on_every_family(family: tuple[str, ti.Model], photos: ti.
     """Its loss on noise it was not trained with falls below the initializer's."""
     name, model = family
     assert [e.key for e in model.encoders] == FAMILIES[name]
+    assert (model.device, model.dtype) == (model.unet.device, model.unet.dtype)
     run = ti.train(model, photos, word="<new>", init="animal", steps=6, batch=4, rate=2.0, norm="free", watch=6)
     held = run._draws.fixed(16)
     with torch.no_grad():

@@ -77,7 +77,7 @@ def test_a_burden_is_put_down_quickly(name: str, reader: fuzz.Reader, tmp_path: 
 
 
 @posix
-@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.thorough)])
 def test_bent_files_are_read_or_refused(tmp_path: Path, count: int) -> None:
     """As `python -m tests.fuzz --count 10000` does, which prints what became of them."""
     summary = fuzz.run(count, 0, tmp_path)

@@ -17,6 +17,7 @@ LONG = 1_000_000  # steps: never done by themselves
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:zmq")]
 
 LOAD = """
+from ti_nb.training.settings import TrainSettings  # whose subpackage comes first does not matter
 import torch, ti_nb as ti
 model, photos = ti.load_model("tiny", dtype=torch.float32), ti.example_images("penguin")
 def begin(steps):
@@ -35,6 +36,10 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     with Kernel(request.param) as kernel:
         kernel.run(LOAD)
         yield kernel
+
+
+def test_loading_says_nothing_of_libraries_that_are_not_needed(kernel: Kernel) -> None:
+    assert "torchvision" not in kernel.printed
 
 
 def show(kernel: Kernel, steps: int, *, background: bool = True, **others: object) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -61,12 +59,6 @@ def test_a_model_s_name_in_files_tells_no_folders(model: ti.Model, photos: ti.Co
     assert own.shared_name == concept.facts["base"] == concept.facts["model"] == "my-model"
     assert b"someone" not in ti.save(concept, tmp_path / "new.safetensors").read_bytes()
     assert ti.Model("owner/name", own.encoders, own.unet, own.vae, own.scheduler).shared_name == "owner/name"
-
-
-def test_loading_says_nothing_of_libraries_that_are_not_needed() -> None:
-    code = "import ti_nb as ti; ti.load_model('tiny')"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "torchvision" not in out.stderr + out.stdout
 
 
 def test_half_precision_fetches_the_half_sized_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,117 +1,40 @@
-"""The notebooks are ready for every place they run in: as files, here, and in a Colab whose users say yes, no or nothing."""
+"""The notebooks run in every place: here, and in a Colab whose users say yes, no or nothing."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import time
-import tomllib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-import yaml
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.utils import run_sync
 from nbclient import NotebookClient
-from packaging.requirements import Requirement
 from PIL import Image
 
 import ti_nb as ti
 from tests.hub_server import HubServer, client_environment
 from tests.kernels import ROOT, manager
-from tools import address, stacks
+from tools import stacks
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUB = ROOT / "tests" / "colab_stub"
 SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
+FEW = dict(STEPS=8, denoising=1)
+pytestmark = pytest.mark.slow
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def read(path: Path) -> Any:
     return nbformat.read(path, as_version=nbformat.NO_CONVERT)
-
-
-def code(path: Path) -> list[Any]:
-    return [cell for cell in read(path).cells if cell.cell_type == "code"]
-
-
-# As files
-
-
-@each_notebook
-def test_a_notebook_is_of_the_format_with_ids_and_holds_no_state_of_a_session(path: Path) -> None:
-    notebook = read(path)
-    nbformat.validate(notebook)
-    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
-    ids = Counter(cell.id for cell in notebook.cells)
-    assert max(ids.values()) == 1
-    assert "widgets" not in notebook.metadata  # without its "state" GitHub shows nothing (colabtools #5288)
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code(path))
-    assert not [cell.id for cell in notebook.cells if {"executionInfo", "outputId", "id"} & set(cell.metadata)]
-
-
-@each_notebook
-def test_colab_gives_it_a_gpu_a_kernel_and_a_table_of_contents(path: Path) -> None:
-    metadata = read(path).metadata
-    assert metadata.get("accelerator") == "GPU"
-    assert metadata.get("colab") == {"provenance": [], "gpuType": "T4", "toc_visible": True}
-    assert metadata.kernelspec.name == "python3"
-
-
-@each_notebook
-def test_its_badge_opens_this_very_notebook(path: Path) -> None:
-    first = read(path).cells[0]
-    assert first.cell_type == "markdown"
-    link = f"https://colab.research.google.com/github/{address.current()}/blob/main/notebooks/{path.name}"
-    assert f"(https://colab.research.google.com/assets/colab-badge.svg)]({link})" in first.source
-
-
-@each_notebook
-def test_its_cells_are_short_and_each_is_led_by_a_few_words(path: Path) -> None:
-    before = None
-    for cell in read(path).cells:
-        if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 15, cell.id
-            assert before is not None and before.cell_type == "markdown", f"no words before cell {cell.id}"
-            assert len(re.sub(r"\(http\S+\)", "", before.source).split()) <= 120, f"too many words in {before.id}"
-        before = cell
-
-
-@each_notebook
-def test_it_has_one_parameters_cell(path: Path) -> None:
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code(path)) == 1
-
-
-@each_notebook
-def test_its_first_cell_installs_only_what_is_missing_and_upgrades_nothing(path: Path) -> None:
-    first, *others = [cell.source for cell in code(path)]
-    assert re.search(r"^if .*find_spec\(.ti_nb.\) is None:\n +%pip install ", first, re.MULTILINE)
-    assert not re.search(r"(^|\s)(-U|--upgrade|--force-reinstall|--pre)\b", first)
-    assert not any(re.search(r"^\s*[%!]\s*(pip|conda|apt)", source, re.MULTILINE) for source in others)
-
-
-def test_environment_yml_lists_what_pyproject_asks_for() -> None:
-    """Conda's channels can't be asked here: names and bounds are compared, not resolved."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())
-    has = {r.name: r.specifier for r in (Requirement(d) for d in listed["dependencies"] if isinstance(d, str))}
-    asked = [Requirement(d) for d in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
-    wants = {CONDA.get(r.name, r.name): r.specifier for r in asked}
-    assert listed["channels"] == ["conda-forge"]
-    assert {name: has.get(name) for name in wants} == wants
-    assert set(has) - set(wants) == {"python", "pip", "jupyterlab"}
-    assert project["requires-python"] in str(has["python"])
-
-
-CONDA = {"torch": "pytorch"}  # PyPI's name: conda-forge's, where they differ
 
 
 # In a Colab
@@ -168,7 +91,7 @@ def environment(answer: str | None) -> dict[str, str]:
 
 
 def place(stack: str | None, answer: str | None) -> Any:
-    """A parameter: where to run the notebooks. By default here is left to nbval, and in Colab everybody says yes."""
+    """A parameter: where to run the notebooks. By default here is left to nbval, and in Colab everybody says yes, in few steps."""
     name = f"{stack or 'here'}-{answer or 'jupyter'}"
     if stack and not stacks.is_built(stack):
         return pytest.param(stack, answer, id=name, marks=pytest.mark.skip(reason="run `make stacks` first"))
@@ -178,11 +101,23 @@ def place(stack: str | None, answer: str | None) -> Any:
     )
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[Callable[[str | None, str | None], AsyncKernelManager]]:
+    """One for all notebooks in a place, as most of a short notebook's time goes into what it imports."""
+    made: dict[Any, AsyncKernelManager] = {}
+
+    def kernel(stack: str | None, answer: str | None) -> AsyncKernelManager:
+        return made.setdefault((stack, answer), manager(stack, AsyncKernelManager))
+
+    yield kernel
+    for each in made.values():
+        run_sync(each.shutdown_kernel)(now=True)
+
+
 @each_notebook
-def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
-    """Every cell; a word hardly learned is no matter here. In full it takes minutes, which nbval gives it when there is time."""
-    execute(path, tmp_path, STEPS=15)
+def test_it_runs_with_few_steps(path: Path, kernels: Any, tmp_path: Path) -> None:
+    """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
+    execute(path, tmp_path, kernel=kernels(None, None), **FEW)
 
 
 @pytest.mark.thorough
@@ -190,17 +125,20 @@ def test_it_runs_with_few_steps(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stack", "answer"), [place(stack, answer) for stack in (None, "colab") for answer in (None, *ANSWERS)]
 )
-def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, tmp_path: Path) -> None:
+def test_it_runs_top_to_bottom(path: Path, stack: str | None, answer: str | None, kernels: Any, tmp_path: Path) -> None:
     began = time.monotonic()
-    done = execute(path, tmp_path, stack=stack, answer=answer)
+    how = {} if EVERY else {"kernel": kernels(stack, answer), **FEW}
+    done = execute(path, tmp_path, stack=stack, answer=answer, **how)
     seconds, size = time.monotonic() - began, sum(len(str(cell.get("outputs", ""))) for cell in done.cells)
     print(f"{path.name} on {stack or 'here'}, {answer or 'jupyter'}: {seconds:.0f} s, {size / 1000:.0f} kB of outputs")
     assert size < BYTES
 
 
+SOURCES = [(source, answer) for source in ("upload", "drive") for answer in ANSWERS if EVERY or answer != "timeout"]
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("source", ["upload", "drive"])
-@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize(("source", "answer"), SOURCES)
 def test_pictures_come_from_colab_or_the_example_takes_their_place(answer: str, source: str, tmp_path: Path) -> None:
     """The first cells of 01, until the pictures are shown."""
     path = ROOT / "notebooks" / "01_prepare_pictures.ipynb"
@@ -265,6 +203,19 @@ def test_a_word_is_shared_and_fetched_back_by_the_real_client(tmp_path: Path) ->
     assert "here and fetched are equal: True" in "".join(o.get("text", "") for o in drawn.outputs)
 
 
+AFRESH = """
+import os
+os.chdir({folder!r})
+os.environ["TI_NB_OUT"] = {out!r}
+%reset -f
+"""
+FEWER_STEPS = """
+import diffusers, tests.few_steps
+diffusers.DDIMScheduler.set_timesteps = tests.few_steps.at_most({})
+del diffusers, tests
+"""
+
+
 def execute(
     path: Path,
     folder: Path,
@@ -274,12 +225,15 @@ def execute(
     until: str = "",
     without: Sequence[str] = (),
     env: dict[str, str] | None = None,
+    kernel: AsyncKernelManager | None = None,
+    denoising: int = 0,
     **parameters: Any,
 ) -> Any:
     """Run every cell, or those up to cell `until`, but those `without`, with `folder` as the working directory; a cell that fails raises.
 
     Args:
-        env: more of the kernel's environment. parameters: set after the parameters cell, as papermill does.
+        env: more of the kernel's environment. kernel: one to use, made to look new; by default it is, and ends. denoising: steps of each picture at most, whatever is asked for; 0 for as asked.
+        parameters: set after the parameters cell, as papermill does.
     """
     notebook = read(path)
     ids = [cell.id for cell in notebook.cells]
@@ -289,17 +243,22 @@ def execute(
     if parameters:
         given = nbformat.v4.new_code_cell("\n".join(f"{name} = {value!r}" for name, value in parameters.items()))
         notebook.cells.insert(ids.index("parameters") + 1, given)
+    if denoising:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(FEWER_STEPS.format(denoising)))
     if answer:
         where = f"import pathlib, ti_nb.pictures.sources as p; p.DRIVE = pathlib.Path({str(folder / 'drive')!r})"
         notebook.cells.insert(0, nbformat.v4.new_code_cell(where))
+    out = str(folder / "out")
+    if kernel:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(AFRESH.format(folder=str(folder), out=out)))
     client = NotebookClient(
         notebook,
-        km=manager(stack, AsyncKernelManager),
+        km=kernel or manager(stack, AsyncKernelManager),
         timeout=SECONDS,
         resources={"metadata": {"path": str(folder)}},
         store_widget_state=False,
     )
-    client.owns_km = True  # or its kernel would stay, with its gigabyte, until the last test
-    client.execute(env={**environment(answer), "TI_NB_OUT": str(folder / "out"), **(env or {})})
+    client.owns_km = kernel is None  # or its kernel would stay, with its gigabyte, until the last test
+    client.execute(env={**environment(answer), "TI_NB_OUT": out, **(env or {})})
     folder.joinpath("executed.ipynb").write_text(nbformat.writes(notebook))  # where no token may be, see conftest
     return notebook

@@ -10,6 +10,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,7 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(monkeyp
         ti.load_images(png_that_claims(13300, 13300))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(13000, 7000), (7000, 26000)])  # above what Pillow warns of, and refuses
 def test_a_large_phones_jpeg_is_read_at_half_its_size(size: tuple[int, int]) -> None:
     (found, said) = loaded(contents(Image.new("L", size, 90), "JPEG"))
@@ -404,6 +406,7 @@ def test_an_orientation_beside_damage_is_followed() -> None:
     assert np.array_equal(loaded(data)[0][0], ti.load_images(turned)[0])
 
 
+@cache
 def long_texts() -> dict[str, bytes]:
     text, png = PngInfo(), contents(scene())
     text.add_text("workflow", "x" * 2_000_000, zip=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -43,29 +44,20 @@ def test_make_address_rewrites_every_one_of_them(tmp_path: Path, monkeypatch: py
         address.rewrite("nonsense")
 
 
-@pytest.mark.slow
-def test_import_is_light_and_quick() -> None:
-    code = (
-        "import sys, time; t = time.perf_counter(); import ti_nb; t = time.perf_counter() - t;"
-        "print(t, *[m for m in ('torch', 'diffusers', 'transformers', 'matplotlib') if m in sys.modules])"
-    )
+def test_import_is_light_and_so_quick() -> None:
+    code = "import sys; before = set(sys.modules); import ti_nb; print(*set(sys.modules) - before)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    seconds, *heavy = out.split()
-    assert heavy == []
-    assert float(seconds) < 1
+    names = {name.partition(".")[0] for name in out.split()}
+    assert names - set(sys.stdlib_module_names) == {"ti_nb", "lazy_loader"}
 
 
-@pytest.mark.slow
-def test_every_public_name_is_there_and_documented_whatever_comes_first() -> None:
-    code = (
-        "import ti_nb, inspect\n"
-        "from ti_nb.training.settings import TrainSettings\n"
-        "names = [n for n in dir(ti_nb) if n != '__version__']\n"
-        "bare = [n for n in names if callable(getattr(ti_nb, n)) and not inspect.getdoc(getattr(ti_nb, n))]\n"
-        "assert not bare, bare\n"
-        "assert callable(ti_nb.train) and callable(ti_nb.sample)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+def test_every_public_name_is_there_and_documented() -> None:
+    names = [name for name in dir(ti) if name != "__version__"]
+    assert len(names) > 50
+    assert [n for n in names if callable(getattr(ti, n)) and not inspect.getdoc(getattr(ti, n))] == []
+
+
+def test_what_is_no_public_name_is_no_attribute() -> None:
     with pytest.raises(AttributeError, match="trian"):
         ti.trian  # noqa: B018
 
@@ -87,17 +79,6 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     space: dict = {}
     exec(block.replace("init=", "steps=4, init="), space)
     assert (tmp_path / "my-penguin.safetensors").exists()
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_cells_are_short_led_by_words_and_stored_without_outputs(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            assert len(cell.source.splitlines()) <= 15
-            assert cell.outputs == []
-            assert cell.execution_count is None
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -28,6 +28,12 @@ ROOT = Path(__file__).parents[1]
 LONG = 1_000_000  # steps: never done by themselves
 
 
+@pytest.fixture(scope="module")
+def model() -> ti.Model:
+    """Of random weights: how well it learns does not matter here."""
+    return smallest()
+
+
 def _run(model: ti.Model, photos: ti.ConceptImages, steps: int = 6, **more: object) -> ti.Run:
     return ti.train(model, photos, word="<new>", init="animal", steps=steps, batch=1, watch=2, **more)
 
@@ -274,9 +280,11 @@ def test_what_a_cell_does_while_a_thread_trains_changes_neither(model: ti.Model,
     assert panel.run.concept().vectors["clip_l"].equal(alone.concept().vectors["clip_l"])
 
 
+OTHER_ENDS = [("sys.exit()", 0), ("raise SystemExit(3)", 3), ("raise RuntimeError('a fault of its own')", 1)]
+
+
 @pytest.mark.parametrize(
-    ("end", "code"),
-    [("", 0), ("sys.exit()", 0), ("raise SystemExit(3)", 3), ("raise RuntimeError('a fault of its own')", 1)],
+    ("end", "code"), [("", 0), *(pytest.param(*other, marks=pytest.mark.thorough) for other in OTHER_ENDS)]
 )
 def test_a_program_that_ends_while_its_panel_trains_loses_nothing(tmp_path: Path, end: str, code: int) -> None:
     """It used to die within torch, three times of four."""

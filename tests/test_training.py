@@ -18,7 +18,7 @@ from ti_nb.training.losses import word_loss
 
 pytestmark = pytest.mark.slow
 
-STEPS = dict(steps=3, batch=2)
+STEPS = dict(steps=3, batch=2, watch=0)  # but for the gain, which takes longer than the steps
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -65,7 +65,7 @@ def test_nothing_but_the_word_changes(model: ti.Model, photos: ti.ConceptImages)
     parts = {"text": model.text_encoder, "unet": model.unet, "vae": model.vae}
     before = {f"{p}.{k}": v.clone() for p, m in parts.items() for k, v in m.state_dict().items()}
     vocabulary = model.tokenizer.get_vocab()
-    run = ti.train(model, photos, word="<new>", init="animal", **STEPS)
+    run = ti.train(model, photos, word="<new>", init="animal", **{**STEPS, "watch": 1})
     list(run)
     after = {f"{p}.{k}": v for p, m in parts.items() for k, v in m.state_dict().items()}
     assert before.keys() == after.keys()
@@ -106,7 +106,7 @@ def test_learning_lowers_the_loss_on_the_same_noise(model: ti.Model, photos: ti.
     timesteps = torch.linspace(50, 990, len(latents)).long()
     ids = token_ids(model, ["a photo of a <new>"] * len(latents), {"<new>": 1})
     batch = Batch(latents, noise, timesteps, ids, torch.ones(len(latents), 1, 1, 1))
-    run = ti.train(model, photos, word="<new>", init="animal", steps=25, batch=4)
+    run = ti.train(model, photos, word="<new>", init="animal", steps=25, batch=4, watch=0)
     list(run)
     with torch.no_grad():
         before = word_loss(model, run.start.vectors, batch).mean()

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ti_nb as ti
 
 SCRIPT = """from pathlib import Path
@@ -24,6 +26,7 @@ ti.save(word, Path("cat.safetensors"))
 PACKAGE = Path(ti.__file__).parent
 
 
+@pytest.mark.slow
 def test_a_users_script_passes_mypy_strict(tmp_path: Path) -> None:
     """The package stands on the path as an installed one does; other packages' types, of torch above all, take minutes."""
     assert (PACKAGE / "py.typed").exists()

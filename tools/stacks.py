@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -59,8 +60,8 @@ def build(name: str) -> None:
     venv.create(folder, clear=True, with_pip=False, symlinks=True)
     for options, wanted in ([], WANTED[name]), (["--no-deps"], WITHOUT_DEPENDENCIES.get(name)):
         if wanted:
-            pip = [sys.executable, "-m", "pip", "--python", str(python(name)), "install", "-q", *options, *wanted]
-            subprocess.run(pip, check=True, cwd=ROOT)
+            pip = [sys.executable, "-m", "pip", "--python", str(python(name)), "install", "-q", "--no-compile"]
+            subprocess.run([*pip, *options, *wanted], check=True, cwd=ROOT)
     _site_packages(name).joinpath("behind.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
     _write_kernel(name)
     (folder / "wanted.json").write_text(_stamp(name))
@@ -107,6 +108,8 @@ if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(WANTED)
     if unknown:
         raise SystemExit(f"no stack is named {', '.join(sorted(unknown))}: choose from {', '.join(WANTED)}")
-    for stack in sys.argv[1:] or WANTED:
-        build(stack)
+    stacks = sys.argv[1:] or list(WANTED)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(build, stacks))
+    for stack in stacks:
         print(stack, *(f"{name} {version}" for name, version in versions(stack).items()), sep=" · ")

@@ -32,11 +32,8 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "card": (".png",),  # AUTOMATIC1111's picture that contains the vectors
 }
 ENCODER_OF_KEY = {
-    "clip_l": "clip_l",
-    "clip_h": "clip_h",
-    "clip_g": "clip_g",
+    **{key: key for key in KEY_OF_WIDTH.values()},
     "t5": "t5xxl",
-    "t5xxl": "t5xxl",
     "text_encoders_0": "clip_l",  # cog-sdxl
     "text_encoders_1": "clip_g",
 }

@@ -168,14 +168,18 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the UNet is."""
-        device: torch.device = self.unet.device
-        return device
+        return self._first_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the frozen weights."""
-        dtype: torch.dtype = self.unet.dtype
-        return dtype
+        return self._first_weight.dtype
+
+    @property
+    def _first_weight(self) -> torch.Tensor:
+        """As good as any other, see `supported`; the UNet's own properties look through all its modules each time."""
+        weight: torch.Tensor = next(self.unet.parameters())
+        return weight
 
     def time_ids(self) -> torch.Tensor:
         """SDXL's sizes (1, 6): original height and width, crop's top and left, target height and width.
@@ -237,10 +241,9 @@ def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
 
 def of_parts(pipeline: Any, name: str) -> Model:
     """`from_pipeline` for a pipeline that has been checked."""
-    first = KEY_OF_WIDTH.get(pipeline.text_encoder.config.hidden_size, "clip_l")
-    encoders = [TextEncoder(first, pipeline.tokenizer, pipeline.text_encoder)]
+    encoders = [_encoder(pipeline.tokenizer, pipeline.text_encoder, "clip_l")]
     if getattr(pipeline, "text_encoder_2", None) is not None:
-        encoders.append(TextEncoder("clip_g", pipeline.tokenizer_2, pipeline.text_encoder_2))
+        encoders.append(_encoder(pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"))
     for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
     for encoder in encoders:
@@ -249,6 +252,10 @@ def of_parts(pipeline: Any, name: str) -> Model:
     model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
     _suit_cpu(model)
     return model
+
+
+def _encoder(tokenizer: Any, network: Any, usual: str) -> TextEncoder:
+    return TextEncoder(KEY_OF_WIDTH.get(network.config.hidden_size, usual), tokenizer, network)
 
 
 def unwrap(pipeline: Any) -> None:
