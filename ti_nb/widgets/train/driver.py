@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...host import frontend, turns
 from ...host.devices import rest_threads
-from ...host.interrupts import held, on_interrupt, on_main_thread
+from ...host.interrupts import held, listen, on_interrupt, on_main_thread
 
 if TYPE_CHECKING:
     from ...training.records import StepRecord
@@ -48,6 +48,7 @@ class Driver:
         )  # in place of Thread.join, which in Python 3.11, interrupted, takes the thread for ended
         self._idle.set()
         self.error: BaseException | None = None
+        listen()
 
     def ask_pause(self) -> None:
         """Stop iterating after the current step."""
