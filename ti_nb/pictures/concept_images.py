@@ -14,6 +14,7 @@ from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
 from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, masks_from_files
+from .masks import odd_share
 from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
@@ -243,11 +244,12 @@ def _read_mask(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Im
 
 
 def _mask_notes(name: str, mask_square: Image.Image | None, alpha: bool) -> list[str]:
-    """Warnings about a mask that keeps everything or next to nothing."""
+    """Warnings about a mask that keeps nearly everything or nearly nothing."""
     if mask_square is None:
         return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
     kept = ImageStat.Stat(mask_square).mean[0] / 255
-    return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
+    odd = odd_share(kept)
+    return [f"{name}: its mask keeps {kept:.1%} of the square: {odd}"] if odd else []
 
 
 def _checked_crop(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:

@@ -5,6 +5,8 @@ NumPy and Pillow only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -96,10 +98,20 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
 
 def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = True) -> Image.Image:
     """A copy of `mask` with a dot at `x` (of the width) and `y` (of the height), `radius` of the shorter side, all 0 to 1."""
+    return paint_line(mask, [(x, y)], radius, white)
+
+
+def paint_line(
+    mask: Image.Image, points: Sequence[tuple[float, float]], radius: float, white: bool = True
+) -> Image.Image:
+    """A copy of `mask` with a round line through `points`, in the units of `paint`."""
     out = mask.convert("L")
     out = out.copy() if out is mask else out
-    cx, cy, r = x * mask.width, y * mask.height, radius * min(mask.size)
-    ImageDraw.Draw(out).ellipse((cx - r, cy - r, cx + r, cy + r), fill=255 if white else 0)
+    pen, fill, r = ImageDraw.Draw(out), 255 if white else 0, radius * min(mask.size)
+    through = [(x * mask.width, y * mask.height) for x, y in points]
+    pen.line(through, fill=fill, width=max(1, round(2 * r)))
+    for x, y in through:
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
     return out
 
 
