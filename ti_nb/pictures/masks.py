@@ -15,7 +15,7 @@ from .picture import Crop, read_photo
 from .subject import guess_square, saliency, scaled_size
 
 SIDE = 192  # px: the longer side of the copy that is cut; a larger one takes longer and agreed no better with outlines by hand
-START, OTHER_STARTS = 75, (55, 85)  # per cent of the crop that begin as background, the least salient ones first
+STARTS = {"colours": 70, "lightness and hue": 65, "smoothed": 75}  # per cent of the crop that begin as background
 ROUNDS = 5
 NO_OPENCV = (
     "OpenCV, which guesses masks, is not installed: pip install opencv-python-headless, or use mask_by_threshold"
@@ -49,16 +49,28 @@ def guess_with_doubt(picture: Image.Image, crop: Crop | None = None) -> tuple[Im
     k = small.width / photo.width
     left, top, side = (round(k * value) for value in crop or guess_square(photo, photo.size))
     where = _resized(saliency(photo), small.size)
-    cut = [_whole(cv2, _cut(cv2, small, where, (left, top, side), start), where) for start in (START, *OTHER_STARTS)]
-    mask = Image.fromarray(cut[0].astype(np.uint8) * 255).resize(photo.size, Image.Resampling.BICUBIC)
-    return mask, _doubt(cut, where)
+    cuts = [_whole(cv2, _cut(cv2, seen, where, (left, top, side), s), where) for seen, s in _seen(cv2, small)]
+    thing = _whole(cv2, np.sum(cuts, axis=0) >= 2, where)
+    mask = Image.fromarray(thing.astype(np.uint8) * 255).resize(photo.size, Image.Resampling.BICUBIC)
+    return mask, _doubt(thing, cuts, where)
 
 
-def _doubt(cut: list[np.ndarray], where: np.ndarray) -> str:
-    agree = min((cut[0] & other).sum() / max(1, (cut[0] | other).sum()) for other in cut[1:])
+def _seen(cv2: Any, small: Image.Image) -> list[tuple[np.ndarray, float]]:
+    """The picture in three ways, as one alone sometimes finds something else; and where each begins."""
+    bgr = np.ascontiguousarray(np.asarray(small)[..., ::-1])
+    ways = {
+        "colours": bgr,
+        "lightness and hue": cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB),
+        "smoothed": cv2.medianBlur(bgr, 5),
+    }
+    return [(ways[name], start) for name, start in STARTS.items()]
+
+
+def _doubt(thing: np.ndarray, cuts: list[np.ndarray], where: np.ndarray) -> str:
+    agree = min((thing & cut).sum() / max(1, (thing | cut).sum()) for cut in cuts)
     if agree < 0.85:
-        return "from another start it is not the same: look whether it is the thing"
-    if cut[0][where > np.percentile(where, 90)].mean() < 0.8:
+        return "looked at in another way it is not the same: look whether it is the thing"
+    if thing[where > np.percentile(where, 90)].mean() < 0.8:
         return "it leaves out something that stands out: look whether it is the whole thing"
     return ""
 
@@ -94,8 +106,8 @@ def _resized(weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(grey.resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
 
 
-def _cut(cv2: Any, small: Image.Image, where: np.ndarray, crop: Crop, start: float) -> np.ndarray:
-    """GrabCut's foreground (h, w), begun with what is salient in the crop."""
+def _cut(cv2: Any, seen: np.ndarray, where: np.ndarray, crop: Crop, start: float) -> np.ndarray:
+    """GrabCut's foreground (h, w), begun with what is salient in the crop: all but `start` per cent of it."""
     left, top, side = crop
     labels = np.full(where.shape, cv2.GC_BGD, np.uint8)
     inside = (slice(top, top + side), slice(left, left + side))
@@ -105,9 +117,8 @@ def _cut(cv2: Any, small: Image.Image, where: np.ndarray, crop: Crop, start: flo
     if not (labels == cv2.GC_PR_FGD).any():
         return np.zeros(where.shape, bool)
     cv2.setRNGSeed(0)  # the same mask each time
-    bgr = np.ascontiguousarray(np.asarray(small)[..., ::-1])
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(bgr, labels, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(seen, labels, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 

@@ -84,13 +84,13 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
     rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in rim_pieces(a)])
     away = np.sqrt(((a[:, :, None] - rim) ** 2).mean(-1)).min(-1)  # (h, w)
     soft = ((away - tolerance) / (0.4 * tolerance + 1) + 0.5).clip(0, 1)
-    labels = _connected_pieces(soft > 0.5)
+    labels = connected_pieces(soft > 0.5)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     thing = (sizes > 0.2 * sizes.max())[labels] & (labels > 0)
-    outside = _connected_pieces(~thing)
+    outside = connected_pieces(~thing)
     holes = np.bincount(outside.ravel()) < 0.03 * thing.size
-    filled = thing | (holes[outside] & ~thing & ~_touches_edge(outside))
+    filled = thing | (holes[outside] & ~thing & ~touches_edge(outside))
     near = np.asarray(Image.fromarray(filled).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
     grey = np.where(filled & ~thing, 1.0, soft * near)
     return Image.fromarray((grey * 255).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
@@ -115,7 +115,7 @@ def paint_line(
     return out
 
 
-def _connected_pieces(where: np.ndarray) -> np.ndarray:
+def connected_pieces(where: np.ndarray) -> np.ndarray:
     """Connected components of `where`: (h, w) int, a number for each, 0 elsewhere."""
     labels = np.where(where, np.arange(1, where.size + 1).reshape(where.shape), 0)
     while True:
@@ -130,7 +130,8 @@ def _connected_pieces(where: np.ndarray) -> np.ndarray:
         labels = grown
 
 
-def _touches_edge(labels: np.ndarray) -> np.ndarray:
+def touches_edge(labels: np.ndarray) -> np.ndarray:
+    """Which of the pieces of `connected_pieces` reach the edge: (h, w) bool."""
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.isin(labels, edge[edge > 0])
 

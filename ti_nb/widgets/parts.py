@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from ..host.plain_text import in_page
+from ..results.plots import INK, SOFT
+from .labels import labels
 
 LABEL = "10em"  # width of every control's label, so that the controls line up
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
@@ -22,15 +26,53 @@ SENT = 320  # px of a picture sent to the browser, which shows it smaller: sharp
 class Panel(widgets.VBox):
     """Base of the panels. In a saved notebook, which can't show widgets, a line of text stands in for the panel."""
 
+    def __init__(self, children: Sequence[widgets.Widget]) -> None:
+        super().__init__([*children, *labels()])
+        self.add_class("ti-nb-panel")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}: its buttons and pictures show while the notebook runs; run this cell"
 
 
+class Shown(widgets.HTML):
+    """A picture with alternative text, which ipywidgets' `Image` has no place for; as wide as it is, or as the page."""
+
+    def show(self, png: bytes, alt: str) -> None:
+        """Show it, with a line that says the same to who can't see it; the same again sends no message."""
+        data = base64.b64encode(png).decode()
+        style = "display:block;max-width:100%;height:auto;margin:2px"
+        value = f'<img src="data:image/png;base64,{data}" alt="{in_page(alt)}" style="{style}">'
+        if self.value != value:
+            self.value = value
+
+
+GREY, BLUE, RED = "#7a838c", "#3f84b8", "#d1495b"  # at least 3:1 on white and on black
+
+
+def on_any_page(figure: Figure) -> Figure:
+    """A figure of `plots` without its white ground, its inks readable in light and dark themes."""
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+        axes.tick_params(colors=GREY)
+        for spine in axes.spines.values():
+            spine.set_edgecolor(GREY)
+        for line in axes.lines:
+            colour = {INK: BLUE, SOFT: GREY}.get(str(line.get_color()))
+            if colour:
+                line.set(color=colour, markerfacecolor=colour, markeredgecolor=colour)
+        if legend := axes.get_legend():  # made before: its lines are copies
+            axes.legend(frameon=False, fontsize=legend.get_texts()[0].get_fontsize())
+    for text in figure.findobj(Text):
+        text.set_color(GREY)
+    return figure
+
+
 def as_png(picture: Image.Image | Figure, *, dpi: int = 100) -> bytes:
-    """A picture or a figure as PNG bytes; figures on white, readable in light and dark themes."""
+    """A picture or a figure as PNG bytes; figures on white, unless `on_any_page` took that away."""
     file = io.BytesIO()
     if isinstance(picture, Figure):
-        picture.savefig(file, format="png", dpi=dpi, facecolor="white")
+        picture.savefig(file, format="png", dpi=dpi, facecolor="white" if picture.patch.get_alpha() != 0 else "none")
     else:
         picture.save(file, format="PNG")
     return file.getvalue()

@@ -50,6 +50,12 @@ class Driver:
         self.error: BaseException | None = None
         listen()
 
+    @property
+    def asked(self) -> str:
+        """What a running run was asked and has not done yet: "stop", "pause", or ""."""
+        running = self.state == "running"
+        return "stop" if running and self._stop else "pause" if running and self._pause else ""
+
     def ask_pause(self) -> None:
         """Stop iterating after the current step."""
         self._pause = True
