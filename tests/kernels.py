@@ -46,7 +46,7 @@ class Kernel:
 
     def begin(self, code: str) -> str:
         """Send a cell and return its message's id at once, without what it is going to say."""
-        return str(self.client.execute(code))
+        return str(self.client.execute(code, stop_on_error=False))  # or what is asked next is not answered
 
     def run(self, code: str, *, seconds: float = LIMIT) -> None:
         """Run a cell to its end; one that fails raises its traceback."""

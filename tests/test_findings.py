@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 import ti_nb as ti
-from ti_nb.pictures import faults, subject
+from ti_nb.pictures import faults, masks, subject
 from ti_nb.pictures.concept_images import EXAMPLES
 from ti_nb.pictures.faults import find_faults
 
@@ -125,13 +125,31 @@ def test_of_a_picture_too_dark_to_judge_only_that_is_said() -> None:
 
 
 def test_much_burnt_out_is_a_warning_and_little_a_note() -> None:
-    for share, severity in ((0.15, "note"), (0.5, "warning")):
+    for share, severity in ((0.4, "note"), (0.7, "warning")):
         picture = middle(scene())
         side = picture.width
-        picture.paste("white", (side // 4, side // 4, side // 4 + int(side * share), side // 4 + side // 2))
-        picture.paste("white", (0, 0, int(side * share), side // 2))
+        low, high = (round(side * (1 + sign * share) / 2) for sign in (-1, 1))
+        picture.paste("white", (low, low, high, high))
         (found,) = [f for f in find_faults([picture]) if f.kind == "clipped"]
         assert found.severity == severity, found
+
+
+def test_a_white_wall_or_sky_behind_the_thing_is_not_burnt_out() -> None:
+    for box in ((0, 0, 560, 250), (0, 0, 200, 560)):
+        picture = middle(scene())
+        picture.paste("white", box)
+        assert "clipped" not in kinds(picture)
+
+
+def test_most_with_one_background_are_named_first() -> None:
+    wall = []
+    for left in (50, 300, 550, 700):
+        wall.append(Image.new("RGB", (1000, 700), (70, 90, 160)))
+        wall[-1].paste(scene().crop(THING), (left, 200))
+    found = faults.faults_of_set([*wall, scene(1)], "abcde")
+    assert found[0].kind == "background" and found[0].severity == "warning"
+    assert "4 of 5" in found[0].text and "(a, b, c, d)" in found[0].text
+    assert not any(f.kind == "background" for f in faults.faults_of_set([*wall[:2], *map(scene, (1, 2, 3))], "abcde"))
 
 
 def test_a_plain_white_background_is_not_burnt_out() -> None:
@@ -203,9 +221,9 @@ def test_a_higher_tolerance_keeps_less_and_nothing_gives_nothing() -> None:
     assert not np.asarray(subject.mask_by_threshold(Image.new("RGB", (50, 50), "blue"))).any()
 
 
-def test_blobs_are_the_connected_pieces() -> None:
+def test_blobs_are_theconnected_pieces() -> None:
     where = np.array([[1, 1, 0, 1], [0, 1, 0, 1], [1, 0, 0, 0], [1, 1, 1, 1]], dtype=bool)
-    labels = subject._connected_pieces(where)
+    labels = subject.connected_pieces(where)
     assert (labels > 0).tolist() == where.tolist()
     assert labels[0, 0] == labels[0, 1] == labels[1, 1]
     assert labels[0, 3] == labels[1, 3]
@@ -234,3 +252,38 @@ def test_a_finding_is_said_in_a_line_that_names_its_picture_once() -> None:
         "warning: copy.jpg is nearly the same picture as room.jpg: use one of them",
         "2 pictures: 3 to 5 of different sides and places teach more",
     ]
+
+
+def busy_scene() -> tuple[Image.Image, np.ndarray]:
+    """A blue thing in the middle of grass and bricks, and where it is."""
+    draw = np.random.default_rng(0)
+    noise = draw.integers(-40, 40, (240, 240, 3))
+    ground = np.where(np.arange(240)[:, None, None] < 120, (90, 150, 60), (150, 70, 50)) + noise
+    thing = Image.new("L", (240, 240), 0)
+    ImageDraw.Draw(thing).ellipse((80, 60, 170, 180), fill=255)
+    where = np.asarray(thing) > 0
+    ground[:, 14:36] = (230, 180, 40) + noise[:, 14:36] // 2  # outside the crop, and unlike the border
+    ground[where] = np.array((40, 60, 190)) + noise[where] // 2
+    return Image.fromarray(ground.clip(0, 255).astype(np.uint8)), where
+
+
+def test_a_mask_is_guessed_where_the_background_is_busy() -> None:
+    pytest.importorskip("cv2")
+    picture, truth = busy_scene()
+    found = np.asarray(ti.guess_mask(picture, (40, 30, 180))) > 127
+    assert (found & truth).sum() / (found | truth).sum() > 0.9
+    plain = np.asarray(ti.mask_by_threshold(picture)) > 127
+    assert (plain & truth).sum() / (plain | truth).sum() < 0.75  # it is no job for that one
+    assert np.array_equal(found, np.asarray(ti.guess_mask(picture, (40, 30, 180))) > 127)
+
+
+def test_without_opencv_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "has_opencv", lambda: False)
+    with pytest.raises(RuntimeError, match="pip install opencv-python-headless"):
+        ti.guess_mask(busy_scene()[0])
+
+
+@pytest.mark.parametrize(("kept", "odd"), [(0.0, "nothing"), (0.05, "little"), (0.3, ""), (0.99, "nearly all")])
+def test_an_odd_share_of_a_mask_is_remarked_on(kept: float, odd: str) -> None:
+    said = masks.odd_share(kept)
+    assert odd in said and bool(said) == bool(odd)

@@ -138,6 +138,21 @@ def test_an_interrupt_pauses_a_run_in_the_background_while_no_cell_runs(kernel: 
     assert not kernel.tracebacks
 
 
+@pytest.mark.parametrize("busy", ["while True: time.sleep(0.01)", "await asyncio.sleep(10_000)"], ids=["loop", "await"])
+def test_an_interrupt_pauses_a_run_in_the_background_while_another_cell_runs(kernel: Kernel, busy: str) -> None:
+    """It used to end the cell alone: the run went on, against what the panel says of interrupts."""
+    show(kernel, LONG)
+    kernel.run("import asyncio, time; panel.start()")
+    kernel.wait("len(run.records) >= 2")
+    kernel.printed = ""
+    message = kernel.begin(f"print('busy')\n{busy}")
+    kernel.until("the other cell", lambda: "busy" in kernel.printed)
+    kernel.manager.interrupt_kernel()
+    kernel.until_idle(message)
+    kernel.wait("panel.state == 'paused'")
+    assert len(kernel.tracebacks) == 1  # of the other cell, which ends as it always did
+
+
 @pytest.mark.parametrize("background", [True, False], ids=["thread", "cell"])
 def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -> None:
     """As JupyterLab 4.4 and newer send it. In a busy cell it arrives up to ipykernel 7.3, on a thread of its own."""

@@ -167,7 +167,7 @@ def test_only_ticked_pictures_are_used(panel: PreparePanel) -> None:
 def test_findings_are_said_beside_their_picture_and_of_the_set(model: ti.Model) -> None:
     panel = PreparePanel(model)
     panel.add([("small.png", png(size=(20, 20))), ("wide.png", png(size=(300, 100)))])
-    same, background, few = said_in(panel.of_the_set)
+    background, same, few = said_in(panel.of_the_set)
     assert "Warning: wide.png is nearly the same" in same and "Warning: all have" in background
     assert "2 pictures" in few and "Warning" not in few
     small, wide = (tile.faults for tile in panel._tiles.children)
@@ -391,7 +391,7 @@ def test_what_text_boxes_suggest_is_not_cut_off(panel: PreparePanel, model: ti.M
     explore = ti.ExplorePanel(model, ti.initial_concept(model, "<new>", "bird"))
     boxes = [w for one in (panel, explore) for w in walk(one) if isinstance(w, (widgets.Text, widgets.Textarea))]
     suggested = {w.placeholder: w for w in boxes if w.placeholder.strip("\u200b")}
-    assert len(suggested) == 5
+    assert len(suggested) == 6
     for text, box in suggested.items():
         room = float(box.layout.width.removesuffix("em")) - float(parts.LABEL.removesuffix("em")) - 1
         assert 0.55 * len(text) <= room, text

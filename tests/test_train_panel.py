@@ -220,7 +220,7 @@ def test_every_control_has_its_label_in_words(model: ti.Model, photos: ti.Concep
 
     def controls(of: widgets.Widget) -> list[widgets.Widget]:
         inner = [w for child in getattr(of, "children", ()) for w in controls(child)]
-        is_control = not isinstance(of, widgets.Box | widgets.HTML | widgets.Image)
+        is_control = hasattr(of, "description") and not isinstance(of, widgets.HTML)
         return inner + ([of] if is_control else [])
 
     found = controls(_panel(_run(model, photos)))

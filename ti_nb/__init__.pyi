@@ -24,6 +24,7 @@ from .pictures import example_images as example_images
 from .pictures import example_names as example_names
 from .pictures import find_faults as find_faults
 from .pictures import guess_crop as guess_crop
+from .pictures import guess_mask as guess_mask
 from .pictures import load_images as load_images
 from .pictures import mask_by_threshold as mask_by_threshold
 from .pictures import mount_drive as mount_drive

@@ -19,6 +19,7 @@ STACKS = ROOT / "outputs" / "stacks"
 COLAB = "constraints-colab.txt"
 
 NOTEBOOK = [
+    "anywidget",
     "ipykernel",
     "ipython",
     "ipywidgets",
@@ -32,7 +33,7 @@ NOTEBOOK = [
 MODEL = ["diffusers", "huggingface_hub", "safetensors", "tokenizers", "transformers"]
 
 WANTED: dict[str, list[str]] = {
-    "today": ["ipykernel", "ipywidgets>=8", "jupyterlab>=4"],
+    "today": ["anywidget", "ipykernel", "ipywidgets>=8", "jupyterlab>=4"],
     "ipykernel-6.17.1": ["ipykernel==6.17.1", "ipywidgets>=8"],
     "ipykernel-7.3.0": ["ipykernel==7.3.0", "ipywidgets>=8"],
     "ipykernel-7.4.0": ["ipykernel==7.4.0", "ipywidgets>=8"],

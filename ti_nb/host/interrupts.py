@@ -31,21 +31,69 @@ def interrupts_deferred() -> Iterator[None]:
 
 @contextmanager
 def on_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """Within the block `act` is called when the idle kernel is interrupted; without a kernel, nothing changes.
+    """Within the block `act` is called when the kernel is interrupted, idle or busy; without a kernel, nothing changes.
 
-    ipykernel sets its own SIGINT handler while a cell runs and restores the former one afterwards ("ignore" at first). So
-    ours is set from its event loop, which runs between cells.
+    `act` runs in a signal handler, so it may only set a flag. What the interrupt does else, such as ending the cell that keeps
+    the kernel busy, it still does.
     """
-    loop = _kernel_loop()
-    if loop is None:
-        yield
-        return
-    before: list[Any] = []
-    loop.add_callback(lambda: before.append(signal.signal(signal.SIGINT, lambda *_: act())))
+    listen()
+    _acts.append(act)
     try:
         yield
     finally:
-        loop.add_callback(lambda: signal.signal(signal.SIGINT, before[0]))
+        _acts.remove(act)
+
+
+def listen() -> None:
+    """Hear this kernel's interrupts from now on. Only the main thread can, so that a panel calls it when it is made.
+
+    ipykernel sets its own SIGINT handler before each message (a cell, a click), another one for a cell that awaits, and
+    restores the former one afterwards ("ignore", as long as it is idle). So ours is put before theirs each time.
+    """
+    global _listening
+    kernel, loop = _kernel(), _kernel_loop()
+    if kernel is not None and not _listening:
+        _listening = True
+        for name in ("pre_handler_hook", "post_handler_hook"):
+            if hook := getattr(kernel, name, None):
+                setattr(kernel, name, _then_hear(hook))
+        kernel.shell.events.register("pre_execute", _hear)
+    if threading.current_thread() is threading.main_thread():
+        _hear()
+    elif loop is not None:
+        loop.add_callback(_hear)
+
+
+_acts: list[Callable[[], None]] = []
+_listening = False
+
+
+class _Heard:
+    """A SIGINT handler: tells `_acts`, then does what the handler before it does."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(self, *signal_and_frame: Any) -> None:
+        for act in tuple(_acts):
+            act()
+        if callable(self.before):
+            self.before(*signal_and_frame)
+
+
+def _hear() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    on_main = threading.current_thread() is threading.main_thread()  # a subshell's cell runs on another
+    if _listening and on_main and before is not None and not isinstance(before, _Heard):
+        signal.signal(signal.SIGINT, _Heard(before))
+
+
+def _then_hear(hook: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        hook()
+        _hear()
+
+    return both
 
 
 def on_main_thread(act: Callable[[], None]) -> None:
@@ -59,8 +107,13 @@ def on_main_thread(act: Callable[[], None]) -> None:
 
 def _kernel_loop() -> Any:
     """The event loop of this kernel, or None; its callbacks run on the main thread."""
+    return getattr(_kernel(), "io_loop", None)
+
+
+def _kernel() -> Any:
+    """The kernel that this program is, or None."""
     if "ipykernel" not in sys.modules:
         return None
     from IPython.core.getipython import get_ipython
 
-    return getattr(getattr(get_ipython(), "kernel", None), "io_loop", None)
+    return getattr(get_ipython(), "kernel", None)

@@ -5,6 +5,7 @@ from .concept_images import load_images as load_images
 from .concept_images import save_images as save_images
 from .faults import Finding as Finding
 from .faults import find_faults as find_faults
+from .masks import guess_mask as guess_mask
 from .sources import choose_pictures as choose_pictures
 from .sources import mount_drive as mount_drive
 from .sources import pictures_from as pictures_from

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageColor, ImageOps, ImageStat
+from PIL import Image, ImageColor, ImageOps
 
 from ..errors import AlreadyThere, InvalidValue
 from ..host.arguments import checked
 from ..host.plain_text import place, warn
 from .colours import on_background
 from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, fresh_folder, masks_from_files
+from .masks import mask_notes
 from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def load_images(
         notes += [f"{name}: {note}" for note in photo.notes]
         mask = photo.opacity if alpha else _read_mask(photo, masks[number] if masks else None, notes)
         loaded.append(squared(photo, _checked_crop(photo, crops, number), mask, background))
-        notes += _mask_notes(name, loaded[-1][1], alpha)
+        notes += mask_notes(name, loaded[-1][1], alpha)
     images, mask_squares = zip(*loaded)
     _warn_of(notes, skipped)
     names = tuple(name for name, _ in pictures)
@@ -233,14 +234,6 @@ def _read_mask(photo: Photo, item: Picture | None, notes: list[str]) -> Image.Im
             f"mask of {photo.name} is {mask.size} px, the picture {photo.picture.size}: make them the same size"
         )
     return mask
-
-
-def _mask_notes(name: str, mask_square: Image.Image | None, alpha: bool) -> list[str]:
-    """Warnings about a mask that keeps everything or next to nothing."""
-    if mask_square is None:
-        return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
-    kept = ImageStat.Stat(mask_square).mean[0] / 255
-    return [f"{name}: its mask keeps {kept:.1%} of the square: is it white where the thing is?"] if kept < 0.02 else []
 
 
 def _checked_crop(photo: Photo, crops: str | Sequence[Crop | None], number: int) -> Crop | None:

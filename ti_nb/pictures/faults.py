@@ -18,7 +18,7 @@ from ..host.plain_text import plain
 from .colours import on_background
 from .folders import find_pictures
 from .picture import Photo, read_photo
-from .subject import rim_pieces, saliency, scaled_size, shrunk
+from .subject import connected_pieces, rim_pieces, saliency, scaled_size, shrunk, touches_edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,20 +108,14 @@ def faults_of(photo: Photo, *, size: int = 512) -> list[Finding]:
 
 
 def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list[Finding]:
-    """Faults of all pictures together; small copies (`shrunk`) will do."""
-    findings = []
+    """Faults of all pictures together, what matters most first; small copies (`shrunk`) will do."""
+    findings = list(_background(pictures, names))
     fingerprints = [_fingerprint(p) for p in pictures]
     for (a, first), (b, second) in combinations(zip(names, fingerprints), 2):
         if _is_duplicate(first, second):
             findings.append(
                 Finding(b, "duplicate", f"{b} is nearly the same picture as {a}: use one of them", "warning")
             )
-    if (
-        len(pictures) > 1
-        and min(_overlap(a, b) for a, b in combinations([_rim_histogram(p) for p in pictures], 2)) > 0.75
-    ):
-        text = "all have the same background, which the word would learn too: vary it, or use masks"
-        findings.append(Finding("", "background", text, "warning"))
     if len(pictures) < 3:
         findings.append(Finding("", "count", f"{_count(pictures)}: 3 to 5 of different sides and places teach more"))
     if len(pictures) > 8:
@@ -129,6 +123,21 @@ def faults_of_set(pictures: Sequence[Image.Image], names: Sequence[str]) -> list
             Finding("", "count", f"{_count(pictures)}: about 5 good ones do as well (appendix B of the paper)")
         )
     return findings
+
+
+def _background(pictures: Sequence[Image.Image], names: Sequence[str]) -> Iterator[Finding]:
+    """One background behind all pictures, or behind most and at least three of them."""
+    rims = [_rim_histogram(p) for p in pictures]
+    alike = [[name for name, other in zip(names, rims) if _overlap(rim, other) > 0.75] for rim in rims]
+    most = max(alike, key=len, default=[])
+    if len(most) == len(pictures) > 1:
+        which = "all have"
+    elif len(most) >= 3 and 2 * len(most) > len(pictures):
+        which = f"{len(most)} of {len(pictures)} ({', '.join(most)}) have"
+    else:
+        return
+    text = f"{which} the same background, which the word would learn too: vary it, or use masks"
+    yield Finding("", "background", text, "warning")
 
 
 def sharpness(picture: Image.Image, *, size: int = 512) -> float:
@@ -159,13 +168,25 @@ def _exposure(picture: Image.Image, name: str) -> Iterator[Finding]:
     if np.percentile(grey, 5) > 165:
         yield Finding(name, "bright", "it is very bright and pale: darken it or take it again", "warning")
     rim = np.concatenate([part.reshape(-1, 3) for part in rim_pieces(a)])
-    white, white_rim = ((x.mean(-1) >= 240).mean() for x in (a, rim))
+    white, white_rim = _burnt_out(a).mean(), (rim.mean(-1) >= 240).mean()
     black, black_rim = ((x <= 3).all(-1).mean() for x in (a, rim))
     if white > 0.08 and white_rim < 0.85:
         text = f"{white:.0%} of it is burnt out, without detail: take it with less light"
         yield Finding(name, "clipped", text, "warning" if white > 0.3 else "note")
     if black > 0.25 and black_rim < 0.85:
         yield Finding(name, "clipped", f"{black:.0%} of it is plain black, without detail: take it with more light")
+
+
+def _burnt_out(a: np.ndarray) -> np.ndarray:
+    """Where (h, w) a picture is white by too much light, rather than by a white wall or sky behind the thing.
+
+    A wall reaches the picture's edge; too much light also leaves colours of which only a part of the channels is full.
+    """
+    white: np.ndarray = a.mean(-1) >= 240
+    partly = (a.max(-1) >= 250) & ~white
+    if partly.sum() <= 0.2 * white.sum():
+        white &= ~touches_edge(connected_pieces(white))
+    return white
 
 
 def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:

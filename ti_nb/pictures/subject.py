@@ -5,6 +5,8 @@ NumPy and Pillow only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -100,13 +102,13 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
     rim = np.stack([np.median(part.reshape(-1, 3), axis=0) for part in rim_pieces(a)])
     away = np.sqrt(((a[:, :, None] - rim) ** 2).mean(-1)).min(-1)  # (h, w)
     soft = ((away - tolerance) / (0.4 * tolerance + 1) + 0.5).clip(0, 1)
-    labels = _connected_pieces(soft > 0.5)
+    labels = connected_pieces(soft > 0.5)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     thing = (sizes > 0.2 * sizes.max())[labels] & (labels > 0)
-    outside = _connected_pieces(~thing)
+    outside = connected_pieces(~thing)
     holes = np.bincount(outside.ravel()) < 0.03 * thing.size
-    filled = thing | (holes[outside] & ~thing & ~_touches_edge(outside))
+    filled = thing | (holes[outside] & ~thing & ~touches_edge(outside))
     near = np.asarray(Image.fromarray(filled).convert("L").filter(ImageFilter.MaxFilter(3))) > 0
     grey = np.where(filled & ~thing, 1.0, soft * near)
     return Image.fromarray((grey * 255).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
@@ -114,14 +116,24 @@ def mask_by_threshold(picture: Image.Image, tolerance: float = 40) -> Image.Imag
 
 def paint(mask: Image.Image, x: float, y: float, radius: float, white: bool = True) -> Image.Image:
     """A copy of `mask` with a dot at `x` (of the width) and `y` (of the height), `radius` of the shorter side, all 0 to 1."""
+    return paint_line(mask, [(x, y)], radius, white)
+
+
+def paint_line(
+    mask: Image.Image, points: Sequence[tuple[float, float]], radius: float, white: bool = True
+) -> Image.Image:
+    """A copy of `mask` with a round line through `points`, in the units of `paint`."""
     out = mask.convert("L")
     out = out.copy() if out is mask else out
-    cx, cy, r = x * mask.width, y * mask.height, radius * min(mask.size)
-    ImageDraw.Draw(out).ellipse((cx - r, cy - r, cx + r, cy + r), fill=255 if white else 0)
+    pen, fill, r = ImageDraw.Draw(out), 255 if white else 0, radius * min(mask.size)
+    through = [(x * mask.width, y * mask.height) for x, y in points]
+    pen.line(through, fill=fill, width=max(1, round(2 * r)))
+    for x, y in through:
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
     return out
 
 
-def _connected_pieces(where: np.ndarray) -> np.ndarray:
+def connected_pieces(where: np.ndarray) -> np.ndarray:
     """Connected components of `where`: (h, w) int, a number for each, 0 elsewhere."""
     labels = np.where(where, np.arange(1, where.size + 1).reshape(where.shape), 0)
     while True:
@@ -136,7 +148,8 @@ def _connected_pieces(where: np.ndarray) -> np.ndarray:
         labels = grown
 
 
-def _touches_edge(labels: np.ndarray) -> np.ndarray:
+def touches_edge(labels: np.ndarray) -> np.ndarray:
+    """Which of the pieces of `connected_pieces` reach the edge: (h, w) bool."""
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return np.isin(labels, edge[edge > 0])
 

@@ -62,9 +62,9 @@ class Learner:
         """Learning rate of step `step` for an encoder, by default the first; with fixed norm the angle, in radians."""
         return self.factor * self._slower * self.settings.rate_at(step, self.spreads[key or next(iter(self.spreads))])
 
-    def note(self, text: str) -> None:
-        """Add a note to the current step."""
-        self.notes.append(text)
+    def note(self, text: str, *, instead_of: str = "") -> None:
+        """Add a note to the current step; it replaces those that begin as `instead_of`."""
+        self.notes = [note for note in self.notes if not (instead_of and note.startswith(instead_of))] + [text]
 
     def clear(self) -> None:
         """Forget the gradients."""

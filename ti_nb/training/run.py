@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..widgets.train.panel import TrainPanel
 
 MAX_BAD_STEPS = 8  # consecutive steps that were not finite, after which the run gives up
+RATE_NOTE = "rate times "
 
 
 class Chosen(Protocol):
@@ -160,7 +161,7 @@ class Run:
             raise InvalidValue(f"rate_factor is {factor}: give a number above 0, such as 0.5")
         if factor != self._learner.factor:
             self._learner.factor = float(factor)
-            self._learner.note(f"rate times {factor:g} from here on")
+            self._learner.note(f"{RATE_NOTE}{factor:g} from here on", instead_of=RATE_NOTE)
 
     def panel(self, **options: Any) -> TrainPanel:
         """The panel that shows and controls this run; the same one until called with other `options` (those of `TrainPanel`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ..host.plain_text import in_page
 from ..results.figures import NotebookFigure
+from .labels import labels
 
 LABEL = "10em"  # width of every control's label, so that the controls line up
 MARKS = {"plain": "", "good": "✓ ", "warning": "⚠ Warning: ", "error": "✗ Error: "}
@@ -22,8 +24,22 @@ SENT = 320  # px of a picture sent to the browser, which shows it smaller: sharp
 class Panel(widgets.VBox):
     """Base of the panels. In a saved notebook, which can't show widgets, a line of text stands in for the panel."""
 
+    def __init__(self, children: Sequence[widgets.Widget]) -> None:
+        super().__init__([*children, *labels()])
+        self.add_class("ti-nb-panel")
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}: its buttons and pictures show while the notebook runs; run this cell"
+
+
+class Shown(widgets.HTML):
+    """A picture with alternative text, which ipywidgets' `Image` has no place for; as wide as it is, or as the page."""
+
+    def show(self, png: bytes, alt: str) -> None:
+        """Show it, with a line that says the same to who can't see it; the same again sends no message."""
+        data = base64.b64encode(png).decode()
+        style = "display:block;max-width:100%;height:auto;margin:2px"
+        self.set_trait("value", f'<img src="data:image/png;base64,{data}" alt="{in_page(alt)}" style="{style}">')
 
 
 def as_png(picture: Image.Image | NotebookFigure, *, dpi: int = 100) -> bytes:

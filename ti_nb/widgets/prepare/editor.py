@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 from PIL import ImageStat
 
-from ...errors import InvalidValue
+from ...errors import InvalidValue, NotPossible
 from ...models.tokens import tokenise
 from ...pictures import subject
+from ...pictures.masks import odd_share
 from ...words.prompts import fill
 from .. import parts
-from .entry import LARGE, MASKS, Entry, framed
+from .entry import LARGE, MASKS, Entry, Stroke, framed
+from .painter import painter
 
 if TYPE_CHECKING:
     from ...models.model import Model
@@ -44,13 +46,16 @@ class Editor(widgets.VBox):
         self.entry: Entry | None = None
         self._quiet = False
         slider = partial(parts.control, widgets.IntSlider, width="25em")
+        self.painter = painter(
+            most=LARGE, on_ready=self.use_hands, on_crop=self._dragged, on_stroke=self._painted, on_undo=self.undo
+        )
         self.which = parts.control(widgets.Dropdown, "Picture", width="25em", options=[])
         self.shown, self.said = parts.picture(width=LARGE), parts.note()
         self.said.layout.width = f"{LARGE}px"
         self.across = slider("Across (%)", value=50, min=0, max=100)
         self.down = slider("Down (%)", value=50, min=0, max=100)
         self.zoom = slider("Size (%)", value=100, min=10, max=100)
-        self.mask = parts.control(widgets.Dropdown, "Mask", width="25em", options=MASKS, value="off")
+        self.mask = parts.control(widgets.Dropdown, "Mask", width="30em", options=MASKS, value="off")
         self.tolerance = slider("Tolerance", value=40, min=1, max=150)
         self.x = slider("Brush across (%)", value=50, min=0, max=100)
         self.y = slider("Brush down (%)", value=50, min=0, max=100)
@@ -68,9 +73,14 @@ class Editor(widgets.VBox):
         }
         self.buttons = {label: parts.button(label, action) for label, action in actions.items()}
         guess, centre, *brush = self.buttons.values()
-        cropping = parts.column(self.which, self.across, self.down, self.zoom, parts.row(guess, centre))
-        masking = parts.column(self.mask, self.tolerance, self.x, self.y, self.radius, parts.row(*brush))
-        body = parts.row(parts.column(self.shown, self.said), parts.column(cropping, masking))
+        cropping = [self.across, self.down, self.zoom]
+        masking = [self.tolerance, self.x, self.y, self.radius, parts.row(*brush)]
+        self.sliders = widgets.Accordion([parts.column(*cropping, *masking)], selected_index=0)
+        self.sliders.set_title(0, "Crop and mask by sliders")
+        self._hands = parts.column(*([self.painter] if self.painter else []))
+        self._hands.layout.display = "none"  # until a page shows it
+        choices = parts.column(self.which, parts.row(guess, centre), self.mask, self.sliders)
+        body = parts.row(parts.column(self._hands, self.shown, self.said), choices)
         body.layout.align_items = "flex-start"
         self._body = [parts.heading("2. Crop, mask and caption"), body, parts.row(self.caption, self.caption_note)]
         super().__init__([])
@@ -102,13 +112,26 @@ class Editor(widgets.VBox):
         if self.entry:
             self.crop(subject.guess_square(self.entry.small, self.entry.size, least=self.size))
 
+    def use_hands(self) -> None:
+        """The page shows the picture that can be dragged and painted: fold the sliders away."""
+        if self._hands.layout.display == "none":
+            self._hands.layout.display, self.shown.layout.display, self.sliders.selected_index = "", "none", None
+
     def stroke(self, white: bool) -> None:
-        """Paint or erase one round dot at the brush's sliders; a mask that was off becomes "painted"."""
+        """Paint or erase one round dot at the brush's sliders."""
+        self._painted(Stroke(((self.x.value / 100, self.y.value / 100),), self.radius.value / 100, white))
+
+    def _painted(self, stroke: Stroke) -> None:
+        """Add a stroke; a mask that was off becomes "painted"."""
         if self.entry:
-            self.entry.strokes.append((self.x.value / 100, self.y.value / 100, self.radius.value / 100, white))
+            self.entry.strokes.append(stroke)
             self.entry.mask = "painted" if self.entry.mask == "off" else self.entry.mask
             self._open(self.entry.name)
             self.on_edit(self.entry)
+
+    def _dragged(self, square: Crop) -> None:
+        if self.entry and square != self.entry.square():
+            self.crop(square)
 
     def undo(self) -> None:
         """Undo the last stroke."""
@@ -149,7 +172,12 @@ class Editor(widgets.VBox):
         if self.entry and not self._quiet:
             self.entry.mask, self.entry.tolerance = self.mask.value, self.tolerance.value
             self.entry.caption = self.caption.value.strip()
-            self._show()
+            try:
+                self._show()
+            except NotPossible as error:  # no OpenCV
+                self.entry.mask = "off"
+                self._open(self.entry.name)
+                parts.say(self.said, str(error), "error")
             self.on_edit(self.entry)
 
     def _show(self) -> None:
@@ -159,24 +187,10 @@ class Editor(widgets.VBox):
         shown = framed(entry, side=LARGE)
         self.shown.layout.width, self.shown.layout.height = f"{shown.width}px", f"{shown.height}px"
         self.shown.value = parts.as_png(shown)
-        left, top, side = entry.square()
-        width, height = entry.size
-        square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
-        words = [f"{entry.name}: {square} {width} x {height} px"]
-        if side < self.size:
-            words.append(f"it will be enlarged to the model's {self.size} px")
-        kind, mask = "plain", entry.mask_of(entry.small.size)
-        if mask:
-            k = mask.width / width
-            inside = mask.crop((round(k * left), round(k * top), round(k * (left + side)), round(k * (top + side))))
-            kept = ImageStat.Stat(inside).mean[0] / 255
-            words.append(f"the mask keeps {kept:.0%} of the square; what is red here counts little")
-            if kept < 0.02:
-                kind = "warning"
-                words.append("that is next to nothing: change the tolerance, or paint the subject")
-        if entry.mask == "alpha" and entry.opacity is None:
-            words.append("it has no transparent part: the mask is all white")
-        parts.say(self.said, "\n".join(words), kind)
+        if self.painter:
+            self.painter.show(entry)
+        words, odd = mask_in_words(entry)
+        parts.say(self.said, "\n".join([*square_in_words(entry, self.size), *words]), "warning" if odd else "plain")
         self.show_caption()
 
     def show_caption(self) -> None:
@@ -194,3 +208,27 @@ class Editor(widgets.VBox):
         for encoder in model.encoders:
             tokenise(fill(caption, word), encoder.tokenizer, {word: [encoder.first]})
         return f"it says: {fill(caption, word)}", "good"
+
+
+def square_in_words(entry: Entry, size: int) -> list[str]:
+    """Which part of a picture is used, and whether it has the model's `size` px."""
+    left, top, side = entry.square()
+    width, height = entry.size
+    square = "all of it," if side == width == height else f"the square of {side} px at left {left}, top {top} of"
+    enlarged = [f"it will be enlarged to the model's {size} px"] if side < size else []
+    return [f"{entry.name}: {square} {width} x {height} px", *enlarged]
+
+
+def mask_in_words(entry: Entry) -> tuple[list[str], bool]:
+    """How much of the square the mask keeps, what is odd about it, and whether anything is."""
+    mask = entry.mask_of(entry.small.size)
+    if mask is None:
+        return [], False
+    k = mask.width / entry.size[0]
+    left, top, side = entry.square()
+    inside = mask.crop((round(k * left), round(k * top), round(k * (left + side)), round(k * (top + side))))
+    kept = ImageStat.Stat(inside).mean[0] / 255
+    odd = [text for text in (odd_share(kept), entry.doubt()) if text]
+    if entry.mask == "alpha" and entry.opacity is None:
+        odd = ["it has no transparent part: the mask is all white"]
+    return [f"the mask keeps {kept:.0%} of the square; what is red here counts little", *odd], bool(odd)

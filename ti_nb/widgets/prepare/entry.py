@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import ipywidgets as widgets
 from PIL import Image, ImageOps
@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from ...host.plain_text import in_page
 from ...pictures import faults as findings
 from ...pictures import subject
+from ...pictures.masks import guess_with_doubt
 from ...pictures.picture import Photo, read_photo
 from .. import parts
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from ...pictures.picture import Crop, Picture
     from ...training.batches import Drawn
 
-MASKS = (("off", "off"), ("by threshold", "threshold"), ("from transparency", "alpha"), ("painted only", "painted"))
+MASKS = (
+    ("off", "off"),
+    ("guessed from the crop (photographs)", "guessed"),
+    ("by threshold (plain backgrounds)", "threshold"),
+    ("from transparency", "alpha"),
+    ("painted only", "painted"),
+)
 LARGE, SMALL = 340, 96  # px: the picture in the editor, a training sample
 
 
@@ -41,13 +48,21 @@ class Copies:
         return cls(photo.picture.size, subject.shrunk(photo.picture, subject.SEARCH_SIDE), opacity)
 
 
+class Stroke(NamedTuple):
+    """A stroke of the brush, in the units of `subject.paint`; `white` adds to the mask, else it erases."""
+
+    points: tuple[tuple[float, float], ...]
+    radius: float
+    white: bool
+
+
 @dataclass
 class Entry:
     """One picture and its settings.
 
     Attributes:
         source: a path, a file's bytes or a PIL picture. crop: None for the middle.
-        mask: one of `MASKS`' values. strokes: (x, y, radius, white) of the brush, as `subject.paint` takes them.
+        mask: one of `MASKS`' values. strokes: of the brush, in order.
         base: the mask loaded with the picture, on which "painted" starts.
     """
 
@@ -58,11 +73,11 @@ class Entry:
     crop: Crop | None = None
     mask: str = "off"
     tolerance: int = 40
-    strokes: list[tuple[float, float, float, bool]] = field(default_factory=list)
+    strokes: list[Stroke] = field(default_factory=list)
     base: Image.Image | None = None
     caption: str = ""
     copies: InitVar[Copies | None] = None
-    _by_threshold: tuple[int, Image.Image] | None = field(default=None, repr=False)  # cache: tolerance, mask
+    _made: tuple[object, Image.Image, str] | None = field(default=None, repr=False)  # from what, the mask, its doubt
 
     def __post_init__(self, copies: Copies | None) -> None:
         self._copies = copies or Copies.of(self.read())
@@ -96,19 +111,33 @@ class Entry:
         """The mask resized to `size` in px; None if it is off."""
         if self.mask == "off":
             return None
-        if self.mask == "threshold":
-            if self._by_threshold is None or self._by_threshold[0] != self.tolerance:
-                self._by_threshold = (self.tolerance, subject.mask_by_threshold(self.small, self.tolerance))
-            out = self._by_threshold[1].resize(size)
+        if self.mask in ("threshold", "guessed"):
+            out = self._make_mask()[0].resize(size)
         elif self.mask == "alpha":
             out = self.opacity.resize(size) if self.opacity else Image.new("L", size, 255)
         elif self.base:
             out = self.base.resize(size)
         else:  # a first stroke that erases starts on a full mask, one that paints on an empty one
-            out = Image.new("L", size, 255 if self.strokes and not self.strokes[0][3] else 0)
+            out = Image.new("L", size, 255 if self.strokes and not self.strokes[0].white else 0)
         for stroke in self.strokes:
-            out = subject.paint(out, *stroke)
+            out = subject.paint_line(out, stroke.points, stroke.radius, stroke.white)
         return out
+
+    def doubt(self) -> str:
+        """Why to look twice at a guessed mask; "" for no reason."""
+        return self._make_mask()[1] if self.mask == "guessed" else ""
+
+    def _make_mask(self) -> tuple[Image.Image, str]:
+        """The mask by threshold or GrabCut, of the small copy, and its doubt; made once for each tolerance or crop."""
+        source = (self.mask, self.tolerance if self.mask == "threshold" else self.square())
+        if self._made is None or self._made[0] != source:
+            if self.mask == "threshold":
+                self._made = (source, subject.mask_by_threshold(self.small, self.tolerance), "")
+            else:
+                k = self.small.width / self.size[0]
+                left, top, side = (round(k * value) for value in self.square())
+                self._made = (source, *guess_with_doubt(self.small, (left, top, side)))
+        return self._made[1:]
 
 
 def reduced(mask: Image.Image) -> Image.Image:

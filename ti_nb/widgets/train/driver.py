@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...host import frontend, turns
 from ...host.devices import rest_threads
-from ...host.interrupts import interrupts_deferred, on_interrupt, on_main_thread
+from ...host.interrupts import interrupts_deferred, listen, on_interrupt, on_main_thread
 
 if TYPE_CHECKING:
     from ...training.records import StepRecord
@@ -48,6 +48,13 @@ class Driver:
         )  # in place of Thread.join, which in Python 3.11, interrupted, takes the thread for ended
         self._idle.set()
         self.error: BaseException | None = None
+        listen()
+
+    @property
+    def asked(self) -> str:
+        """What a running run was asked and has not done yet: "stop", "pause", or ""."""
+        running = self.state == "running"
+        return "stop" if running and self._stop else "pause" if running and self._pause else ""
 
     def ask_pause(self) -> None:
         """Stop iterating after the current step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...host import frontend
 from ...host.arguments import SEEDS, checked
-from ...host.devices import used_memory
 from ...results.plots import plot_loss
 from ...results.sampling import sample
+from ...training.run import RATE_NOTE
 from ...words.prompts import fill
 from .. import parts
 from .driver import Driver
+from .estimate import progress_in_words
 from .previews import Previews
 from .summary import Summary
 
@@ -25,9 +27,21 @@ if TYPE_CHECKING:
     from ...training.run import Run
 
 PLOT_SHARE = 0.01  # of the time may go to plots: a slow machine redraws them less often
+USABLE = {  # in each state: what else would do nothing
+    "ready": ("start", "sample"),
+    "running": ("pause", "stop", "sample"),
+    "pause": ("stop",),
+    "stop": (),
+    "paused": ("start", "stop", "sample"),
+    "stopped": ("start", "sample"),
+    "finished": ("sample",),
+    "failed": ("start", "sample"),
+}
 PROGRESS_EVERY = 0.5  # s: more messages would flood the notebook server
-STATES = {
+STATES = {  # and what a running run was asked
     "ready": "Ready.",
+    "pause": "Pausing after this step.",
+    "stop": "Stopping after this step.",
     "running": "Training. Interrupting the kernel pauses it as well.",
     "paused": "Paused: Resume goes on from here.",
     "stopped": "Stopped: what is learned so far is the result; Resume goes on from here.",
@@ -72,9 +86,12 @@ class TrainPanel(parts.Panel):
         self.background = not frontend.prefers_foreground() if background is None else background
         self.draw = {"steps": 20, **(draw or {})}
         self.driver = Driver(run, on_step=self._on_step, on_sample=self._on_sample, on_state=self.refresh)
-        self._progress_at = self._plotted_at = self._plot_seconds = self._preview_seconds = 0.0
+        self._progress_at = self._plotted_at = self._plot_seconds = 0.0
+        self._preview_seconds: float | None = None
+        self._saying = threading.RLock()  # a click and the thread that trains may both say how it stands
         folder = run.folder.path / "previews" if run.folder is not None else None
-        self.previews = Previews(folder, len(run.records))
+        grid = len(self.seeds), len(self.prompts) if every else 0
+        self.previews = Previews(folder, len(run.records), grid=grid)
         super().__init__(self._build())
         self.refresh()
 
@@ -100,18 +117,18 @@ class TrainPanel(parts.Panel):
             step=0.05,
             readout_format=".2f",
             width="32em",
+            continuous_update=False,  # each value would be a change of the rate
         )
         self.rate.observe(self._on_rate, "value")
-        self._curves = parts.picture(width=900)
-        self._curves.layout.max_width, self._curves.layout.height = "100%", "auto"
+        self._curves = parts.Shown()
         return [
             parts.heading(f"Learning {run.start.word} from {start}, {len(run)} steps"),
             parts.row(*self.buttons.values(), self._status),
             parts.row(self.meter, self._time),
             parts.row(self.rate, self._rate),
+            self.previews,
             self._curves,
             self._text,
-            self.previews,
         ]
 
     @property
@@ -133,10 +150,12 @@ class TrainPanel(parts.Panel):
     def pause(self) -> None:
         """Pause after the current step."""
         self.driver.ask_pause()
+        self._show_state()
 
     def stop(self) -> None:
         """Stop after the current step, with what is learned so far as the result."""
         self.driver.ask_stop()
+        self._show_state()
 
     def sample_now(self) -> None:
         """Draw previews with the word as it is now.
@@ -162,17 +181,22 @@ class TrainPanel(parts.Panel):
 
     def refresh(self) -> None:
         """Update everything that is shown."""
-        state = self.state
-        if state == "failed":
-            parts.say(self._status, str(self.driver.error), "error")
-        else:
-            parts.say(self._status, STATES[state], "good" if state == "finished" else "plain")
-        self.buttons["start"].description = "Resume" if state in ("paused", "stopped", "failed") else "Start"
+        self._show_state()
         self._show_progress()
-        if state == "running":
+        if self.state == "running":
             self._plotted_at = time.monotonic()
         else:
             self._show_plots()
+
+    def _show_state(self) -> None:
+        """Say how it stands; buttons say what they would do, and can be pressed if that can be done now."""
+        with self._saying:
+            state = self.driver.asked or self.state
+            text = str(self.driver.error) if state == "failed" else STATES[state]
+            parts.say(self._status, text, {"failed": "error", "finished": "good"}.get(state, "plain"))
+            self.buttons["start"].description = "Start" if state == "ready" else "Resume"
+            for name, one in self.buttons.items():
+                one.disabled = name not in USABLE[state]
 
     def _try(self, work: Any) -> None:
         """Handle a click: an error is shown in the panel, as its traceback would not be."""
@@ -220,23 +244,12 @@ class TrainPanel(parts.Panel):
 
     def _show_plots(self) -> None:
         began = time.monotonic()
-        parts.say(self._text, *figures_in_words(self.run))
-        self._curves.value = parts.as_png(plot_loss(self.run.records), dpi=90)
+        text, kind = figures_in_words(self.run)
+        parts.say(self._text, text, kind)
+        curves = plot_loss(self.run.records)
+        self._curves.show(parts.as_png(curves, dpi=90), f"Curves of loss, gain and vector. {text}")
         self._plotted_at = time.monotonic()
         self._plot_seconds = self._plotted_at - began
-
-
-def progress_in_words(run: Run, every: int, preview_seconds: float) -> str:
-    """Steps done, time elapsed and left (previews included), seconds per step, memory."""
-    memory = f"memory {used_memory(run.model.device)}"
-    if not run.records:
-        return f"step 0 of {len(run)} · {memory}"
-    last, recent = run.records[-1], run.records[-50:]
-    step_seconds = (last.seconds - recent[0].seconds) / (len(recent) - 1) if len(recent) > 1 else last.seconds
-    steps = len(run) - last.step
-    left = steps * step_seconds + (steps // every * preview_seconds if every else 0)
-    times = f"{_time(last.seconds)} elapsed, {_time(left)} left · {step_seconds:.2g} s per step"
-    return f"step {last.step} of {len(run)} · {times} · {memory}"
 
 
 def figures_in_words(run: Run) -> tuple[str, str]:
@@ -256,12 +269,19 @@ def figures_in_words(run: Run) -> tuple[str, str]:
             1,
             f"Gain over {init!r} {measured.gain:+.4f} at step {measured.step}; above 0, it explains the pictures better",
         )
-    lines += [f"Step {r.step}: {r.note}" for r in run.records if r.note][-3:]
+    lines += notes_in_words(run)[-3:]
     warning = measured.warning if measured is not None else ""
     return "\n".join(([warning] if warning else []) + lines), "warning" if warning else "plain"
 
 
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def notes_in_words(run: Run) -> list[str]:
+    """The notes of all steps; of changes of the rate without other notes between them only the last."""
+    out: list[str] = []
+    before = ""
+    for record in run.records:
+        if record.note:
+            if record.note.startswith(RATE_NOTE) and before.startswith(RATE_NOTE):
+                out.pop()
+            out.append(f"Step {record.step}: {record.note}")
+            before = record.note
+    return out

@@ -29,17 +29,24 @@ class Preview:
 class Previews(widgets.VBox):
     """The previews of a run so far; each is also saved as a PNG in `folder`, from which a new kernel reads them.
 
+    Args:
+        grid: columns and rows of pictures, whose place is held until the first come; none for no rows.
+
     Attributes:
         kept: the previews, in order of steps.
     """
 
-    def __init__(self, folder: Path | None, done: int) -> None:
+    def __init__(self, folder: Path | None, done: int, *, grid: tuple[int, int]) -> None:
         self.folder, self.kept = folder, _read(folder, done)
-        self.slider = parts.control(widgets.SelectionSlider, "Previews, step", options=[("none yet", -1)], width="32em")
+        self.slider = parts.control(
+            widgets.SelectionSlider, "Previews, step", options=[("none yet", -1)], width="32em", disabled=True
+        )
         self.slider.observe(self._on_slider, "value")
         self.newest = widgets.Checkbox(value=True, description="Show each new one", indent=False)
-        self._strip, self._caption = widgets.Image(format="png", value=parts.BLANK), parts.note("No previews yet.")
-        self._strip.layout.max_width = "100%"
+        self._strip, self._caption = parts.Shown(), parts.note("No previews yet.")
+        columns, rows = grid
+        if rows:
+            self._strip.show(parts.as_png(Image.new("RGBA", size_of_strip(columns, rows), (128, 128, 128, 40))), "")
         if self.kept:
             self._offer(self.kept[-1].step)
         super().__init__([parts.row(self.slider, self.newest), self._strip, self._caption])
@@ -56,6 +63,7 @@ class Previews(widgets.VBox):
 
     def _offer(self, step: int) -> None:
         steps = [p.step for p in self.kept]
+        self.slider.disabled = False
         self.slider.options = [(str(s), s) for s in steps]
         self.slider.value = step if step in steps else steps[-1]
         self._on_slider({"new": self.slider.value})
@@ -63,19 +71,27 @@ class Previews(widgets.VBox):
     def _on_slider(self, change: Any) -> None:
         for preview in self.kept:
             if preview.step == change["new"]:
-                self._strip.value = preview.png
+                self._strip.show(preview.png, f"Previews. {preview.text}")
                 parts.say(self._caption, preview.text)
 
 
 def strip(images: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Square pictures in rows of `columns` with white gaps; small ones are enlarged with sharp pixels."""
-    side = min(MAX_SIDE, MAX_WIDTH // columns - GAP)
+    """Square pictures in rows of `columns` with gaps one sees through; small ones are enlarged with sharp pixels."""
+    side = _side(columns)
     resampling = Image.Resampling.NEAREST if images[0].width < side else Image.Resampling.LANCZOS
-    rows = -(-len(images) // columns)
-    out = Image.new("RGB", (columns * (side + GAP) - GAP, rows * (side + GAP) - GAP), "white")
+    out = Image.new("RGBA", size_of_strip(columns, -(-len(images) // columns)), (0, 0, 0, 0))
     for i, image in enumerate(images):
         out.paste(image.resize((side, side), resampling), (i % columns * (side + GAP), i // columns * (side + GAP)))
     return out
+
+
+def size_of_strip(columns: int, rows: int) -> tuple[int, int]:
+    """Width and height in px of so many pictures."""
+    return columns * (_side(columns) + GAP) - GAP, rows * (_side(columns) + GAP) - GAP
+
+
+def _side(columns: int) -> int:
+    return max(1, min(MAX_SIDE, MAX_WIDTH // columns - GAP))
 
 
 def _read(folder: Path | None, done: int) -> list[Preview]:
