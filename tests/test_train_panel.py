@@ -232,7 +232,7 @@ def test_a_strip_keeps_the_pictures_order() -> None:
     colours = ["red", "green", "blue", "white"]
     one = strip([Image.new("RGB", (8, 8), c) for c in colours], 2)
     side = (one.width - 4) // 2
-    seen = [one.getpixel((x, y)) for y in (2, side + 6) for x in (2, side + 6)]
+    seen = [one.convert("RGB").getpixel((x, y)) for y in (2, side + 6) for x in (2, side + 6)]
     assert seen == [Image.new("RGB", (1, 1), c).getpixel((0, 0)) for c in colours]
 
 
