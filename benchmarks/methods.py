@@ -183,9 +183,10 @@ class Trial:
             for weight, term in self.method.terms:
                 loss = loss + weight * term(self, rows, batch)
             (loss * self.learner.loss_scale).backward()
-        self.learner.step(self.done, float(loss))
+        value = float(loss.detach())
+        self.learner.step(self.done, value)
         self.done += 1
-        return float(loss)
+        return value
 
     @property
     def concept(self) -> ti.Concept:

@@ -13,9 +13,10 @@ import torch
 from PIL import Image, ImageDraw
 
 import ti_nb as ti
-from benchmarks import attention, methods, quality
+from benchmarks import attention, choice, methods, quality
 from benchmarks.other_judge import RECIPE, other_judge
 from tests.families import pipeline
+from ti_nb.results import sampling
 from ti_nb.results.look_inside import Attention
 
 
@@ -241,3 +242,50 @@ def test_the_comparison_resumes_and_ranks_by_both_axes(monkeypatch: pytest.Monke
         ("fast", ""),
         ("context", "0 of 1"),
     ]
+
+
+def test_the_chosen_step_is_judged_against_the_last_one_in_pairs() -> None:
+    """Closed forms: all of the gap and the whole prompt against half of both, and a word against itself."""
+    start, whole, half = ([0.2] * 4, [0.4] * 6), ([0.8] * 4, [0.4] * 6), ([0.5] * 4, [0.2] * 6)
+    assert choice.difference(whole, half, start, 0.8) == pytest.approx((1 - 0.25, 0))
+    noisy = ([0.3, 0.7, 0.5, 0.6], [0.3, 0.5, 0.2, 0.4, 0.35, 0.4])
+    assert choice.difference(noisy, noisy, start, 0.8) == pytest.approx((0, 0))
+    gain, interval = choice.difference(noisy, half, start, 0.8)
+    assert gain > 0 and interval > 0.05
+    assert choice.is_monotone([0.8, 0.6, 0.6], [0.2, 0.195, 0.3])
+    assert not choice.is_monotone([0.8, 0.6, 0.7], [0.2, 0.2, 0.3]) and not choice.is_monotone([0.8, 0.6], [0.3, 0.2])
+
+
+def test_the_choice_is_measured_on_other_seeds_than_it_was_made_on(
+    small: ti.Model, two_pictures: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list = []
+
+    class Even:
+        def embed_images(self, images: list, /) -> torch.Tensor:
+            levels = torch.tensor([np.asarray(image).mean() / 255 for image in images])
+            return torch.stack([levels.cos(), levels.sin()], -1)
+
+        def embed_texts(self, texts: list, /) -> torch.Tensor:
+            return torch.tensor([[0.6, 0.8]]).repeat(len(texts), 1)
+
+    real = sampling.sample
+
+    def sample(*given: object, seeds: object, **options: object) -> list[ti.Sample]:
+        asked.append([*range(seeds)] if isinstance(seeds, int) else list(seeds))
+        return real(*given, seeds=seeds, **{**options, "steps": 1})
+
+    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(choice.ti, "sample", sample)
+    monkeypatch.setattr(quality, "PROMPTS", ("a {word} here",))
+    monkeypatch.setattr(choice, "SHARES", (0.0, 0.5))
+    monkeypatch.setattr(choice, "CHOOSE", replace(choice.CHOOSE, prompts=quality.PROMPTS, seeds=1, subject_seeds=1))
+    settings = ti.TrainSettings(steps=2, batch=1, watch=0)
+    thing = ("penguin", two_pictures, two_pictures)
+    row = choice.measure(small, Even(), "axe", thing, settings)
+    assert {"thing", "chosen", "last", "gain", "half", "subject", "prompt"} == set(row)
+    assert row["last"] == 2 and row["chosen"] in (1, 2) and len(row["subject"]) == len(choice.SHARES)
+    chosen_on = [seeds for seeds in asked if min(seeds) < 100]
+    assert {seed for seeds in chosen_on for seed in seeds} == {0}
+    assert min(min(seeds) for seeds in asked[len(chosen_on) :]) == 100
+    assert "Better than the last step: " in choice.report([row])

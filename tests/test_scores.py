@@ -298,6 +298,19 @@ def test_dreambooths_protocols_have_25_prompts_of_4_which_judge_likeness_too(dra
     assert PROTOCOLS["dreambooth-alive"].prompts != PROTOCOLS["dreambooth"].prompts
 
 
+def test_the_judge_may_read_the_class_in_the_words_place(drawing: Any) -> None:
+    read: list[str] = []
+
+    class Reader(Colours):
+        def embed_texts(self, texts: Sequence[str], /) -> torch.Tensor:
+            read.extend(texts)
+            return super().embed_texts(texts)
+
+    model, start, word, _ = drawing
+    ti.score(model, Reader(), word, start, [GREY], protocol=ti.ScoreProtocol(("a {} here",), 1, instead="penguin"))
+    assert set(read) == {"a penguin here"}
+
+
 def test_what_is_to_be_drawn_is_checked_first(drawing: Any) -> None:
     model, start, word, drawn = drawing
     for options, said in (

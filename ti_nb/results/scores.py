@@ -35,6 +35,7 @@ class ScoreProtocol:
         subject_prompt: the template for subject fidelity; None to take the samples of `prompts` for that too.
         subject_seeds: samples of it. steps, guidance: of `sample`.
         without_word: draw each prompt without the word as well, to see how well the model follows the rest of it.
+        instead: what the judge reads in the word's place, such as its class, "cat"; "" deletes the word, as the paper does.
     """
 
     prompts: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class ScoreProtocol:
     steps: int = 25
     guidance: float = 5.0
     without_word: bool = False
+    instead: str = ""
 
     def pictures(self, words: int = 1) -> int:
         """Samples of so many words."""
@@ -220,7 +222,7 @@ def measure(
     with tqdm(total=count, desc=f"{count} pictures, about {in_time(seconds)}", disable=not progress) as bar:
         for name, concept in words.items():
             portraits, scenes = _draw(model, plan, concept, bar)
-            found[name] = _measured(likeness, following, concept, portraits, scenes, pictures)
+            found[name] = _measured(likeness, following, concept, portraits, scenes, pictures, plan.instead)
         if plan.without_word:
             word = next(iter(words.values())).word
             bare = [without_word(fill(text, word), word) for text in plan.prompts]
@@ -264,12 +266,13 @@ def _measured(
     portraits: list[Sample],
     scenes: list[Sample],
     pictures: Sequence[Image.Image],
+    instead: str,
 ) -> Measured:
     seen = measures.embed(likeness, portraits)
     read = seen if following is likeness and portraits is scenes else measures.embed(following, scenes)
     return Measured(
         tuple(measures.likeness(seen, measures.embed(likeness, pictures))),
-        tuple(measures.following(following, read, scenes, concept.word)),
+        tuple(measures.following(following, read, scenes, concept.word, instead)),
         tuple(portraits),
         tuple(scenes),
         measures.spread(seen),

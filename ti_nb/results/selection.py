@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,10 @@ class Comparison:
     chosen: str = ""
     judges: tuple[str, str] = ("", "")
     start: Measured | None = None
-    settings: Mapping[str, Mapping[str, Any]] = ()  # type: ignore[assignment]
-    records: Mapping[str, Sequence[StepRecord]] = ()  # type: ignore[assignment]
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    records: Mapping[str, Sequence[StepRecord]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("settings", "records"):
-            object.__setattr__(self, name, dict(getattr(self, name)))
         if not self.chosen:
             object.__setattr__(self, "chosen", self.knee())
 

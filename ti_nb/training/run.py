@@ -40,7 +40,7 @@ class Chosen(Protocol):
 
     @property
     def step(self) -> int:
-        """Counted from 1; 0 is the start."""
+        """Counted from 1."""
 
 
 class Run:
@@ -128,7 +128,7 @@ class Run:
         return Concept(self.start.word, rows, facts)
 
     def best(self, scores: Chosen | None = None) -> Concept:
-        """The word where the gain was largest, or after the step chosen in `scores` (of `score_steps`); else as it is now."""
+        """The word after the step that `scores` (of `score_steps`) chose; without, where the gain was largest, or as it is now."""
         if scores is not None:
             return self.concept(validated("scores.step", getattr(scores, "step", scores), int))
         gains = [(r.gain, r.step) for r in self.records if r.gain is not None]
@@ -173,7 +173,7 @@ class Run:
             from ..widgets.train.panel import TrainPanel
 
             if self._panel is not None and self._panel.state == "running":
-                raise InvalidValue("this run trains in its panel: pause it before you open one with other options")
+                raise InvalidValue("this run is being trained in its panel: pause it to open one with other options")
             self._panel, self._options = TrainPanel(self, **options), options
         return self._panel
 
