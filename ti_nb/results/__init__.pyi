@@ -1,3 +1,8 @@
+from .helpers import ModelFacts as ModelFacts
+from .helpers import about_model as about_model
+from .helpers import caption_for_word as caption_for_word
+from .helpers import load_captioner as load_captioner
+from .helpers import load_segmenter as load_segmenter
 from .judge import Judge as Judge
 from .judge import Scores as Scores
 from .judge import gap_closed as gap_closed
