@@ -19,7 +19,7 @@ from ti_nb.pictures.faults import Finding
 from ti_nb.results.suggest import embed_words, known_words, suggest_words, tiny_words
 from ti_nb.training.batches import Draws, drawn_samples
 from ti_nb.widgets import parts
-from ti_nb.widgets.prepare import painter
+from ti_nb.widgets.prepare import helper, painter
 from ti_nb.widgets.prepare import panel as panel_module
 from ti_nb.widgets.prepare.entry import Entry, framed, thumb
 from ti_nb.widgets.prepare.panel import PreparePanel
@@ -545,3 +545,42 @@ def test_without_anywidget_the_sliders_are_there(model: ti.Model, monkeypatch: p
     assert editor.painter is None and editor.sliders.selected_index == 0
     editor.across.value = 100
     assert editor.entry is not None and editor.entry.crop == (100, 0, 100)
+
+
+def test_captions_by_a_model_are_asked_first_and_can_be_edited_beside_each_picture(
+    panel: PreparePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    facts = ti.ModelFacts("someone/captions", "image-to-text", 5000, "mit", "https://example.org/someone/captions")
+    monkeypatch.setattr(helper, "about_model", lambda name: facts)
+    monkeypatch.setattr(helper, "load_captioner", lambda name, fetch: asked.append((name, fetch)) or describe)
+    describe = lambda picture: "a blue bird on a beach"  # noqa: E731
+    form = panel.helper
+    assert form.use.disabled
+    form.name.value = "someone/captions"
+    form.look.click()
+    assert "5 kB from https://example.org/someone/captions, licence mit" in form.said.value and not form.use.disabled
+    assert asked == []
+    form.name.value = "someone/else"
+    assert form.use.disabled  # of this one nothing was said yet
+    form.name.value = "someone/captions"
+    form.look.click()
+    form.use.click()
+    assert asked == [("someone/captions", True)]
+    assert panel.images().captions == ("a blue {} on a beach",) * 5
+    assert "1.png: will not be learned: blue, on a beach" in form.said.value
+    panel._tiles.children[0].caption.value = "a {} on a beach"
+    assert panel.images().captions[0] == "a {} on a beach" == panel.editor.caption.value
+    panel.editor.caption.value = "the {}"
+    assert panel._tiles.children[0].caption.value == "the {}"
+
+
+def test_masks_by_a_model_are_those_it_gives(panel: PreparePanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Image.new("L", (64, 64), 0)
+    left.paste(255, (0, 0, 32, 64))
+    monkeypatch.setattr(helper, "about_model", lambda name: "a folder")
+    monkeypatch.setattr(helper, "load_segmenter", lambda name, fetch: lambda picture: left)
+    panel.helper.what.value = "masks"
+    panel.helper.look.click()
+    panel.helper.use.click()
+    assert all(mask is not None and mask.tobytes() == left.tobytes() for mask in panel.images().masks)

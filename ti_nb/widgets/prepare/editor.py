@@ -100,6 +100,11 @@ class Editor(widgets.VBox):
         self.children = self._body if names else []
         self._open(self.which.value)
 
+    def reopen(self, entry: Entry) -> None:
+        """Show what was changed elsewhere, if it is the one being edited."""
+        if entry is self.entry:
+            self._open(entry.name)
+
     def crop(self, square: Crop | None) -> None:
         """Use this square, or with None the centre."""
         if self.entry:

@@ -24,6 +24,7 @@ from ...training.settings import TrainSettings
 from .. import parts
 from .editor import Editor
 from .entry import Copies, Entry, sample_card, take_beside, thumb
+from .helper import Helper
 from .thumbnail import NONE_YET, Tile, routine_of, said_of, show_findings
 from .word_form import WordForm
 
@@ -68,7 +69,8 @@ class PreparePanel(parts.Panel):
         self.word, self.init, self.kind, self.flip, self.word_form = ask.word, ask.init, ask.kind, ask.flip, ask
         for control in (self.kind, self.flip, self.word, self.init):
             control.observe(lambda _: self._changed(), "value")
-        super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
+        self.helper = Helper(lambda: self.entries, noun=lambda: self.init.value, on_done=self._show_pictures)
+        super().__init__([*self._loading(), self.editor, self.helper, ask, *self._seeing()])
         if source is not None:
             self.load(source)
         self._changed()
@@ -228,7 +230,9 @@ class PreparePanel(parts.Panel):
     def _show_pictures(self) -> None:
         names = [e.name for e in self.entries]
         choose = partial(self.editor.choose, self.entries)
-        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, e.name)) for e in self.entries)
+        tiles = (
+            Tile(e, self._changed, on_edit=partial(choose, e.name), on_caption=self._recaptioned) for e in self.entries
+        )
         parts.refill(self._tiles, *tiles)
         before = self.editor.entry
         choose(before.name if before and before.name in names else None)
@@ -243,6 +247,10 @@ class PreparePanel(parts.Panel):
         """Update what shows an edited picture."""
         self._tiles.children[self.entries.index(entry)].refresh()
         show_findings(self.routine, routine_of(self.entries))
+        self._show_samples()
+
+    def _recaptioned(self, entry: Entry) -> None:
+        self.editor.reopen(entry)
         self._show_samples()
 
     def _changed(self) -> None:

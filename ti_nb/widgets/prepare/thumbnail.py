@@ -18,9 +18,20 @@ NONE_YET = "No pictures yet."
 
 
 class Tile(widgets.VBox):
-    """One picture with its findings; `use` is its check box, `edit` the button that opens it in the editor."""
+    """One picture with its findings; `use` is its check box, `edit` the button that opens it in the editor.
 
-    def __init__(self, entry: Entry, *, on_use: Callable[[], None], on_edit: Callable[[], None]) -> None:
+    Args:
+        on_use, on_edit, on_caption: called when it is ticked or not, is to be edited, or was given a caption.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        on_use: Callable[[], None],
+        *,
+        on_edit: Callable[[], None],
+        on_caption: Callable[[Entry], None],
+    ) -> None:
         self.entry = entry
         self.shown, self.name, self.faults = parts.Shown(), widgets.HTML(), parts.column()
         self.use = widgets.Checkbox(value=entry.use, description="Use this picture", indent=False)
@@ -32,8 +43,16 @@ class Tile(widgets.VBox):
             entry.use = change["new"]
             on_use()
 
+        def caption(change: Any) -> None:
+            if entry.caption != change["new"].strip():
+                entry.caption = change["new"].strip()
+                on_caption(entry)
+
+        self.caption = widgets.Text(description="Caption", placeholder="\u200b", continuous_update=False)
+        self.caption.style.description_width, self.caption.layout.width = "4.5em", f"{SIDE + 4}px"
         self.use.observe(switch, "value")
-        body = [self.shown, self.name, self.use, self.edit, self.faults]
+        self.caption.observe(caption, "value")
+        body = [self.shown, self.name, self.use, self.edit, self.caption, self.faults]
         super().__init__(body, layout=widgets.Layout(width=f"{SIDE + 24}px", margin="2px 6px 8px 0"))
         self.refresh()
 
@@ -41,6 +60,7 @@ class Tile(widgets.VBox):
         """Show the picture with its current crop and mask; a crop chosen by hand settles the finding "cut"."""
         entry = self.entry
         self.shown.show(parts.as_png(padded(framed(entry, side=SIDE), SIDE)), f"{entry.name} with its crop and mask")
+        self.caption.value = entry.caption
         size = "{} x {} px".format(*entry.size)
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
         self.name.value = f'<div style="{style}">{in_page(entry.name)}<br>{size}</div>'
