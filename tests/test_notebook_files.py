@@ -93,4 +93,4 @@ def test_environment_yml_lists_what_pyproject_asks_for() -> None:
     assert project["requires-python"] in str(has["python"])
 
 
-CONDA = {"torch": "pytorch"}  # PyPI's name: conda-forge's, where they differ
+CONDA = {"torch": "pytorch", "opencv-python-headless": "py-opencv"}  # PyPI's name: conda-forge's, where they differ

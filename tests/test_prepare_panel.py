@@ -13,11 +13,14 @@ import torch
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb.pictures import subject
+from ti_nb.pictures import masks, subject
 from ti_nb.pictures.concept_images import EXAMPLES
+from ti_nb.pictures.faults import Finding
 from ti_nb.results.measures import embed_words, known_words, suggest_words, tiny_words
 from ti_nb.training.batches import Draws, drawn_samples
 from ti_nb.widgets import parts
+from ti_nb.widgets.prepare import helper, painter
+from ti_nb.widgets.prepare import panel as panel_module
 from ti_nb.widgets.prepare.entry import Entry, framed, thumb
 from ti_nb.widgets.prepare.panel import PreparePanel
 from tools.tiny_model import world
@@ -446,3 +449,138 @@ def test_what_is_no_longer_shown_is_closed(panel: PreparePanel) -> None:
     shown = within(panel)
     assert all(one.comm is None for one in old if one not in shown)
     assert not [one for one in shown if one.comm is None and one.comm is not panel.comm]
+
+
+def test_what_an_upload_joins_is_said_and_pictures_are_never_said_to_be_missing(
+    model: ti.Model, photos: ti.ConceptImages
+) -> None:
+    panel = PreparePanel(model, photos)
+    assert "5 pictures added" in panel.loaded.value and "No pictures" not in panel.loaded.value
+    upload(panel, {"mine.png": png()})
+    assert "1 picture added to the 5 that were here; to begin anew, press Clear first" in panel.loaded.value
+    panel.buttons["Clear"].click()
+    upload(panel, {"mine.png": png()})
+    assert "1 picture added" in panel.loaded.value and "that were here" not in panel.loaded.value
+
+
+def test_what_needs_no_decision_is_one_line_for_all_pictures(model: ti.Model) -> None:
+    noise = Image.effect_noise((80, 60), 90)
+    panel = PreparePanel(model, [noise, noise.rotate(90), noise.rotate(180)])
+    for entry in panel.entries:
+        entry.faults = [
+            Finding(entry.name, "gps", "it says where"),
+            Finding(entry.name, "dark", "it is dark", "warning"),
+        ]
+    panel.edited(panel.entries[0])
+    (one,) = said_in(panel.routine)
+    assert "3 pictures (picture 1, picture 2, picture 3): it says where" in one and "Warning" not in one
+    assert len(said_in(panel._tiles.children[0].faults)) == 1
+    assert "it is dark" in said_in(panel._tiles.children[0].faults)[0]
+
+
+def test_masks_are_guessed_from_the_crops_and_their_share_is_said(model: ti.Model) -> None:
+    pytest.importorskip("cv2")
+    panel = PreparePanel(model, [two_tone(), two_tone()])
+    panel.buttons["Guess all crops"].click()
+    panel.buttons["Guess all masks"].click()
+    truth = np.asarray(two_tone())[..., 1] < 100
+    for entry in panel.entries:
+        found = np.asarray(entry.mask_of((200, 100))) > 127
+        assert (found & truth).sum() / (found | truth).sum() > 0.8
+    assert "the mask keeps" in panel.editor.said.value
+
+
+def test_without_opencv_guessing_masks_says_what_to_install(
+    panel: PreparePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for where in (masks, panel_module):
+        monkeypatch.setattr(where, "has_opencv", lambda: False)
+    panel.editor.mask.value = "guessed"
+    assert "pip install opencv-python-headless" in panel.editor.said.value and panel.entries[0].mask == "off"
+    panel.buttons["Guess all masks"].click()
+    assert "pip install opencv-python-headless" in panel.loaded.value and panel.images().masks == ()
+
+
+def hands(panel: PreparePanel) -> Any:
+    pytest.importorskip("anywidget")
+    return panel.editor.painter
+
+
+def test_what_is_dragged_and_painted_in_the_page_is_the_crop_and_the_mask(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone()])
+    page, entry = hands(panel), panel.entries[0]
+    assert panel.editor._hands.layout.display == "none" and panel.editor.sliders.selected_index == 0
+    page._handle_custom_msg({"ready": True}, [])
+    assert panel.editor._hands.layout.display == "" and panel.editor.sliders.selected_index is None
+    page.set_state({"crop": [120, 20, 60]})
+    assert entry.crop == (120, 20, 60) and panel.editor.zoom.value == 60
+    page._handle_custom_msg({"stroke": [[0.2, 0.5], [0.6, 0.5]], "radius": 0.1, "white": True}, [])
+    mask = np.asarray(entry.mask_of((200, 100)))
+    assert mask[50, 45:115].min() == 255 and mask[:35].max() == 0 and not mask[50, 140:].any()
+    shown = Image.open(io.BytesIO(page.mask))
+    assert shown.getchannel("A").getpixel((shown.width // 2, shown.height // 2)) == 255
+    page._handle_custom_msg({"undo": True}, [])
+    assert entry.mask == "off" and page.mask == b""
+
+
+def test_what_the_page_is_sent_is_a_thumbnail(model: ti.Model) -> None:
+    panel = PreparePanel(model, [Image.effect_noise((3000, 2000), 60)])
+    page = hands(panel)
+    assert max(Image.open(io.BytesIO(page.picture)).size) == 680 and page.size == [3000, 2000]
+    before = page.picture
+    page.set_state({"crop": [0, 0, 1000]})
+    assert page.picture is before and len(before) < 400_000
+
+
+def test_a_stroke_out_of_all_measure_stays_within_its_limits(model: ti.Model) -> None:
+    panel = PreparePanel(model, [two_tone()])
+    hands(panel)._handle_custom_msg({"stroke": [[-5, 99]] * 9000, "radius": 70, "white": True}, [])
+    (stroke,) = panel.entries[0].strokes
+    assert len(stroke.points) == 5000 and stroke.points[0] == (0, 1) and stroke.radius == 1
+
+
+def test_without_anywidget_the_sliders_are_there(model: ti.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(painter, "_kind", lambda: None)
+    editor = PreparePanel(model, [two_tone()]).editor
+    assert editor.painter is None and editor.sliders.selected_index == 0
+    editor.across.value = 100
+    assert editor.entry is not None and editor.entry.crop == (100, 0, 100)
+
+
+def test_captions_by_a_model_are_asked_first_and_can_be_edited_beside_each_picture(
+    panel: PreparePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    facts = ti.ModelFacts("someone/captions", "image-to-text", 5000, "mit", "https://example.org/someone/captions")
+    monkeypatch.setattr(helper, "about_model", lambda name: facts)
+    monkeypatch.setattr(helper, "load_captioner", lambda name, fetch: asked.append((name, fetch)) or describe)
+    describe = lambda picture: "a blue bird on a beach"  # noqa: E731
+    form = panel.helper
+    assert form.use.disabled
+    form.name.value = "someone/captions"
+    form.look.click()
+    assert "5 kB from https://example.org/someone/captions, licence mit" in form.said.value and not form.use.disabled
+    assert asked == []
+    form.name.value = "someone/else"
+    assert form.use.disabled  # of this one nothing was said yet
+    form.name.value = "someone/captions"
+    form.look.click()
+    form.use.click()
+    assert asked == [("someone/captions", True)]
+    assert panel.images().captions == ("a blue {} on a beach",) * 5
+    assert "1.png: will not be learned: blue, on a beach" in form.said.value
+    panel._tiles.children[0].caption.value = "a {} on a beach"
+    assert panel.images().captions[0] == "a {} on a beach" == panel.editor.caption.value
+    panel.editor.caption.value = "the {}"
+    assert panel._tiles.children[0].caption.value == "the {}"
+
+
+def test_masks_by_a_model_are_those_it_gives(panel: PreparePanel, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Image.new("L", (64, 64), 0)
+    left.paste(255, (0, 0, 32, 64))
+    monkeypatch.setattr(helper, "about_model", lambda name: "a folder")
+    monkeypatch.setattr(helper, "load_segmenter", lambda name, fetch: lambda picture: left)
+    panel.helper.what.value = "masks"
+    panel.helper.look.click()
+    panel.helper.use.click()
+    assert all(mask is not None and mask.tobytes() == left.tobytes() for mask in panel.images().masks)

@@ -1,5 +1,10 @@
 from .figures import show_grid as show_grid
 from .figures import show_images as show_images
+from .helpers import ModelFacts as ModelFacts
+from .helpers import about_model as about_model
+from .helpers import caption_for_word as caption_for_word
+from .helpers import load_captioner as load_captioner
+from .helpers import load_segmenter as load_segmenter
 from .judge import Judge as Judge
 from .judge import load_judge as load_judge
 from .judge import load_judges as load_judges

@@ -50,7 +50,7 @@ class Editor(widgets.VBox):
             most=LARGE, on_ready=self.use_hands, on_crop=self._dragged, on_stroke=self._painted, on_undo=self.undo
         )
         self.which = parts.control(widgets.Dropdown, "Picture", width="25em", options=[])
-        self.shown, self.said = parts.picture(width=LARGE), parts.note()
+        self.shown, self.said = parts.Shown(), parts.note()
         self.said.layout.width = f"{LARGE}px"
         self.across = slider("Across (%)", value=50, min=0, max=100)
         self.down = slider("Down (%)", value=50, min=0, max=100)
@@ -100,6 +100,11 @@ class Editor(widgets.VBox):
         self.children = self._body if names else []
         self._open(self.which.value)
 
+    def reopen(self, entry: Entry) -> None:
+        """Show what was changed elsewhere, if it is the one being edited."""
+        if entry is self.entry:
+            self._open(entry.name)
+
     def crop(self, square: Crop | None) -> None:
         """Use this square, or with None the centre."""
         if self.entry:
@@ -137,7 +142,9 @@ class Editor(widgets.VBox):
         """Undo the last stroke."""
         if self.entry and self.entry.strokes:
             self.entry.strokes.pop()
-            self._show()
+            if not self.entry.strokes and self.entry.mask == "painted" and self.entry.base is None:
+                self.entry.mask = "off"
+            self._open(self.entry.name)
             self.on_edit(self.entry)
 
     def _open(self, name: str | None) -> None:
@@ -185,8 +192,7 @@ class Editor(widgets.VBox):
         assert self.entry
         entry = self.entry
         shown = framed(entry, side=LARGE)
-        self.shown.layout.width, self.shown.layout.height = f"{shown.width}px", f"{shown.height}px"
-        self.shown.value = parts.as_png(shown)
+        self.shown.show(parts.as_png(shown), f"{entry.name}; what is dark is cut off, what is red is outside the mask")
         if self.painter:
             self.painter.show(entry)
         words, odd = mask_in_words(entry)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import ipywidgets as widgets
 from PIL import Image, ImageOps
 
+from ...errors import InvalidValue
 from ...host.plain_text import in_page
 from ...pictures import faults as findings
 from ...pictures import subject
+from ...pictures.folders import read_caption
 from ...pictures.masks import guess_with_doubt
-from ...pictures.picture import Photo, read_photo
+from ...pictures.picture import Photo, read_mask, read_photo
 from .. import parts
 
 if TYPE_CHECKING:
@@ -140,6 +143,22 @@ class Entry:
         return self._made[1:]
 
 
+def take_beside(entry: Entry, text: Path | None, mask: Path | None) -> list[str]:
+    """Set a picture's caption and mask from the files beside it; returns what is wrong with them."""
+    noted: list[str] = []
+    try:
+        entry.caption = read_caption(text, noted.append) if text else ""
+        if mask:
+            whole, more = read_mask(mask, f"mask of {entry.name}")
+            noted += [f"mask of {entry.name}: {note}" for note in more]
+            if whole.size != entry.size:
+                raise InvalidValue(f"mask of {entry.name} is {whole.size} px, the picture {entry.size}: it is not used")
+            entry.base, entry.mask = reduced(whole), "painted"
+    except (ValueError, OSError) as error:
+        noted.append(str(error))
+    return noted
+
+
 def reduced(mask: Image.Image) -> Image.Image:
     """A mask reduced to at most 1024 px, which is more than training uses."""
     mask = mask.copy()
@@ -186,8 +205,8 @@ def thumb(entry: Entry) -> Image.Image:
 
 def sample_card(drawn: Drawn, thumb: Image.Image, first: int) -> widgets.HBox:
     """A training sample: its picture, prompt and tokens; ids from `first` on are the word's vectors, in bold."""
-    shown = parts.picture(ImageOps.mirror(thumb) if drawn.mirrored else thumb, width=SMALL)
-    shown.layout.flex = "0 0 auto"
+    shown = parts.Shown(layout=widgets.Layout(flex="0 0 auto"))
+    shown.show(parts.as_png(ImageOps.mirror(thumb) if drawn.mirrored else thumb), drawn.prompt)
     tokens = " ".join(_token(name, i, i >= first) for name, i in zip(drawn.tokens, drawn.ids))
     mirrored = " (mirrored)" if drawn.mirrored else ""
     text = widgets.HTML(

@@ -16,14 +16,16 @@ from ...models.tokens import check_word
 from ...pictures import faults as findings
 from ...pictures import subject
 from ...pictures.concept_images import EXAMPLES, ConceptImages, example_names, squared
-from ...pictures.folders import MASKS, beside, find_pictures, read_caption, shown
-from ...pictures.picture import read_mask, read_photo
+from ...pictures.folders import MASKS, beside, find_pictures, shown
+from ...pictures.masks import NO_OPENCV, has_opencv
+from ...pictures.picture import read_photo
 from ...training.batches import drawn_samples
 from ...training.settings import TrainSettings
 from .. import parts
 from .editor import Editor
-from .entry import Copies, Entry, reduced, sample_card, thumb
-from .thumbnail import Tile, show_findings
+from .entry import Copies, Entry, sample_card, take_beside, thumb
+from .helper import Helper
+from .thumbnail import NONE_YET, Tile, routine_of, said_of, show_findings
 from .word_form import WordForm
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ class PreparePanel(parts.Panel):
         self.word, self.init, self.kind, self.flip, self.word_form = ask.word, ask.init, ask.kind, ask.flip, ask
         for control in (self.kind, self.flip, self.word, self.init):
             control.observe(lambda _: self._changed(), "value")
-        super().__init__([*self._loading(), self.editor, ask, *self._seeing()])
+        self.helper = Helper(lambda: self.entries, noun=lambda: self.init.value, on_done=self._show_pictures)
+        super().__init__([*self._loading(), self.editor, self.helper, ask, *self._seeing()])
         if source is not None:
             self.load(source)
         self._changed()
@@ -111,6 +114,7 @@ class PreparePanel(parts.Panel):
             masks = source.masks or [None] * len(source)
             for name, picture, caption, mask in zip(source.names, source.images, captions, masks):
                 self._add(name, picture, caption=caption, base=mask, mask="painted" if mask else "off")
+            parts.say(self.loaded, said_of(len(source), len(self.entries) - len(source)))
             return self._show_pictures()
         found, skipped = find_pictures(source)
         files = beside(found)
@@ -135,10 +139,10 @@ class PreparePanel(parts.Panel):
             except Exception as error:  # a bad file must not stop the upload
                 left_out.append((name, str(error)))
                 continue
-            noted += self._take_beside(self.entries[-1], text, mask)
+            noted += take_beside(self.entries[-1], text, mask)
         self.skipped += left_out
         added = len(self.entries) - before
-        lines = [f"{added} picture{'s' if added != 1 else ''} added", *noted]
+        lines = [said_of(added, before), *noted]
         lines += [
             f"skipped {name}: {reason.removeprefix(name).strip()}" for name, reason in left_out if reason != "hidden"
         ]
@@ -151,7 +155,7 @@ class PreparePanel(parts.Panel):
     def clear(self) -> None:
         """Remove all pictures."""
         self.entries, self.skipped = [], []
-        parts.say(self.loaded, "No pictures yet.")
+        parts.say(self.loaded, NONE_YET)
         self._show_pictures()
 
     def guess_all(self) -> None:
@@ -160,30 +164,20 @@ class PreparePanel(parts.Panel):
             entry.crop = subject.guess_square(entry.small, entry.size, least=self.size)
         self._show_pictures()
 
+    def mask_all(self) -> None:
+        """Guess each picture's mask, from its crop."""
+        if not has_opencv():
+            return parts.say(self.loaded, NO_OPENCV, "error")
+        for entry in self.entries:
+            entry.mask = "guessed"
+        self._show_pictures()
+
     def _add(self, name: str, item: Picture, **chosen: Any) -> None:
         taken = {e.name for e in self.entries}
         name = next(n for n in (name, *(f"{name} ({i})" for i in range(2, 9999))) if n not in taken)
         photo = read_photo(item, name)
         faults = findings.faults_of(photo, size=self.size)
         self.entries.append(Entry(name, item, faults, copies=Copies.of(photo), **chosen))
-
-    @staticmethod
-    def _take_beside(entry: Entry, text: Path | None, mask: Path | None) -> list[str]:
-        """Set a picture's caption and mask from the files beside it; returns what is wrong with them."""
-        noted: list[str] = []
-        try:
-            entry.caption = read_caption(text, noted.append) if text else ""
-            if mask:
-                whole, more = read_mask(mask, f"mask of {entry.name}")
-                noted += [f"mask of {entry.name}: {note}" for note in more]
-                if whole.size != entry.size:
-                    raise InvalidValue(
-                        f"mask of {entry.name} is {whole.size} px, the picture {entry.size}: it is not used"
-                    )
-                entry.base, entry.mask = reduced(whole), "painted"
-        except (ValueError, OSError) as error:
-            noted.append(str(error))
-        return noted
 
     def _loading(self) -> list[widgets.Widget]:
         self.upload = widgets.FileUpload(
@@ -194,7 +188,7 @@ class PreparePanel(parts.Panel):
         self.example = parts.control(widgets.Dropdown, "Example", options=example_names(), value="penguin")
         where = "my-photos/ or /content/drive/MyDrive/..."
         self.folder = parts.control(widgets.Text, "Folder or file", placeholder=where, width="36em")
-        self.loaded, self.of_the_set = parts.note("No pictures yet."), parts.column()
+        self.loaded, self.of_the_set, self.routine = parts.note(NONE_YET), parts.column(), parts.column()
         self._tiles = parts.row()
         self._tiles.layout.align_items = "flex-start"
         use_example = self._button("Use example", lambda: self.load(EXAMPLES / self.example.value / "pictures"))
@@ -203,9 +197,15 @@ class PreparePanel(parts.Panel):
             parts.row(self.upload, self.example, use_example),
             parts.note("Uploads may get lost above 1 MB on Colab, above 10 MB elsewhere: put larger ones in a folder."),
             parts.row(self.folder, self._button("Load folder", self._load_folder)),
-            parts.row(self._button("Guess all crops", self.guess_all), self._button("Clear", self.clear), self.loaded),
-            self._tiles,
+            parts.row(
+                self._button("Guess all crops", self.guess_all),
+                self._button("Guess all masks", self.mask_all),
+                self._button("Clear", self.clear),
+                self.loaded,
+            ),
             self.of_the_set,
+            self._tiles,
+            self.routine,
         ]
 
     def _button(self, label: str, on_click: Callable[[], None]) -> widgets.Button:
@@ -230,7 +230,9 @@ class PreparePanel(parts.Panel):
     def _show_pictures(self) -> None:
         names = [e.name for e in self.entries]
         choose = partial(self.editor.choose, self.entries)
-        tiles = (Tile(e, on_use=self._changed, on_edit=partial(choose, e.name)) for e in self.entries)
+        tiles = (
+            Tile(e, self._changed, on_edit=partial(choose, e.name), on_caption=self._recaptioned) for e in self.entries
+        )
         parts.refill(self._tiles, *tiles)
         before = self.editor.entry
         choose(before.name if before and before.name in names else None)
@@ -244,6 +246,11 @@ class PreparePanel(parts.Panel):
     def edited(self, entry: Entry) -> None:
         """Update what shows an edited picture."""
         self._tiles.children[self.entries.index(entry)].refresh()
+        show_findings(self.routine, routine_of(self.entries))
+        self._show_samples()
+
+    def _recaptioned(self, entry: Entry) -> None:
+        self.editor.reopen(entry)
         self._show_samples()
 
     def _changed(self) -> None:
@@ -251,6 +258,7 @@ class PreparePanel(parts.Panel):
         used = [e for e in self.entries if e.use]
         found = findings.faults_of_set([e.small for e in used], [e.name for e in used]) if used else []
         show_findings(self.of_the_set, found)
+        show_findings(self.routine, routine_of(self.entries))
         self.word_form.check()
         self.editor.show_caption()
         self._show_samples()
