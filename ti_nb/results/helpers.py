@@ -71,10 +71,8 @@ def about_model(name: str | Path) -> ModelFacts:
     if not files:
         raise InvalidValue(f"{plain(name)} has no weights in safetensors, and others are not run here: choose another")
     tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
-    address = f"{HfApi().endpoint}/{name}"
-    return ModelFacts(
-        str(name), info.pipeline_tag or "a model", sum(f.size or 0 for f in files), *(tags[:1] or ["not said"]), address
-    )
+    weight, license = sum(f.size or 0 for f in files), next(iter(tags), "not said")
+    return ModelFacts(str(name), info.pipeline_tag or "a model", weight, license, f"{HfApi().endpoint}/{name}")
 
 
 @checked()
