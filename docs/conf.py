@@ -30,7 +30,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/ti-nb/ti_nb",
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
@@ -39,5 +39,5 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {
-    name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "sharing", "panels")
+    name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "sharing", "panels")
 }
