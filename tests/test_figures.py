@@ -178,3 +178,10 @@ def test_heads_of_columns_that_stand_side_by_side_do_not_meet() -> None:
     assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
     alone = ti.show_grid([images], heads=["a photo of a cat on the beach", "", ""]).axes[0].get_title()
     assert alone == "a photo of a cat on the beach"
+
+
+def test_words_side_by_side_have_a_row_each_under_the_same_prompts() -> None:
+    figure = ti.show_comparison(comparison())
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert rows == ["one", "two", "three"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a … here\nseed 0", "a … there\nseed 0"]

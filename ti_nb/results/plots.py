@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host.arguments import checked
 from ..host.plain_text import plain
-from ..words.prompts import without_word
+from ..words.prompts import replace_word
 from .figures import ACCENT, SERIES, SOFT, NotebookFigure, add_legend, axes_of, ink, label_points, series, show_grid
 
 if TYPE_CHECKING:
@@ -244,7 +244,8 @@ def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
     rows = [[s.image for s in one.scenes[:most]] for one in comparison.measured.values()]
     first = next(iter(comparison.measured.values())).scenes[:most]
     words = {concept.word for concept in comparison.concepts.values()}
-    heads = [f"{without_word(s.prompt, next((w for w in words if w in s.prompt), ''))}\nseed {s.seed}" for s in first]
+    said = [replace_word(s.prompt, next((w for w in words if w in s.prompt), s.prompt), "…") for s in first]
+    heads = [f"{prompt}\nseed {s.seed}" for prompt, s in zip(said, first)]
     return show_grid(rows, list(comparison.measured), heads=heads)
 
 
