@@ -178,3 +178,39 @@ def test_heads_of_columns_that_stand_side_by_side_do_not_meet() -> None:
     assert all(a.x1 <= b.x0 for a, b in pairwise(boxes))
     alone = ti.show_grid([images], heads=["a photo of a cat on the beach", "", ""]).axes[0].get_title()
     assert alone == "a photo of a cat on the beach"
+
+
+def test_words_side_by_side_have_a_row_each_under_the_same_prompts() -> None:
+    figure = ti.show_comparison(comparison())
+    rows = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert rows == ["one", "two", "three"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["a … here\nseed 0", "a … there\nseed 0"]
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    """Their mean and its edges may differ by a rounding, and a bar has no negative error."""
+    values = {(axis, "word"): [0.1] * 3 for axis in ("subject", "prompt")}
+    ti.plot_scores(ti.Scores({"word": 0.3 - 0.2}, {"word": 0.1 + 1e-12}, [], [], values)).draw_without_rendering()
+
+
+def test_a_score_shows_its_interval_and_who_judged() -> None:
+    values = {("subject", "word"): [0.2, 0.4, 0.9, 0.5]}
+    scores = ti.Scores({"word": 0.5}, {"word": 0.3}, [], [], values, judges=("dinov2", "siglip2"))
+    subject, prompt = ti.plot_scores(scores).axes
+    (bars,) = [c for c in subject.containers if hasattr(c, "errorbar") and c.errorbar]
+    ends = bars.errorbar.lines[2][0].get_segments()[0][:, 0]
+    assert ends.tolist() == pytest.approx(list(scores.interval("subject", "word")))
+    assert subject.get_xlim()[1] > ends[1]
+    assert [axes.get_xlabel() for axes in (subject, prompt)] == ["cosine, by dinov2", "cosine, by siglip2"]
+
+
+def test_a_comparison_shows_each_words_point_the_best_coloured_and_the_chosen_a_star() -> None:
+    found = comparison()
+    axes = next(a for a in ti.plot_comparison(found).axes if not a.images)
+    points = {tuple(line.get_xydata()[0]): line for line in axes.lines if line.get_marker() in ("*", "o")}
+    expected = {found.point(name)[::-1]: name for name in found.measured}
+    assert set(points) == set(expected)
+    for spot, name in expected.items():
+        assert (points[spot].get_marker() == "*") == (name == found.chosen)
+        assert (points[spot].get_color() == ACCENT) == (name in found.front())
+    assert {t.get_text() for t in axes.texts} == {"one", "two", "three", "initializer", "real pictures"}

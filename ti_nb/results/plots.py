@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..host.arguments import checked
 from ..host.plain_text import plain
-from ..words.prompts import without_word
+from ..words.prompts import replace_word
 from .figures import ACCENT, SERIES, SOFT, NotebookFigure, add_legend, axes_of, ink, label_points, series, show_grid
 
 if TYPE_CHECKING:
@@ -160,7 +160,9 @@ def plot_scores(scores: Scores) -> NotebookFigure:
         names = [name for name in reversed(values) if isfinite(values[name])]  # "real" is nan for a single picture
         shown = [values[name] for name in names]
         edges = [scores.interval(axis, name) for name in names]
-        errors = [(v - low, high - v) if isfinite(low) else (0, 0) for v, (low, high) in zip(shown, edges)]
+        errors = [
+            (max(0, v - low), max(0, high - v)) if isfinite(low) else (0, 0) for v, (low, high) in zip(shown, edges)
+        ]
         bars = axes.barh(
             names, shown, color=[colours[n] for n in names], xerr=list(zip(*errors)), ecolor=ink(), capsize=3
         )
@@ -223,19 +225,24 @@ def _plot_axes(comparison: Comparison, axes: Any) -> None:
         colour = ACCENT if name in front or mark == "*" else SOFT
         axes.plot(prompt, subject, mark, color=colour, markersize=15 if mark == "*" else 7)
     labels = [(prompt, subject, plain(name)) for name, (subject, prompt) in points.items()]
-    if comparison.start is not None:
-        start = comparison.start
+    labels += _plot_references(comparison, axes)
+    by = [f", cosine by {judge}" if judge else ", cosine" for judge in comparison.judges]
+    axes.set(xlabel=f"prompt fidelity{by[1]}", ylabel=f"subject fidelity{by[0]}")
+    axes.margins(0.12)
+    label_points(axes, labels, avoid=lines)
+
+
+def _plot_references(comparison: Comparison, axes: Any) -> list[tuple[float, float, str]]:
+    """Draw what is known of the initializer and of real pictures; returns the labels to write."""
+    labels = []
+    if (start := comparison.start) is not None:
         prompt, subject = sum(start.prompt) / len(start.prompt), sum(start.subject) / len(start.subject)
         axes.plot(prompt, subject, "s", color=ink(), markersize=6)
         labels.append((prompt, subject, "initializer"))
     if isfinite(comparison.real):
         axes.axhline(comparison.real, color=SERIES[0], linestyle="--", linewidth=1)
-        edge = axes.get_xlim()[0]
-        labels.append((edge, comparison.real, "real pictures"))
-    by = [f", cosine by {judge}" if judge else ", cosine" for judge in comparison.judges]
-    axes.set(xlabel=f"prompt fidelity{by[1]}", ylabel=f"subject fidelity{by[0]}")
-    axes.margins(0.12)
-    label_points(axes, labels, avoid=lines)
+        labels.append((axes.get_xlim()[0], comparison.real, "real pictures"))
+    return labels
 
 
 @checked(most=(1, 40))
@@ -244,7 +251,8 @@ def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
     rows = [[s.image for s in one.scenes[:most]] for one in comparison.measured.values()]
     first = next(iter(comparison.measured.values())).scenes[:most]
     words = {concept.word for concept in comparison.concepts.values()}
-    heads = [f"{without_word(s.prompt, next((w for w in words if w in s.prompt), ''))}\nseed {s.seed}" for s in first]
+    said = [replace_word(s.prompt, next((w for w in words if w in s.prompt), s.prompt), "…") for s in first]
+    heads = [f"{prompt}\nseed {s.seed}" for prompt, s in zip(said, first)]
     return show_grid(rows, list(comparison.measured), heads=heads)
 
 
