@@ -173,12 +173,12 @@ def _burnt_out(a: np.ndarray) -> np.ndarray:
 
     A wall reaches the picture's edge; too much light also leaves colours of which only a part of the channels is full.
     """
-    white = a.mean(-1) >= 240
+    white: np.ndarray = a.mean(-1) >= 240
     partly = (a.max(-1) >= 250) & ~white
     if partly.sum() > 0.2 * white.sum():
         return white
-    pieces = connected_pieces(white)
-    return white & ~touches_edge(pieces)
+    inside: np.ndarray = white & ~touches_edge(connected_pieces(white))
+    return inside
 
 
 def _cut(picture: Image.Image, name: str) -> Iterator[Finding]:

@@ -72,9 +72,8 @@ def about_model(name: str | Path) -> ModelFacts:
         raise InvalidValue(f"{plain(name)} has no weights in safetensors, and others are not run here: choose another")
     tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
     address = f"{HfApi().endpoint}/{name}"
-    return ModelFacts(
-        str(name), info.pipeline_tag or "a model", sum(f.size or 0 for f in files), *(tags[:1] or ["not said"]), address
-    )
+    total = sum(f.size or 0 for f in files)
+    return ModelFacts(str(name), info.pipeline_tag or "a model", total, tags[0] if tags else "not said", address)
 
 
 @checked()

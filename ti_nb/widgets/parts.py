@@ -41,9 +41,8 @@ class Shown(widgets.HTML):
         """Show it, with a line that says the same to who can't see it; the same again sends no message."""
         data = base64.b64encode(png).decode()
         style = "display:block;max-width:100%;height:auto;margin:2px"
-        value = f'<img src="data:image/png;base64,{data}" alt="{in_page(alt)}" style="{style}">'
-        if self.value != value:
-            self.value = value
+        page = f'<img src="data:image/png;base64,{data}" alt="{in_page(alt)}" style="{style}">'
+        self.set_trait("value", page)
 
 
 GREY, BLUE, RED = "#7a838c", "#3f84b8", "#d1495b"  # at least 3:1 on white and on black
