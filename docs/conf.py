@@ -39,5 +39,6 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_sidebars = {
-    name: [] for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "sharing", "panels")
+    name: []
+    for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "sharing", "panels")
 }

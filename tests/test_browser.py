@@ -115,6 +115,50 @@ def test_photographs_are_uploaded_and_prepared(lab: Server, page: Page, tmp_path
     assert browser.picture(page, tmp_path / "prepare.png").stat().st_size > 10_000
 
 
+def test_the_crop_is_dragged_and_the_mask_painted(lab: Server, page: Page) -> None:
+    drag_and_paint(lab, page)
+
+
+def test_so_they_are_in_the_classic_notebook_with_colabs_versions(classic: Server, page: Page) -> None:
+    drag_and_paint(classic, page)
+
+
+def drag_and_paint(server: Server, page: Page) -> None:
+    """With the mouse, then with the keyboard; what the panel says of the crop is what the kernel has."""
+    shown = server.show(page, "hands", browser.PREPARE + "panel.load(ti.example_images('penguin'))")
+    picture = shown.locator("canvas")
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    assert box is not None
+
+    def drag(*points: tuple[float, float]) -> None:
+        across, down = zip(*((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points))
+        page.mouse.move(across[0], down[0])
+        page.mouse.down()
+        for x, y in zip(across[1:], down[1:]):
+            page.mouse.move(x, y, steps=8)
+        page.mouse.up()
+
+    drag((0.99, 0.99), (0.75, 0.75))
+    says(shown, "the square of 48 px at left 0, top 0 of 64 x 64 px")
+    drag((0.3, 0.3), (0.55, 0.3))
+    says(shown, "the square of 48 px at left 16, top 0")
+    picture.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("-")
+    says(shown, "the square of 47 px at left 17, top 1")
+    press(shown, "Paint mask")
+    drag((0.4, 0.5), (0.8, 0.5))
+    says(shown, "the mask keeps")
+    picture.focus()
+    page.keyboard.press("Control+z")
+    until(shown, lambda: not shown.get_by_text("the mask keeps").count(), "mask that is off again")
+    press(shown, "Erase mask")
+    picture.focus()
+    page.keyboard.press(" ")
+    says(shown, "the mask keeps 9")  # all but a dot
+
+
 def test_sliders_change_what_is_drawn(lab: Server, page: Page, tmp_path: Path) -> None:
     shown = lab.show(page, "explore", browser.EXPLORE.format(steps=5))
     write(shown, "Prompt", "a {word} on the beach")

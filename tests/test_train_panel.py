@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ti_nb as ti
 from ti_nb.host import turns
 from ti_nb.widgets import parts
 from ti_nb.widgets.train.driver import Driver
+from ti_nb.widgets.train.estimate import progress_in_words, step_seconds
+from ti_nb.widgets.train.panel import notes_in_words
 from ti_nb.widgets.train.previews import strip
 
 from .disturbed import BEGIN, wrong_after_the_end
@@ -345,3 +355,90 @@ def test_a_run_whose_folder_was_taken_fails_in_words_in_its_panel(tmp_path: Path
     with pytest.raises(ValueError, match="another run wrote to it"):
         panel.wait()
     assert panel.state == "failed" and "another run wrote to it" in panel._status.value
+
+
+def _usable(panel: ti.TrainPanel) -> set[str]:
+    return {name for name, button in panel.buttons.items() if not button.disabled}
+
+
+def test_buttons_can_be_pressed_where_they_do_something(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, LONG), background=True)
+    assert _usable(panel) == {"start", "sample"}
+    with turns.turn:  # no step ends meanwhile
+        panel.start()
+        assert _usable(panel) == {"pause", "stop", "sample"}
+        panel.pause()
+        assert _usable(panel) == {"stop"} and "Pausing after this step" in panel._status.value
+    panel.wait()
+    assert _usable(panel) == {"start", "stop", "sample"} and "Paused" in panel._status.value
+    panel.stop()
+    assert _usable(panel) == {"start", "sample"} and "Stopped" in panel._status.value
+
+
+def test_the_place_of_the_previews_is_held_until_they_come(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 2), background=False, every=2, seeds=3, prompts=("a {word}", "{word}"))
+    before = _picture_in(panel.previews._strip.value)
+    panel.start()
+    assert _picture_in(panel.previews._strip.value).size == before.size == (3 * 196 - 4, 2 * 196 - 4)
+    assert _picture_in(_panel(_run(model, photos), every=0).previews._strip.value) is None
+
+
+def _picture_in(page: str) -> Image.Image | None:
+    found = re.search(r"base64,([^\"]+)", page)
+    return Image.open(io.BytesIO(base64.b64decode(found[1]))) if found else None
+
+
+def test_pictures_say_in_words_what_they_show(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 2), background=False, every=2)
+    panel.start()
+    assert 'alt="Previews. After step 2: a photo of a &lt;new&gt;. Seeds 0."' in panel.previews._strip.value
+    assert 'alt="Curves of loss, gain and vector. Loss 0.' in panel._curves.value
+
+
+def test_a_change_of_the_rate_is_one_note(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 6), background=False)
+    assert panel.rate.continuous_update is False
+    for factor in (0.9, 0.7, 0.5):
+        panel.run.rate_factor = factor
+    assert next(panel.run).note == "rate times 0.5 from here on"
+    for factor in (0.4, 0.3):  # by the arrow keys, while it trains
+        panel.run.rate_factor = factor
+        next(panel.run)
+    assert notes_in_words(panel.run) == ["Step 3: rate times 0.3 from here on"]
+
+
+class _Timed(SimpleNamespace):
+    """A run of 40 steps of which some are done; their seconds are given, every fifth measured the scores."""
+
+    def __init__(self, gaps: list[float]) -> None:
+        ends = enumerate(accumulate(gaps), 1)
+        records = [SimpleNamespace(seconds=end, gain=None if step % 5 else 0.1) for step, end in ends]
+        super().__init__(
+            records=records, settings=SimpleNamespace(watch=5), model=SimpleNamespace(device=torch.device("cpu"))
+        )
+
+    def __len__(self) -> int:
+        return 40
+
+
+def test_the_time_that_is_left_is_that_of_steps_scores_and_previews() -> None:
+    gaps = [2.0 if (i + 1) % 5 else 12.0 for i in range(20)]  # a score takes 10 s
+    run: Any = _Timed(gaps)
+    assert step_seconds(run) == (2.0, pytest.approx(10.0))
+    said = progress_in_words(run, 10, 15.0)
+    assert "80 s elapsed" in said and "110 s" not in said
+    assert "2 min left" in said  # 20 * 2 + 4 * 10 + 2 * 15 = 110 s
+    assert "40 s of it for 4 scores" in said and "30 s of it for 2 previews" in said
+    assert "and 2 previews left" in progress_in_words(run, 10, None)
+
+
+def test_curves_are_read_on_white_and_on_black(model: ti.Model, photos: ti.ConceptImages) -> None:
+    panel = _panel(_run(model, photos, 4), background=False)
+    panel.start()
+    shown = _picture_in(panel._curves.value)
+    assert shown is not None
+    pixels = np.asarray(shown.convert("RGBA")).reshape(-1, 4).astype(float)
+    assert (pixels[:, 3] == 0).mean() > 0.8  # no ground of its own
+    inks = np.unique(pixels[pixels[:, 3] == 255][:, :3], axis=0) / 255
+    light = np.where(inks <= 0.04045, inks / 12.92, ((inks + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+    assert (1.05 / (light + 0.05)).min() >= 3 and ((light + 0.05) / 0.05).min() >= 3

@@ -52,9 +52,8 @@ def guess_with_doubt(picture: Image.Image, crop: Crop | None = None) -> tuple[Im
     cuts = [_whole(cv2, _cut(cv2, seen, where, (left, top, side), s), where) for seen, s in _seen(cv2, small)]
     thing = _whole(cv2, np.sum(cuts, axis=0) >= 2, where)
     mask = Image.fromarray(thing.astype(np.uint8) * 255).resize(photo.size, Image.Resampling.BICUBIC)
-    bgr, box = _seen(cv2, small)[0][0], (left, top, side)
-    other = _whole(cv2, _cut(cv2, bgr, where, box, OTHER_START), where)
-    return mask, _doubt(thing, [*cuts, other], where)
+    second = _cut(cv2, _seen(cv2, small)[0][0], where, (left, top, side), OTHER_START)
+    return mask, _doubt(thing, [*cuts, _whole(cv2, second, where)], where)
 
 
 def _seen(cv2: Any, small: Image.Image) -> list[tuple[np.ndarray, float]]:
@@ -71,9 +70,9 @@ def _seen(cv2: Any, small: Image.Image) -> list[tuple[np.ndarray, float]]:
 def _doubt(thing: np.ndarray, cuts: list[np.ndarray], where: np.ndarray) -> str:
     agree = min((thing & cut).sum() / max(1, (thing | cut).sum()) for cut in cuts)
     if agree < 0.75:
-        return "begun in another way it is another: look whether it is the thing"
+        return "a second look finds something else: check that it is the thing"
     if thing[where > np.percentile(where, 90)].mean() < 0.8:
-        return "it leaves out something that stands out: look whether it is the whole thing"
+        return "it leaves out something that stands out: check that it is the whole thing"
     return ""
 
 
@@ -131,7 +130,7 @@ def _whole(cv2: Any, found: np.ndarray, where: np.ndarray) -> np.ndarray:
         return found
     weight = np.bincount(pieces.ravel(), weights=where.ravel())
     weight[0] = 0
-    thing: np.ndarray = (weight > 0.15 * weight.max())[pieces]
+    thing = (weight > 0.15 * weight.max())[pieces]
     _, outside = cv2.connectedComponents((~thing).astype(np.uint8), connectivity=4)
     edge = np.concatenate([outside[0], outside[-1], outside[:, 0], outside[:, -1]])
     holes = np.bincount(outside.ravel()) < 0.02 * thing.size

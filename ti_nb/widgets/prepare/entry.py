@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 MASKS = (
     ("off", "off"),
-    ("guessed from the crop (photographs)", "guessed"),
-    ("by threshold (plain backgrounds)", "threshold"),
+    ("guessed (photographs)", "guessed"),
+    ("by threshold (plain background)", "threshold"),
     ("from transparency", "alpha"),
     ("painted only", "painted"),
 )

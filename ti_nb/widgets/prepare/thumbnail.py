@@ -49,7 +49,10 @@ class Tile(widgets.VBox):
                 on_caption(entry)
 
         self.caption = widgets.Text(description="Caption", placeholder="\u200b", continuous_update=False)
-        self.caption.style.description_width, self.caption.layout.width = "4.5em", f"{SIDE + 4}px"
+        self.caption.style.description_width = "auto"
+        self.caption.layout = widgets.Layout(
+            width=f"{SIDE + 4}px", height="auto", flex_flow="column", align_items="stretch"
+        )
         self.use.observe(switch, "value")
         self.caption.observe(caption, "value")
         body = [self.shown, self.name, self.use, self.edit, self.caption, self.faults]

@@ -194,7 +194,8 @@ class TrainPanel(parts.Panel):
             state = self.driver.asked or self.state
             text = str(self.driver.error) if state == "failed" else STATES[state]
             parts.say(self._status, text, {"failed": "error", "finished": "good"}.get(state, "plain"))
-            self.buttons["start"].description = "Start" if state == "ready" else "Resume"
+            again = state in ("paused", "stopped", "failed")
+            self.buttons["start"].description = "Resume" if again else "Start"
             for name, one in self.buttons.items():
                 one.disabled = name not in USABLE[state]
 
