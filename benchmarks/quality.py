@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 import ti_nb as ti
 from benchmarks.other_judge import NAME, other_judge
-from ti_nb.results.figures import ACCENT, INK, SOFT, NotebookFigure
+from ti_nb.results.plotting.figures import ACCENT, INK, SOFT, NotebookFigure
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/quality.jsonl", ROOT / "benchmarks/quality_clock.json"

@@ -16,8 +16,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb.results import figures
-from ti_nb.results.figures import ACCENT, INK, PAGE_INK, SERIES, NotebookFigure
+from ti_nb.results.plotting import figures
+from ti_nb.results.plotting.figures import ACCENT, INK, PAGE_INK, SERIES, NotebookFigure
 from ti_nb.results.scores import Measured
 from ti_nb.results.selection import Comparison
 

@@ -20,7 +20,7 @@ from ti_nb.host import plain_text
 from ti_nb.hub.browsing import Listing, Listings
 from ti_nb.hub.publication import Publication
 from ti_nb.pictures.faults import Finding
-from ti_nb.results import figures, plots
+from ti_nb.results.plotting import figures, plots
 from ti_nb.widgets import parts
 from ti_nb.widgets.train.summary import Summary
 

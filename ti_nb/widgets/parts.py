@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from PIL import Image
 
 from ..host.plain_text import in_page
-from ..results.figures import NotebookFigure
+from ..results.plotting.figures import NotebookFigure
 from .labels import labels
 
 LABEL = "10em"  # width of every control's label, so that the controls line up

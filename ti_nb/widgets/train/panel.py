@@ -12,7 +12,7 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...host import frontend
 from ...host.arguments import SEEDS, checked
-from ...results.plots import plot_loss
+from ...results.plotting.plots import plot_loss
 from ...results.sampling import sample
 from ...training.run import RATE_NOTE
 from ...words.prompts import fill

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...host.atomic import replacing
 from ...host.plain_text import NO_MATH, in_page, plain
-from ...results.plots import plot_loss
+from ...results.plotting.plots import plot_loss
 from ..parts import as_png
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from matplotlib.colors import to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from ..errors import InvalidValue
-from ..host.arguments import checked
-from ..host.plain_text import plain
+from ...errors import InvalidValue
+from ...host.arguments import checked
+from ...host.plain_text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

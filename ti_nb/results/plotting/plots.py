@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ..host.arguments import checked
-from ..host.plain_text import plain
-from ..words.prompts import replace_word
+from ...host.arguments import checked
+from ...host.plain_text import plain
+from ...words.prompts import replace_word
 from .figures import ACCENT, SERIES, SOFT, NotebookFigure, add_legend, axes_of, ink, label_points, series, show_grid
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..training.records import StepRecord
-    from .look_inside import Attention
-    from .sampling import Sample
-    from .scores import Scores
-    from .selection import Comparison
+    from ...training.records import StepRecord
+    from ..look_inside import Attention
+    from ..sampling import Sample
+    from ..scores import Scores
+    from ..selection import Comparison
 
 Vector = Any  # a 1-D tensor or array
 

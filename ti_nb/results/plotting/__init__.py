@@ -1,0 +1,1 @@
+"""Figures of what was measured, for light and dark pages, projectors and paper."""
