@@ -391,7 +391,7 @@ def test_what_text_boxes_suggest_is_not_cut_off(panel: PreparePanel, model: ti.M
     explore = ti.ExplorePanel(model, ti.initial_concept(model, "<new>", "bird"))
     boxes = [w for one in (panel, explore) for w in walk(one) if isinstance(w, (widgets.Text, widgets.Textarea))]
     suggested = {w.placeholder: w for w in boxes if w.placeholder.strip("\u200b")}
-    assert len(suggested) == 5
+    assert len(suggested) == 6
     for text, box in suggested.items():
         room = float(box.layout.width.removesuffix("em")) - float(parts.LABEL.removesuffix("em")) - 1
         assert 0.55 * len(text) <= room, text
