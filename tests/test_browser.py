@@ -127,11 +127,11 @@ def drag_and_paint(server: Server, page: Page) -> None:
     """With the mouse, then with the keyboard; what the panel says of the crop is what the kernel has."""
     shown = server.show(page, "hands", browser.PREPARE + "panel.load(ti.example_images('penguin'))")
     picture = shown.locator("canvas")
-    picture.scroll_into_view_if_needed()
-    box = picture.bounding_box()
-    assert box is not None
 
     def drag(*points: tuple[float, float]) -> None:
+        picture.scroll_into_view_if_needed()
+        box = picture.bounding_box()
+        assert box is not None
         across, down = zip(*((box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points))
         page.mouse.move(across[0], down[0])
         page.mouse.down()
@@ -146,7 +146,7 @@ def drag_and_paint(server: Server, page: Page) -> None:
     picture.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("-")
-    says(shown, "the square of 47 px at left 17, top 1")
+    says(shown, "the square of 47 px at left 17, top 2")
     press(shown, "Paint mask")
     drag((0.4, 0.5), (0.8, 0.5))
     says(shown, "the mask keeps")

@@ -351,7 +351,9 @@ def test_masks_and_captions_of_all_usual_names_are_found(tmp_path: Path) -> None
     texts = ("a.caption", "b.TXT", "c.v2.png.txt", "café.txt")
     for (name, mask), text in zip(masks.items(), texts):
         scene().save(tmp_path / name)
-        Image.new("L", scene().size, 255).save(tmp_path / "masks" / mask)
+        half = Image.new("L", scene().size)
+        half.paste(255, (0, 0, half.width // 2, half.height))
+        half.save(tmp_path / "masks" / mask)
         (tmp_path / text).write_text(f"{name} with {{}}")
     found, said = loaded(tmp_path, masks="files", captions="files")
     assert len(found) == 4 and all(found.masks) and found.skipped == () and said == ""

@@ -146,7 +146,8 @@ def _converted_items(value: Any, origin: type, kinds: Sequence[Any]) -> Any:
     if origin in (Callable, type):
         return _require(callable(value), value)
     if issubclass(origin, Mapping):
-        return _require(isinstance(value, Mapping), value)
+        _require(isinstance(value, Mapping), value)
+        return {key: _converted(item, kinds[1]) for key, item in value.items()} if kinds else value
     if isinstance(value, str | bytes | Mapping | os.PathLike):
         raise Mismatch
     try:

@@ -139,9 +139,8 @@ def _whole(cv2: Any, found: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def mask_notes(name: str, mask_square: Image.Image | None, alpha: bool) -> list[str]:
-    """Warnings about a mask that keeps nearly everything or nearly nothing."""
+    """Warnings about a mask that keeps next to nothing, or was asked for and keeps everything."""
     if mask_square is None:
         return [f"{name}: nothing in it is transparent, so that all of it counts"] if alpha else []
     kept = ImageStat.Stat(mask_square).mean[0] / 255
-    odd = odd_share(kept)
-    return [f"{name}: its mask keeps {kept:.1%} of the square: {odd}"] if odd else []
+    return [f"{name}: its mask keeps {kept:.1%} of the square: {odd_share(kept)}"] if kept < 0.02 else []

@@ -95,7 +95,12 @@ def say_result(where: widgets.HTML, text: Callable[[], tuple[str, str]]) -> None
 
 def control(kind: type[widgets.Widget], label: str, *, width: str = "26em", **traits: Any) -> Any:
     """A control with its label at its left."""
-    return kind(description=label, style={"description_width": LABEL}, layout=widgets.Layout(width=width), **traits)
+    return kind(
+        description=label,
+        style={"description_width": LABEL},
+        layout=widgets.Layout(width=width, max_width="98%"),
+        **traits,
+    )
 
 
 def button(label: str, on_click: Any, *, style: str = "", tooltip: str = "") -> widgets.Button:

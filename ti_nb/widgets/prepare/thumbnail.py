@@ -51,7 +51,7 @@ class Tile(widgets.VBox):
         self.caption = widgets.Text(description="Caption", placeholder="\u200b", continuous_update=False)
         self.caption.style.description_width = "auto"
         self.caption.layout = widgets.Layout(
-            width=f"{SIDE + 4}px", height="auto", flex_flow="column", align_items="stretch"
+            width=f"{SIDE + 4}px", height="auto", flex_flow="column", align_items="flex-start"
         )
         self.use.observe(switch, "value")
         self.caption.observe(caption, "value")
