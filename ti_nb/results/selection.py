@@ -176,7 +176,7 @@ def score_steps(
         >>> model, judge, photos = ti.load_model("tiny"), ti.load_judge("tiny"), ti.example_images("penguin")
         >>> run = ti.train(model, photos, word="<my-penguin>", init="animal", steps=2)
         >>> records = list(run)
-        >>> quick = ti.ScoreProtocol(("a {} in the snow",), seeds=1, subject_seeds=1, steps=4)
+        >>> quick = ti.ScoreProtocol(("a {} in the snow",), seeds=1, subject_prompt=None, steps=2)
         >>> scores = ti.score_steps(model, run, judge, photos.images, protocol=quick)
         >>> list(scores.measured)
         ['step 1', 'step 2']
@@ -220,8 +220,8 @@ def compare_words(
     Examples:
         >>> import ti_nb as ti
         >>> model, judge, photos = ti.load_model("tiny"), ti.load_judge("tiny"), ti.example_images("penguin")
-        >>> runs = ti.train_seeds(model, photos, seeds=2, word="<my-penguin>", init="animal", steps=2, watch=0)
-        >>> quick = ti.ScoreProtocol(("a {} in the snow",), seeds=1, subject_seeds=1, steps=4)
+        >>> runs = ti.train_seeds(model, photos, seeds=2, word="<my-penguin>", init="animal", steps=1, batch=1, watch=0)
+        >>> quick = ti.ScoreProtocol(("a {} in the snow",), seeds=1, subject_prompt=None, steps=2)
         >>> both = ti.compare_words(model, runs, judge, photos.images, protocol=quick, progress=False)
         >>> both.differences()
         {'seed': {'seed 0': 0, 'seed 1': 1}}
