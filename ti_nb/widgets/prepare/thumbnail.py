@@ -49,9 +49,9 @@ class Tile(widgets.VBox):
                 on_caption(entry)
 
         self.caption = widgets.Text(description="Caption", placeholder="\u200b", continuous_update=False)
-        self.caption.style.description_width = "auto"
+        self.caption.style.description_width = "4em"
         self.caption.layout = widgets.Layout(
-            width=f"{SIDE + 4}px", height="auto", flex_flow="column", align_items="flex-start"
+            width=f"{SIDE + 4}px", height="auto", flex_flow="column", align_items="stretch"
         )
         self.use.observe(switch, "value")
         self.caption.observe(caption, "value")
