@@ -34,7 +34,7 @@ def pictures() -> ti.ConceptImages:
     return ti.ConceptImages(tuple(Image.new("RGB", (16, 16), (v, 0, 0)) for v in (0, 255)), ("a", "b"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(model: ti.Model, pictures: ti.ConceptImages) -> ti.Run:
     run = ti.train(model, pictures, word="<x>", init="penguin", steps=9, batch=1, watch=3, norm="free")
     for _ in run:
