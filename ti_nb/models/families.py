@@ -97,6 +97,8 @@ class Family:
         return next((release.repository for release in self.releases.values()), None)
 
 
+NO_BINNING = {"use_resolution_binning": False}  # which would draw at another size than it was asked for
+
 FAMILIES = (
     Family(
         "SD 1.x",
@@ -136,14 +138,54 @@ FAMILIES = (
     Family("tiny", ("clip_l",), width=192, license="apache-2.0"),
     Family("models with a T5", ("t5xxl",)),  # whose files don't say more than that
     Family("models with a Qwen3 4B", ("qwen3_4b",)),
-    Family("Flux", ("clip_l", "t5xxl")),
-    Family("SD 3", ("clip_l", "clip_g", "t5xxl")),
+    Family("models with a Gemma 2", ("gemma2_2b",)),
+    Family(
+        "Flux",
+        ("clip_l", "t5xxl"),
+        pipeline="FluxPipeline",
+        tag="flux",
+        recipe=Recipe(packed="2x2", clock="t/1000", negative=False),  # its guidance is an input of the network
+    ),
+    Family("SD 3", ("clip_l", "clip_g", "t5xxl"), pipeline="StableDiffusion3Pipeline", tag="sd3", recipe=Recipe()),
     Family(
         "Z-Image",
         ("qwen3_4b",),
         pipeline="ZImagePipeline",
         tag="z-image",
         recipe=Recipe(packed="list", clock="1 - t/1000", sign=-1, off=0.0),  # its guidance is still on at 1
+    ),
+    Family(
+        "FLUX.2 klein 4B",
+        ("qwen3_4b",),
+        width=2560,
+        pipeline="Flux2KleinPipeline",
+        tag="flux2",
+        recipe=Recipe(latents="patched", packed="tokens", clock="t/1000"),
+    ),
+    Family(
+        "FLUX.2 klein 9B",
+        ("qwen3_8b",),
+        width=4096,
+        pipeline="Flux2KleinPipeline",
+        tag="flux2",
+        recipe=Recipe(latents="patched", packed="tokens", clock="t/1000"),
+    ),
+    Family("Sana", ("gemma2_2b",), pipeline="SanaPipeline", tag="sana", recipe=Recipe(arguments=NO_BINNING)),
+    Family("Chroma", ("t5xxl",), pipeline="ChromaPipeline", recipe=Recipe(packed="2x2", clock="t/1000")),
+    Family(
+        "PixArt-Sigma",
+        ("t5xxl",),
+        pipeline="PixArtSigmaPipeline",
+        tag="pixart",
+        recipe=Recipe(flow=False, arguments={**NO_BINNING, "clean_caption": False}),  # which takes "<my-cat>" out
+    ),
+    Family("Lumina 2", ("gemma2_2b",), pipeline="Lumina2Pipeline", recipe=Recipe(clock="1 - t/1000", sign=-1)),
+    Family(
+        "Qwen-Image",
+        ("qwen25_7b",),
+        pipeline="QwenImagePipeline",
+        tag="qwen-image",
+        recipe=Recipe("standardised", "2x2", frames=True, clock="t/1000", guidance="true_cfg_scale"),
     ),
 )
 SUPPORTED = tuple(dict.fromkeys(row.pipeline for row in FAMILIES))  # pipelines whose parts we can take

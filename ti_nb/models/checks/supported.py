@@ -98,10 +98,10 @@ def _of_today(parts: Mapping[str, Any], kind: str) -> Iterator[str]:
     for suffix in ("", "_2", "_3")[: len(RECIPES[kind].encoders)]:
         tokenizer, network = parts[f"tokenizer{suffix}"], parts[f"text_encoder{suffix}"]
         rows = network.get_input_embeddings().num_embeddings
-        if len(tokenizer) > rows:
-            yield f"its tokenizer{suffix} knows {len(tokenizer)} tokens, its text encoder {rows}: these don't belong together"
         if hasattr(tokenizer, "words"):
             yield f"words are loaded into its tokenizer{suffix}: unload them first"
+        if len(tokenizer) > rows:
+            yield f"its tokenizer{suffix} knows {len(tokenizer)} tokens, its text encoder {rows}: these don't belong together"
     recipe = RECIPES[kind].recipe
     if recipe is not None and not recipe.flow:
         yield from of_scheduler(parts["scheduler"])
@@ -110,7 +110,7 @@ def _of_today(parts: Mapping[str, Any], kind: str) -> Iterator[str]:
 def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
     """Weights that are offloaded, quantised, on several devices, or not finite."""
     for part, network in networks.items():
-        if any(hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook") for m in network.modules()):
+        if any(hasattr(m, "_hf_hook") or _has_hooks(m) for m in network.modules()):
             yield f"its {part} has hooks, as offloading, device maps and caches leave them: load it without, then `.to(device)`"
         weights = dict(network.named_parameters())
         if any(w.is_meta for w in weights.values()):
@@ -123,6 +123,12 @@ def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
     devices = {str(network.device) for part, network in networks.items() if part != "vae"}  # which rests on the CPU
     if len(devices) > 1:
         yield f"its parts are on {' and '.join(sorted(devices))}: put them on one device, `pipeline.to(device)`"
+
+
+def _has_hooks(module: Any) -> bool:
+    """Whether diffusers has put hooks on it: pipelines leave a registry without any where they have drawn."""
+    registry = getattr(module, "_diffusers_hook", None)
+    return registry is not None and bool(getattr(registry, "hooks", True))
 
 
 def _is_quantised(network: Any, weights: Mapping[str, Any]) -> bool:
