@@ -17,6 +17,7 @@ import ti_nb as ti
 from ti_nb.models.conditioning import condition, token_ids
 from ti_nb.models.families import FAMILIES
 from ti_nb.models.today.latents import packed, unpacked
+from ti_nb.models.today.memory import kept_for_backward
 from ti_nb.models.today.pipeline_model import PipelineModel
 from ti_nb.models.today.recorder import FIRST, record
 from ti_nb.models.today.schedule import FlowSchedule
@@ -267,6 +268,60 @@ def test_what_means_nothing_is_refused(photos: ti.ConceptImages) -> None:
         ti.encode(model, ["a cat"])
     with pytest.raises(ValueError, match="cross-attention"):
         ti.attention(model, photos, "a cat")
+
+
+def test_a_word_of_another_family_with_the_same_encoder_is_refused(photos: ti.ConceptImages) -> None:
+    """Z-Image and klein have the same key and width, and read other layers of it."""
+    word, model = moved(made("Z-Image")), made("FLUX.2 klein 4B")
+    assert {key: v.shape[1] for key, v in word.vectors.items()} == {e.key: e.width for e in model.encoders}
+    for use in (
+        lambda: ti.sample(model, "a {word}", word, steps=2),
+        lambda: ti.train(model, photos, word="<other>", init=word),
+    ):
+        with pytest.raises(ValueError, match=r"was learned on Z-Image.*is FLUX.2 klein 4B"):
+            use()
+    with pytest.raises(ValueError, match=r"is for Z-Image.*this pipeline is a FLUX.2 klein 4B"):
+        ti.load_into(model.fresh_pipeline(), word)
+
+
+def test_a_negative_prompt_that_would_do_nothing_is_refused(photos: ti.ConceptImages) -> None:
+    flux = made("Flux")
+    with pytest.raises(ValueError, match="which would do nothing: Flux was distilled"):
+        ti.sample(flux, "a cat", negative="a dog", steps=2)
+    with pytest.raises(ValueError, match="a negative word does nothing"):
+        ti.train(flux, photos, word="<new>", init="cat", negative=1)
+    model = made("Z-Image")
+    run = ti.train(model, photos, word="<new>", init="cat", negative=1, steps=1, batch=1, watch=0)
+    assert next(run).step == 1 and run.negative().family == "Z-Image"
+    with_it, without = (
+        ti.sample(model, "a cat", seeds=[1], steps=2, negative=text, progress=False)[0].image for text in ("a dog", "")
+    )
+    assert not np.array_equal(with_it, without)
+
+
+def test_what_the_plan_counts_is_what_a_backward_pass_keeps() -> None:
+    model = made("Sana")
+    frozen = {p.untyped_storage()._cdata for part in (model.unet, model.text_encoder) for p in part.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if (storage := tensor.untyped_storage()._cdata) not in frozen:
+            kept[storage] = tensor
+        return tensor
+
+    rows = {e.key: e.table[:1].clone().requires_grad_() for e in model.encoders}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        told = model.condition(model.token_ids(["a photo of a <word>"], {"<word>": 1}), rows)
+        model.predict(torch.zeros(1, *model.latent_shape), torch.zeros(1, dtype=torch.long), told)
+    held = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    assert abs(kept_for_backward(model) - held) < 0.05 * held
+
+
+def test_a_saved_folder_is_loaded_as_what_it_is(tmp_path: Path) -> None:
+    pipeline("Sana")[0].save_pretrained(tmp_path)
+    model = ti.load_model(tmp_path, dtype=torch.float32)
+    assert isinstance(model, PipelineModel) and model.family.name == "Sana"
+    assert torch.equal(model.encoders[0].table, made("Sana").encoders[0].table)
 
 
 def test_a_class_in_no_row_is_refused_with_the_list_of_those_that_are() -> None:

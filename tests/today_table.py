@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ti_nb.models.families import FAMILIES, Family
+from ti_nb.models.families import COMFYUI, FAMILIES, Family
 
 from .today import TODAY
 
 PAGE = Path(__file__).parents[1] / "docs/models.md"
-COMFYUI = ("clip_l", "clip_g", "clip_h", "t5xxl", "qwen3_06b", "qwen3_4b", "qwen3_8b", "mistral3_24b")  # what it reads
 CLASSIC = ("SD 1.x", "SD 2.x", "SDXL")  # by tests/test_families.py
 HEAD = (
     "| family | pipeline | learns | samples | saves | ComfyUI's key | resumes | quantised | planned on T4, L4, A100 |"

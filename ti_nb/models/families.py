@@ -19,6 +19,8 @@ ENCODERS = {  # width: the key of its embeddings in shared files, and which mode
 KEY_OF_WIDTH = {width: key for width, (key, _) in ENCODERS.items()}  # else clip_l
 # Of encoders that are not told by their width, as ComfyUI names them.
 KEYS_OF_TODAY = ("qwen3_06b", "qwen3_4b", "qwen3_8b", "qwen25_7b", "mistral3_24b", "gemma2_2b", "llama")
+# Those that ComfyUI has a loader for.
+COMFYUI = ("clip_l", "clip_h", "clip_g", "t5xxl", "qwen3_06b", "qwen3_4b", "qwen3_8b", "mistral3_24b")
 
 
 @dataclass(frozen=True)
