@@ -200,10 +200,10 @@ def test_dashes_in_a_prompt_are_no_end_of_the_front_matter(hub: HubServer) -> No
     assert ModelCard(plan.card).data.instance_prompt == "<my---cat>"
 
 
-def test_a_page_promises_no_diffusers_lines_where_there_are_none() -> None:
+def test_a_page_promises_no_loader_of_diffusers_where_there_is_none() -> None:
     flux = ti.Concept("<x>", {"clip_l": torch.randn(1, 768), "t5xxl": torch.randn(1, 4096)})
     card = model_card(flux, "bob/x", base="black-forest-labs/FLUX.1-dev")
-    assert "diffusers import" not in card and "ti.fetch" in card
+    assert "load_textual_inversion" not in card and "ti.load_into(pipe, ti.fetch(" in card
 
 
 def test_wrong_things_are_refused_in_words_before_the_hub_is_asked(hub: HubServer) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InvalidValue, NotAConcept
 from ..host.plain_text import quoted
-from ..models.families import KEY_OF_WIDTH
+from ..models.families import KEY_OF_WIDTH, KEYS_OF_TODAY
 from ..words.concept import Concept
 from ..words.prompts import file_word
 from .gathering import MAX_VECTORS, LazyTensor, by_encoder, is_tensor, vectors_by_word, vectors_in_list
@@ -34,6 +34,9 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 ENCODER_OF_KEY = {
     **{key: key for key in KEY_OF_WIDTH.values()},
     "t5": "t5xxl",
+    "t5xxl": "t5xxl",
+    **{key: key for key in KEYS_OF_TODAY},
+    "gemma": "gemma2_2b",  # OneTrainer
     "text_encoders_0": "clip_l",  # cog-sdxl
     "text_encoders_1": "clip_g",
 }
@@ -46,7 +49,7 @@ MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000
 MAX_NUMBERS = 1 << 22  # in all vectors of a file: 16 MB as float32
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
 # Of `Concept.facts`; others, such as folders, stay here.
-PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "edits", "license")
+PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "family", "edits", "license")
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
@@ -63,11 +66,19 @@ def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:
         raise InvalidValue(
             f"files of words end in .safetensors (best), .bin, .pt or .png; this one ends in {suffix or 'nothing'}"
         )
-    chosen = wanted or ("clip_keys" if several and "clip_keys" in fitting else fitting[0])
+    (first, rows), *_ = concept.vectors.items()
+    by_width = KEY_OF_WIDTH.get(rows.shape[1], "clip_l")  # how files without keys are read
+    needs_keys = several or first in KEYS_OF_TODAY or (first == "t5xxl" and by_width != first)
+    chosen = wanted or ("clip_keys" if needs_keys and "clip_keys" in fitting else fitting[0])
     if chosen not in FORMATS:
         raise InvalidValue(f"format is {chosen!r}: choose from {', '.join(FORMATS)}")
     if suffix not in FORMATS[chosen]:
         raise InvalidValue(f"files of the format {chosen!r} end in {' or '.join(FORMATS[chosen])}, not {suffix!r}")
+    if chosen != "clip_keys" and needs_keys and not several:
+        raise InvalidValue(
+            f"files of the format {chosen!r} can't say that {concept.word!r} is for {first}: write a .safetensors file of "
+            "the format 'clip_keys'"
+        )
     if chosen == "emb_params" and several:
         raise InvalidValue(
             f"'emb_params' has room for one encoder's vectors; a word of {concept.family} needs 'clip_keys'"
@@ -187,7 +198,7 @@ def _of_keys(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         key = "t5xxl" if name == "text_encoders_1" and wide == 4096 else ENCODER_OF_KEY[name]
         if key in out:
             raise NotAConcept(f"it holds vectors for {key} twice")
-        if KEY_OF_WIDTH.get(wide, key) != key:
+        if key not in KEYS_OF_TODAY and KEY_OF_WIDTH.get(wide, key) != key:
             raise NotAConcept(f"its vectors for {key} are {wide} wide, as those of {KEY_OF_WIDTH[wide]} are")
         out[key] = rows
     return out

@@ -9,7 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ..host.plain_text import plain
-from ..models.families import USUAL, family, living
+from ..models.families import COMFYUI, USUAL, family, living
 from ..words.concept import Concept
 from ..words.prompts import TEMPLATES, fill
 
@@ -130,15 +130,32 @@ model = ti.load_model("{base or "tiny"}")
 concept = ti.fetch("{repo}")
 ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
     blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
-    if (
-        base is not None and "t5xxl" not in concept.vectors
-    ):  # Flux and SD 3 pipelines have no load_textual_inversion for T5
+    if base is not None and family(concept.family).recipe is not None:
+        blocks.insert(0, f"With diffusers:\n\n```python\n{_with_own_call(concept, repo, base, prompt)}\n```")
+        if set(concept.vectors) <= set(COMFYUI):
+            blocks.append(
+                "In ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your own, and say "
+                "`embedding:name`."
+            )
+    elif base is not None and "t5xxl" not in concept.vectors:
         blocks.insert(0, f"With diffusers:\n\n```python\n{_with_diffusers(concept, repo, base, prompt)}\n```")
         blocks.append(
             "In AUTOMATIC1111 and ComfyUI: put `learned_embeds.safetensors` into the folder `embeddings`, under a name of your "
             "own, and say that name (in ComfyUI `embedding:name`)."
         )
     return "\n\n".join(blocks)
+
+
+def _with_own_call(concept: Concept, repo: str, base: str, prompt: str) -> str:
+    """For pipelines most of which have no loader for words."""
+    pipeline = family(concept.family).pipeline
+    return f"""import torch
+import ti_nb as ti
+from diffusers import {pipeline}
+
+pipe = {pipeline}.from_pretrained("{base}", torch_dtype=torch.bfloat16).to("cuda")
+ti.load_into(pipe, ti.fetch("{repo}"))
+pipe("{prompt}").images[0].save("picture.png")"""
 
 
 def _with_diffusers(concept: Concept, repo: str, base: str, prompt: str) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from ..host import turns
 from .model import Vectors, extended
+from .today.pipeline_model import PipelineModel, Told
 from .tokens import tokenise
 
 if TYPE_CHECKING:
@@ -35,12 +36,14 @@ class Conditioning:
         return Conditioning(states, pooled)
 
 
-def condition(model: Model, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Conditioning:
+def condition(model: Model, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Conditioning | Told:
     """Encode token ids, each encoder's (b, 77), those past its vocabulary standing for its `rows` (n, width).
 
     SD takes its encoder's last states. SDXL takes both encoders' states before the last layer, side by side, and the
-    second's pooled text (as `StableDiffusionXLPipeline.encode_prompt`).
+    second's pooled text (as `StableDiffusionXLPipeline.encode_prompt`). Models of today are asked by their own pipelines' calls.
     """
+    if isinstance(model, PipelineModel):
+        return model.condition(ids, rows)
     states, pooled = [], None
     for encoder in model.encoders:
         with turns.turn, extended(encoder.network, rows[encoder.key]):
@@ -56,6 +59,8 @@ def token_ids(model: Model, prompts: Sequence[str], words: Mapping[str, int]) ->
     Raises:
         ValueError: a prompt that does not fit.
     """
+    if isinstance(model, PipelineModel):
+        return model.token_ids(prompts, words)
     out = {}
     for encoder in model.encoders:
         next_id, ids_of_word = encoder.first, {}

@@ -14,6 +14,8 @@ from torch.func import functional_call
 
 from ..errors import NotFinite
 from ..host import turns
+from .today.memory import kept_for_backward
+from .today.pipeline_model import PipelineModel, Told
 
 if TYPE_CHECKING:
     from .conditioning import Conditioning
@@ -29,22 +31,21 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
     """
     with turns.turn:
         mean, std = _encoded(model, pixels)
-    scale = float(model.vae.config.scaling_factor)
     if not bool(mean.isfinite().all()):
         raise NotFinite(f"the VAE's latents are not finite in {model.vae.dtype}: load the model with dtype=float32")
-    return mean * scale, std * scale
+    return model.scaled(mean, std)
 
 
 def _encoded(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     vae, dtype = model.vae.to(model.device), model.vae.dtype
-    if overflows := dtype == torch.float16 and vae.config.force_upcast:
+    if overflows := dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
         vae.to(torch.float32)
     means, stds = [], []
     try:
         for picture in pixels.unsqueeze(1):
-            posterior = vae.encode(picture.to(model.device, vae.dtype)).latent_dist
-            means.append(posterior.mean.float().cpu())
-            stds.append(posterior.std.float().cpu())
+            mean, std = model.posterior(picture.to(model.device, vae.dtype))
+            means.append(mean.float().cpu())
+            stds.append(std.float().cpu())
     finally:
         if overflows:
             vae.to(dtype)
@@ -75,8 +76,13 @@ def remark_on_photographs(model: Model, pixels: torch.Tensor) -> str:
     )
 
 
-def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+def predict(
+    model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning | Told
+) -> torch.Tensor:
     """The UNet's prediction, float32."""
+    if isinstance(conditioning, Told):
+        assert isinstance(model, PipelineModel)
+        return model.predict(noisy, timesteps, conditioning)
     dtype = model.dtype
     extra: dict[str, Any] = {}
     if conditioning.pooled is not None:
@@ -90,7 +96,7 @@ def predict(model: Model, noisy: torch.Tensor, timesteps: torch.Tensor, conditio
 
 
 def target_of(model: Model, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-    """What the UNet was trained to predict: the noise, or the velocity."""
+    """What the UNet was trained to predict: the noise, or the velocity, which flow matching defines otherwise."""
     if model.prediction_type == "epsilon":
         return noise
     velocity: torch.Tensor = copy(model.scheduler).get_velocity(latents, noise, timesteps)
@@ -114,6 +120,9 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
     temporaries. Fake tensors know their device, so that attention takes the kernel it takes there; with meta tensors it
     would save whole attention maps.
     """
+    if isinstance(model, PipelineModel):
+        with turns.turn, recomputing(model.unet, checkpointing):
+            return kept_for_backward(model)
     unet = model.unet
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
     with turns.turn:  # `attention` replaces them for a moment

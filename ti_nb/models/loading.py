@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidValue, NotWritten
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import first_line, place
-from .families import RELEASES, SUPPORTED
+from .checks.model_files import check_whole, read_index, variant_of
+from .checks.supported import check_pipeline, needed
+from .families import RECIPES, RELEASES, SUPPORTED
 from .model import TINY, Model, of_parts
-from .model_files import check_whole, read_index, variant_of
-from .supported import check_pipeline, needed
+from .today.pipeline_model import of_pipeline
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,49 @@ def load_model(
         variant = "fp16"
     pipeline = _loaded(folder, kind, dtype, variant)
     check_pipeline(pipeline, str(name))  # before it is moved, which weights that are missing can't be
-    return of_parts(pipeline.to(device), str(name))
+    return _of_checked(pipeline.to(device), str(name))
+
+
+def from_pipeline(pipeline: Any, *, name: str = "mine", arguments: Mapping[str, Any] | None = None) -> Model:
+    """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
+
+    Args:
+        arguments: what its call is told beside the prompt, such as `max_sequence_length`; not of SD 1.x, 2.x and SDXL.
+
+    Raises:
+        ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> pipeline = ti.load_model("tiny").pipeline()  # or any pipeline that you have loaded with diffusers
+        >>> ti.from_pipeline(pipeline, name="tiny").resolution
+        64
+    """
+    _unwrap(pipeline)
+    check_pipeline(pipeline, name)
+    return _of_checked(pipeline, name, arguments)
+
+
+def _of_checked(pipeline: Any, name: str, arguments: Mapping[str, Any] | None = None) -> Model:
+    if type(pipeline).__name__ in RECIPES:
+        return of_pipeline(pipeline, name, arguments or {})
+    if arguments:
+        raise InvalidValue(
+            f"arguments are {list(arguments)}: a {type(pipeline).__name__} is not driven by its own call"
+        )
+    return of_parts(pipeline, name)
+
+
+def _unwrap(pipeline: Any) -> None:
+    """Take parts out of what `torch.compile` and data parallelism wrap them in: training drives the plain ones."""
+    from accelerate.utils import extract_model_from_parallel
+
+    for part in needed(type(pipeline).__name__):
+        network = getattr(pipeline, part, None)
+        plain = getattr(network, "_orig_mod", network)
+        plain = extract_model_from_parallel(plain) if hasattr(plain, "parameters") else plain
+        if plain is not network:
+            setattr(pipeline, part, plain)
 
 
 def _checked_device(device: Any) -> str:
@@ -92,7 +135,7 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
     from safetensors import SafetensorError
 
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    options: dict[str, Any] = {} if "XL" in kind else unused
+    options: dict[str, Any] = {} if "XL" in kind or kind in RECIPES else unused
     options["dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"] = dtype
     if variant is not None:
         options["variant"] = variant
@@ -114,7 +157,7 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
         raise InvalidValue(
             f"{place(folder)} can't be loaded as a {kind}, it seems damaged: {first_line(error)}"
         ) from error
-    if Path(folder).is_dir():
+    if Path(folder).is_dir() and kind not in RECIPES:  # others tie weights, and name them in several ways
         _check_text_encoders(pipeline, Path(folder))
     return pipeline
 

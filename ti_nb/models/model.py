@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..host import turns
+from .checks.supported import noise_schedule
 from .families import KEY_OF_WIDTH
-from .supported import check_pipeline, needed, noise_schedule
 
 if TYPE_CHECKING:
     import torch
 
 TINY = Path(__file__).parents[1] / "tiny"
-
-
 Vectors = Mapping[str, torch.Tensor]
 
 
@@ -32,11 +30,13 @@ class TextEncoder:
     Attributes:
         key: the name of its embeddings in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
         tokenizer, network: as transformers loads them.
+        part: the end of their names in models of today's pipelines.
     """
 
     key: str
     tokenizer: Any
     network: Any
+    part: str = ""
 
     @property
     def first(self) -> int:
@@ -52,7 +52,7 @@ class TextEncoder:
     @property
     def width(self) -> int:
         """Size of one embedding vector."""
-        return int(self.network.config.hidden_size)
+        return int(self.network.get_input_embeddings().weight.shape[-1])
 
     @cached_property
     def spread(self) -> float:
@@ -61,17 +61,22 @@ class TextEncoder:
 
 
 class ExtendedEmbedding(torch.nn.Module):
-    """A frozen embedding table followed by a few rows of its own: id `len(table) + i` gives `rows[i]`.
+    """A frozen embedding table and a few rows of its own: id `first + i` gives `rows[i]`.
 
     A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
-    written. The same way serves any encoder that looks its ids up in a table, T5 as well as CLIP.
+    written. The same way serves any encoder that looks its ids up in a table, T5 and LLMs as well as CLIP.
+
+    Args:
+        first: the id of the first row; by default the first past the table. Tables may be longer than tokenizers, whose
+            next id is then within the table.
     """
 
-    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor) -> None:
+    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor, first: int | None = None) -> None:
         super().__init__()
         self.table = table
         self.rows = rows
-        self.first = self.num_embeddings = table.num_embeddings
+        self.num_embeddings = table.num_embeddings
+        self.first = table.num_embeddings if first is None else first
 
     @property
     def weight(self) -> torch.Tensor:
@@ -82,16 +87,19 @@ class ExtendedEmbedding(torch.nn.Module):
         """(..., ) ids -> (..., width) vectors in the table's dtype."""
         known = self.table(ids.clamp(max=self.first - 1))
         own = self.rows[(ids - self.first).clamp(min=0)].to(known)
+        scale = getattr(self.table, "embed_scale", None)  # Gemma's tables multiply what they give by it
+        own = own if scale is None else own * torch.as_tensor(scale).to(own)
         return torch.where((ids >= self.first).unsqueeze(-1), own, known)
 
 
 @contextmanager
-def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
+def extended(text_encoder: Any, rows: torch.Tensor, first: int | None = None) -> Iterator[int]:
     """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
     table = plain(text_encoder).get_input_embeddings()
-    text_encoder.set_input_embeddings(ExtendedEmbedding(table, rows))
+    inner = ExtendedEmbedding(table, rows, first)
+    text_encoder.set_input_embeddings(inner)
     try:
-        yield table.num_embeddings
+        yield inner.first
     finally:
         text_encoder.set_input_embeddings(table)
 
@@ -99,7 +107,7 @@ def extended(text_encoder: Any, rows: torch.Tensor) -> Iterator[int]:
 def plain(text_encoder: Any) -> Any:
     """The encoder with its own table, whatever an interrupt may have left in it."""
     table = text_encoder.get_input_embeddings()
-    if isinstance(table, ExtendedEmbedding):
+    if type(table) is ExtendedEmbedding:  # words that were loaded into a pipeline stay
         text_encoder.set_input_embeddings(table.table)
     return text_encoder
 
@@ -161,6 +169,22 @@ class Model:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
     @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of its latents."""
+        side = self.resolution // self.vae_factor
+        return int(self.vae.config.latent_channels), side, side
+
+    def posterior(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the VAE's latents of a picture (1, 3, h, w)."""
+        found = self.vae.encode(picture).latent_dist
+        return found.mean, found.std
+
+    def scaled(self, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The VAE's latents as the UNet expects them."""
+        scale = float(self.vae.config.scaling_factor)
+        return mean * scale, std * scale
+
+    @property
     def prediction_type(self) -> str:
         """ "epsilon" or "v_prediction"."""
         return str(self.scheduler.config.prediction_type)
@@ -173,13 +197,23 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the frozen weights."""
-        return self._first_weight.dtype
+        dtype: torch.dtype = self._first_weight.dtype
+        return dtype
 
     @property
-    def _first_weight(self) -> torch.Tensor:
-        """As good as any other, see `supported`; the UNet's own properties look through all its modules each time."""
-        weight: torch.Tensor = next(self.unet.parameters())
-        return weight
+    def _first_weight(self) -> Any:
+        """As good as any other; the UNet's own properties look through all its modules each time."""
+        return next(iter(self.unet.parameters()))
+
+    @property
+    def family_name(self) -> str:
+        """The family whose models share its words, where that can't be seen from their vectors; else ""."""
+        return ""
+
+    @property
+    def sampler(self) -> str:
+        """The scheduler of `pipeline`, as other programs call it."""
+        return "DDIM"
 
     def time_ids(self) -> torch.Tensor:
         """SDXL's sizes (1, 6): original height and width, crop's top and left, target height and width.
@@ -222,32 +256,15 @@ class Model:
         return replace(self, encoders=copies).pipeline()
 
 
-def from_pipeline(pipeline: Any, *, name: str = "mine") -> Model:
-    """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
-
-    Raises:
-        ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
-
-    Examples:
-        >>> import ti_nb as ti
-        >>> pipeline = ti.load_model("tiny").pipeline()  # or any pipeline that you have loaded with diffusers
-        >>> ti.from_pipeline(pipeline, name="tiny").resolution
-        64
-    """
-    unwrap(pipeline)
-    check_pipeline(pipeline, name)
-    return of_parts(pipeline, name)
-
-
 def of_parts(pipeline: Any, name: str) -> Model:
-    """`from_pipeline` for a pipeline that has been checked."""
+    """The model of a pipeline of SD 1.x, 2.x or SDXL that has been checked."""
     encoders = [_encoder(pipeline.tokenizer, pipeline.text_encoder, "clip_l")]
     if getattr(pipeline, "text_encoder_2", None) is not None:
         encoders.append(_encoder(pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"))
     for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
         part.requires_grad_(False).eval()
     for encoder in encoders:
-        _pool_at_the_end(encoder)
+        pool_at_the_end(encoder)
     zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
     model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
     _suit_cpu(model)
@@ -258,19 +275,7 @@ def _encoder(tokenizer: Any, network: Any, usual: str) -> TextEncoder:
     return TextEncoder(KEY_OF_WIDTH.get(network.config.hidden_size, usual), tokenizer, network)
 
 
-def unwrap(pipeline: Any) -> None:
-    """Take parts out of what `torch.compile` and data parallelism wrap them in: training drives the plain ones."""
-    from accelerate.utils import extract_model_from_parallel
-
-    for part in needed(type(pipeline).__name__):
-        network = getattr(pipeline, part, None)
-        plain = getattr(network, "_orig_mod", network)
-        plain = extract_model_from_parallel(plain) if hasattr(plain, "parameters") else plain
-        if plain is not network:
-            setattr(pipeline, part, plain)
-
-
-def _pool_at_the_end(encoder: TextEncoder) -> None:
+def pool_at_the_end(encoder: TextEncoder) -> None:
     """Take pooled text from the end token, as the encoders were trained, not from the highest id.
 
     Published configurations name a wrong end token (2); transformers then pools at the highest id, which a new word's

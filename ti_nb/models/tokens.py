@@ -44,16 +44,23 @@ def init_ids(init: str, tokenizer: Any) -> list[int]:
     Raises:
         ValueError: `init` is empty or a word the tokenizer must spell in more than three pieces (it does not know it).
     """
-    ids: list[int] = tokenizer(init, add_special_tokens=False).input_ids
+    ids = _ids_within_text(init, tokenizer)
     if not ids:
         raise InvalidValue("the initializer is empty: give a word for the kind of thing, such as 'cat' or 'toy'")
     words = init.split()
-    pieces = [len(tokenizer(word, add_special_tokens=False).input_ids) for word in words]
+    pieces = [len(_ids_within_text(word, tokenizer)) for word in words]
     unknown = [word for word, n in zip(words, pieces) if n > 3]
     if unknown:
         raise InvalidValue(
             f"initializer {init!r}: the model does not know {unknown[0]!r}; give a plainer word for the kind of thing"
         )
+    return ids
+
+
+def _ids_within_text(words: str, tokenizer: Any) -> list[int]:
+    """Ids of words as they are within a text: most tokenizers but CLIP's have other tokens for a word after a space."""
+    before = "" if "CLIP" in type(tokenizer).__name__ or not words else " "
+    ids: list[int] = tokenizer(before + words, add_special_tokens=False).input_ids
     return ids
 
 
@@ -85,10 +92,11 @@ def split_on_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> lis
     A word that begins or ends with a letter is not looked for within other words; "<my-cat>" is found anywhere, as in
     diffusers, also in "two <my-cat>s".
     """
-    return [piece for piece in _cut(prompt, words) if piece.strip()]
+    return [piece for piece in cut_at_words(prompt, words) if piece.strip()]
 
 
-def _cut(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
+def cut_at_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """As `split_on_words`, with the white space between them."""
     longest_first = sorted(filter(None, words), key=len, reverse=True)
     if not longest_first:
         return [prompt]
@@ -99,6 +107,11 @@ def _pattern(word: str) -> str:
     before = r"(?<!\w)" if re.match(r"\w", word) else ""
     after = r"(?!\w)" if re.search(r"\w$", word) else ""
     return before + re.escape(word) + after
+
+
+def plain_token(token: str) -> str:
+    """A token without the mark that CLIP's tokenizers put at a word's end, and others at its start."""
+    return token.removesuffix("</w>").lstrip("▁Ġ")
 
 
 def token_in_words(tokenizer: Any, number: int) -> str:

@@ -17,6 +17,7 @@ from ..host.arguments import SEEDS, checked
 from ..host.devices import in_parts
 from ..models.conditioning import token_ids
 from ..models.denoise import add_noise, cache_latents, predict
+from ..models.today.pipeline_model import PipelineModel
 from ..training.batches import Batch
 from ..training.losses import plan_memory, word_loss
 from ..training.settings import TrainSettings
@@ -156,6 +157,10 @@ def attention(
     Raises:
         ValueError: `noise` out of range, a prompt without the word or too long.
     """
+    if isinstance(model, PipelineModel):
+        raise InvalidValue(
+            f"{model.name!r} has no cross-attention of a UNet's kind to look at: {model.family.name} has others"
+        )
     if not 0 <= noise <= 1:
         raise InvalidValue(f"noise is {noise}: give a share of the schedule, 0 to 1")
     if concept is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,11 @@ import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
+from ..models.denoise import predict
 from ..models.model import TINY
-from ..words.prompts import replace_word, without_word
+from ..models.today.pipeline_model import PipelineModel
+from ..words.prompts import encode, replace_word, without_word
+from . import sampling
 from .judge import Judge, read_texts
 
 if TYPE_CHECKING:
@@ -207,3 +211,27 @@ def suggest_words(
     vectors = embed_words(judge, words) if vectors is None else vectors
     cosines, indices = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))
     return [(words[int(i)], float(cosine)) for i, cosine in zip(indices, cosines)]
+
+
+@torch.no_grad()
+def seconds_to_draw(model: Model, pictures: int, *, steps: int = 25, guidance: float = 5.0) -> float:
+    """About how many seconds `sample` takes for so many pictures: one pass of a batch is timed, nothing is drawn.
+
+    Of a model that draws by its pipeline's own call, one step of one picture is timed.
+    """
+    if isinstance(model, PipelineModel):
+        began = time.perf_counter()
+        sampling.sample(model, "", steps=1, guidance=guidance, progress=False)
+        return (time.perf_counter() - began) * steps * pictures
+    batch = min(pictures, sampling.usual_batch(model))
+    rows = batch if guidance <= 1 else 2 * batch
+    channels, side = int(model.unet.config.in_channels), model.latent_side
+    noise = torch.zeros(rows, channels, side, side, device=model.device)
+    told = encode(model, [""])[[0] * rows]
+    timesteps = torch.zeros(1, dtype=torch.long, device=model.device)
+    seconds = []
+    for _ in range(3):  # the first pass warms up
+        began = time.perf_counter()
+        predict(model, noise, timesteps, told).sum().item()  # a number waits for the device
+        seconds.append(time.perf_counter() - began)
+    return min(seconds[1:]) * steps * pictures / batch

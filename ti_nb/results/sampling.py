@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
 from ..host.devices import attempt, use_free_cores
 from ..host.plain_text import place
-from ..models.conditioning import Conditioning
-from ..models.denoise import predict
+from ..models.conditioning import Conditioning, token_ids
+from ..models.today.pipeline_model import PipelineModel
 from ..words.concept import Concept, fingerprint
-from ..words.prompts import check_prompt, encode, fill
+from ..words.prompts import check_prompt, encode, fill, said
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,6 +38,7 @@ class Sample:
         prompt: with the word filled in. seed: of its initial noise. negative: the negative prompt.
         steps, guidance: as passed to `sample`; None for a picture made in another way.
         concepts: whose words the prompts may use. model: its name; of a folder, the last part only. dtype: its precision.
+        sampler: the scheduler of `Model.pipeline`.
     """
 
     image: Image.Image
@@ -50,6 +50,7 @@ class Sample:
     concepts: tuple[Concept, ...] = field(default=(), repr=False, compare=False)
     model: str = ""
     dtype: str = ""
+    sampler: str = "DDIM"
 
     def settings(self) -> dict[str, Any]:
         """The metadata saved with the picture: `sample`'s arguments, each word's fingerprint and edits, the model.
@@ -61,7 +62,7 @@ class Sample:
         size = {"width": self.image.width, "height": self.image.height}
         return {
             **{key: getattr(self, key) for key in kept},
-            "sampler": SAMPLER if self.steps else None,
+            "sampler": self.sampler if self.steps else None,
             **size,
             "words": words,
         }
@@ -92,7 +93,6 @@ class Sample:
 
 
 BATCH_SIZES = {128: 16, 512: 4}  # up to this resolution in px -> pictures drawn at once; above: 1
-SAMPLER = "DDIM"  # the scheduler of `Model.pipeline`
 
 
 @checked("prompts", seeds=SEEDS, steps=(1, 1000), guidance=(0, None))
@@ -146,21 +146,16 @@ def sample(
         for text in texts:
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
-    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
-    if model.zeroes_empty and not negative:
-        conditioning = conditioning.emptied(-1)
+    paint = _painter(model, texts, negative, concepts, steps, guidance)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
-    pipeline = model.pipeline()
     out: list[Sample] = []
-    facts = (steps, guidance, negative, tuple(concepts), model.shared_name, str(model.dtype).split(".")[-1])
+    names = (model.shared_name, str(model.dtype).split(".")[-1], model.sampler)
+    facts = (steps, guidance, negative, tuple(concepts), *names)
     batch = batch or usual_batch(model)
     with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
         while chunk := jobs[len(out) : len(out) + batch]:
-            options = {"num_inference_steps": steps, "guidance_scale": guidance}
-            positive, negatives = conditioning[[i for i, _ in chunk]], conditioning[[-1] * len(chunk)]
             least = "one picture at once" if len(chunk) == 1 else ""
-            work = partial(_draw_in_turn, pipeline, model, positive, negatives, chunk, options)
-            images = attempt(work, model.device, least=least)
+            images = attempt(partial(_draw_in_turn, paint, model, chunk), model.device, least=least)
             if images is None:  # out of memory
                 batch = len(chunk) // 2
                 continue
@@ -169,41 +164,51 @@ def sample(
     return out
 
 
-@torch.no_grad()
-def seconds_to_draw(model: Model, pictures: int, *, steps: int = 25, guidance: float = 5.0) -> float:
-    """About how many seconds `sample` takes for so many pictures: one pass of a batch is timed, nothing is drawn."""
-    batch = min(pictures, usual_batch(model))
-    rows = batch if guidance <= 1 else 2 * batch
-    channels, side = int(model.unet.config.in_channels), model.latent_side
-    noise = torch.zeros(rows, channels, side, side, device=model.device)
-    told = encode(model, [""])[[0] * rows]
-    timesteps = torch.zeros(1, dtype=torch.long, device=model.device)
-    seconds = []
-    for _ in range(3):  # the first pass warms up
-        began = time.perf_counter()
-        predict(model, noise, timesteps, told).sum().item()  # a number waits for the device
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]) * steps * pictures / batch
-
-
 def usual_batch(model: Model) -> int:
     """How many pictures are drawn at once, where memory allows."""
     return next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
 
 
-def _draw_in_turn(pipeline: Any, model: Model, *arguments: Any) -> list[Image.Image]:
+def _painter(
+    model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
+    """What draws one picture for each (prompt, seed) that it is given, in one batch."""
+    if isinstance(model, PipelineModel):
+        return _painter_by_own_call(model, texts, negative, concepts, steps, guidance)
+    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
+    if model.zeroes_empty and not negative:
+        conditioning = conditioning.emptied(-1)
+    pipeline, options = model.pipeline(), {"num_inference_steps": steps, "guidance_scale": guidance}
+
+    def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
+        positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
+        return _draw(pipeline, model, positive, negatives, jobs, options)
+
+    return paint
+
+
+def _painter_by_own_call(
+    model: PipelineModel, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
+    model.check_negative(negative)
+    counts, rows = said(model, concepts)
+    ids = token_ids(model, [*texts, negative], counts)  # the negative prompt is the last
+
+    def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
+        numbers, seeds = [*(i for i, _ in jobs), -1], [seed for _, seed in jobs]
+        return model.draw({key: codes[numbers] for key, codes in ids.items()}, rows, seeds, steps, guidance)
+
+    return paint
+
+
+def _draw_in_turn(paint: Callable[[Any], list[Image.Image]], model: Model, jobs: Any) -> list[Image.Image]:
     with turns.turn:
         model.vae.to(model.device)  # a run that began since the last batch moved it off the device
-        return _draw(pipeline, model, *arguments)
+        return paint(jobs)
 
 
 def _draw(
-    pipeline: Any,
-    model: Model,
-    positive: Conditioning,
-    negative: Conditioning,
-    jobs: Sequence[tuple[int, int]],
-    options: dict[str, Any],
+    pipeline: Any, model: Model, positive: Conditioning, negative: Conditioning, jobs: Sequence[Any], options: Any
 ) -> list[Image.Image]:
     """One picture for each (prompt, seed) of `jobs`, in one batch."""
     pooled = {}

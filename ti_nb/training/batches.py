@@ -12,6 +12,7 @@ import torch
 from ..host.arguments import checked
 from ..models.conditioning import token_ids
 from ..models.denoise import cache_latents
+from ..models.today.pipeline_model import PipelineModel
 from ..models.tokens import init_ids, token_in_words
 from ..words.prompts import fill, replace_word, vary_caption
 from .settings import as_settings
@@ -246,19 +247,19 @@ def drawn_samples(
     """
     chosen = as_settings(settings, changes)
     prompts = prompts_of_pictures(images, chosen, word, len(images) * (2 if images.flip else 1))
-    size = model.resolution // model.vae_factor
-    shape = (int(model.vae.config.latent_channels), size, size)
     draw = torch.Generator().manual_seed(chosen.seed)
     for number in range(step):
         rows = rows_of_step(len(prompts), chosen.batch, number, chosen.seed).tolist()
         choices = [prompts[row] for row in rows]
-        drawn = draw_step(choices, chosen, word, shape, len(model.scheduler.alphas_cumprod), draw)
+        drawn = draw_step(choices, chosen, word, model.latent_shape, len(model.scheduler.alphas_cumprod), draw)
     vectors = chosen.vectors or (max(len(init_ids(init, e.tokenizer)) for e in model.encoders) if init else 1)
     return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, drawn.prompts)]
 
 
 def _drawn(model: Model, row: int, prompt: str, word: str, vectors: int, count: int) -> Drawn:
     encoder = model.encoders[0]
+    if isinstance(model, PipelineModel):
+        return Drawn(row % count, row >= count, prompt, *model.spelled(prompt, word, vectors))
     ids = token_ids(model, [prompt], {word: vectors})[encoder.key][0].tolist()
     ids = ids[: ids.index(encoder.tokenizer.eos_token_id) + 1]
     own = [word] if vectors == 1 else [f"{word} {i + 1}" for i in range(vectors)]

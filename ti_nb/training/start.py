@@ -12,6 +12,7 @@ from ..host.arguments import SEEDS, checked
 from ..host.devices import use_free_cores
 from ..models import tokens
 from ..models.denoise import remark_on_photographs
+from ..models.today.pipeline_model import PipelineModel
 from ..words.concept import Concept, check_fits, initial_concept
 from .checkpoints import RunFolder
 from .losses import plan_memory
@@ -69,6 +70,7 @@ def train(
     """
     settings = as_settings(settings, changes)
     tokens.check_word(word, model.tokenizer)
+    _check_suits(settings, model)
     if isinstance(init, Concept):
         check_fits(init, model)
         start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
@@ -79,6 +81,26 @@ def train(
         warnings.warn(remark, stacklevel=3)
     folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
     return Run(model, images, start, settings, folder=folder)
+
+
+def _check_suits(settings: TrainSettings, model: Model) -> None:
+    """Raise `ValueError` for settings that mean nothing for the model."""
+    if not isinstance(model, PipelineModel):
+        return
+    if settings.snr_gamma is not None and model.recipe.flow:
+        raise InvalidValue(
+            f"snr_gamma is {settings.snr_gamma}: {model.family.name} was trained by flow matching, whose loss has no such "
+            "weights: leave it None"
+        )
+    if settings.negative and model.is_distilled:
+        raise InvalidValue(
+            f"negative is {settings.negative}: {model.family.name} was distilled to draw without guidance, where a negative "
+            "word does nothing: leave it 0"
+        )
+    if settings.init_source == "output":
+        raise InvalidValue(
+            f"init_source is 'output', which is for CLIP's encoders; {model.family.name} has others: leave it 'table'"
+        )
 
 
 @checked(seeds=SEEDS)

@@ -13,6 +13,7 @@ from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import SEEDS, checked
 from ..models.families import ENCODERS, family_name
+from ..models.families import family as known
 
 if TYPE_CHECKING:
     from ..models.model import Model, TextEncoder, Vectors
@@ -69,7 +70,10 @@ class Concept:
 
     @property
     def family(self) -> str:
-        """The models it fits, by its encoders and their widths: "SD 1.x", "SD 2.x", "SDXL", "tiny", ..."""
+        """The models it fits: as it says itself, else by its encoders and their widths: "SD 1.x", "SDXL", "tiny", ..."""
+        said = str(self.facts.get("family", ""))
+        if known(said).encoders == tuple(self.vectors):
+            return said
         return family_name({key: vectors.shape[1] for key, vectors in self.vectors.items()})
 
     def __repr__(self) -> str:
@@ -85,13 +89,15 @@ class Concept:
     @checked(count=(1, None))
     def nearest(self, model: Model, count: int = 5) -> list[tuple[str, float]]:
         """The vocabulary's `count` words nearest to the mean vector (first encoder), with their cosines, nearest first."""
+        from ..models.tokens import plain_token
+
         check_fits(self, model)
         encoder = model.encoders[0]
         table, mean = encoder.table.cpu(), self.vectors[encoder.key].mean(0)
         cosines = table @ mean / (table.norm(dim=-1) * mean.norm()).clamp_min(1e-12)
         best = cosines.topk(min(count + 8, len(cosines)))
         tokens = encoder.tokenizer.convert_ids_to_tokens(best.indices.tolist())
-        words = [(t.removesuffix("</w>"), float(c)) for t, c in zip(tokens, best.values) if not t.startswith("<|")]
+        words = [(plain_token(t), float(c)) for t, c in zip(tokens, best.values) if not t.startswith("<|")]
         return words[:count]
 
 
@@ -107,10 +113,10 @@ def vectors_of(model: Model, words: Sequence[str]) -> dict[str, torch.Tensor]:
     from ..models.tokens import init_ids
 
     encoder = model.encoders[0]
-    known = encoder.tokenizer.get_vocab()
+    vocabulary = encoder.tokenizer.get_vocab()
 
     def rows(word: str) -> list[int]:
-        own = [known[name] for name in (f"{word}</w>", word) if name in known]
+        own = [vocabulary[name] for name in (f"{word}</w>", word) if name in vocabulary]
         return own[:1] or init_ids(word, encoder.tokenizer)
 
     return {word: encoder.table[rows(word)].float().mean(0).cpu() for word in words}
@@ -120,6 +126,12 @@ def check_fits(concept: Concept, model: Model) -> None:
     """Raise `ValueError` unless the concept was learned for encoders such as the model's."""
     has = {key: v.shape[1] for key, v in concept.vectors.items()}
     needs = {e.key: e.width for e in model.encoders}
+    said, own = concept.facts.get("family"), model.family_name
+    if has == needs and said and own and said != own:
+        raise InvalidValue(
+            f"concept {concept.word!r} was learned on {said}; model {model.name!r} is {own}, whose text encoder is as "
+            "wide, but which reads its states otherwise: use it with a model of its own family"
+        )
     if has != needs:
         shown = ", ".join(
             f"{k} of width {w}" + (f" ({ENCODERS[w][1]})" if w in ENCODERS else "") for k, w in has.items()
@@ -174,7 +186,8 @@ def initial_concept(
     counts = {len(v) for v in start.values()}
     if len(counts) > 1:  # two tokenizers that spell the initializer differently
         start = {key: _spread_over(v, max(counts)) for key, v in start.items()}
-    return Concept(word, start, {"init": init or "random", "steps": 0, "model": model.shared_name})
+    family = {"family": model.family_name} if model.family_name else {}
+    return Concept(word, start, {"init": init or "random", "steps": 0, "model": model.shared_name, **family})
 
 
 def _random(encoder: TextEncoder, count: int, draw: torch.Generator) -> torch.Tensor:

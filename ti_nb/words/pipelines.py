@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
+from . import in_place
 from .concept import Concept
 from .prompts import file_word
 
@@ -34,8 +35,11 @@ def load_into(pipeline: Any, concept: Concept) -> str:
         >>> picture.shape
         (64, 64, 3)
     """
-    _check_takes_words(pipeline)
     word = file_word(concept.word)
+    if (family := in_place.family_of_pipeline(pipeline)) is not None:
+        in_place.put(pipeline, family, concept, word)
+        return word
+    _check_takes_words(pipeline)
     places = _places(pipeline, concept)
     for tokenizer, _, _ in places:
         if word in tokenizer.get_added_vocab():
@@ -65,8 +69,11 @@ def unload(pipeline: Any, word: str | Concept) -> None:
         >>> word in pipeline.tokenizer.get_vocab()
         False
     """
-    _check_takes_words(pipeline)
     name = file_word(word.word if isinstance(word, Concept) else word)
+    if (family := in_place.family_of_pipeline(pipeline)) is not None:
+        in_place.take(pipeline, family, name)
+        return
+    _check_takes_words(pipeline)
     known = False
     for part in PARTS:
         tokenizer: Any = getattr(pipeline, f"tokenizer{part}", None)

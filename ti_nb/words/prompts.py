@@ -11,14 +11,13 @@ import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
-from ..models.conditioning import condition, token_ids
-from ..models.tokens import _cut, split_on_words
+from ..models.conditioning import Conditioning, condition, token_ids
+from ..models.tokens import cut_at_words, split_on_words
 from .concept import check_fits
 
 if TYPE_CHECKING:
     import torch
 
-    from ..models.conditioning import Conditioning
     from ..models.model import Model
     from .concept import Concept
 
@@ -159,7 +158,7 @@ def negative_word(word: str) -> str:
 
 def replace_word(prompt: str, word: str, other: str) -> str:
     """`prompt` with `other` wherever it says `word`."""
-    return "".join(other if piece == word else piece for piece in _cut(prompt, [word]))
+    return "".join(other if piece == word else piece for piece in cut_at_words(prompt, [word]))
 
 
 @checked()
@@ -196,6 +195,19 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
         >>> ti.encode(model, ["a <my-cat> in the snow"], [word]).states.shape  # prompts, tokens, width
         torch.Size([1, 77, 192])
     """
+    counts, rows = said(model, concepts)
+    told = condition(model, token_ids(model, prompts, counts), rows)
+    if not isinstance(told, Conditioning):
+        raise InvalidValue(f"{model.name!r} encodes prompts within its pipeline's call: draw with ti.sample")
+    return told
+
+
+def said(model: Model, concepts: Sequence[Concept]) -> tuple[dict[str, int], dict[str, torch.Tensor]]:
+    """How many vectors each concept's word has, and for each encoder all their vectors, on the model's device.
+
+    Raises:
+        ValueError: a concept of another model, two concepts of one word.
+    """
     counts: dict[str, int] = {}
     for concept in concepts:
         check_fits(concept, model)
@@ -206,7 +218,7 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
         e.key: torch.cat([c.vectors[e.key] for c in concepts]).to(model.device) if concepts else e.table[:1]
         for e in model.encoders
     }
-    return condition(model, token_ids(model, prompts, counts), rows)
+    return counts, rows
 
 
 def file_word(word: str) -> str:

@@ -8,13 +8,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from ..errors import InvalidValue
-from ..host.plain_text import first_line, place
+from ...errors import InvalidValue
+from ...host.plain_text import first_line, place
+from ..families import RECIPES
 from .supported import check_kind, check_part, needed
 
 SHARD = r"-\d{5}-of-(\d{5})"
 WEIGHTS = re.compile(rf"(?:model|diffusion_pytorch_model)(?:{SHARD})?(?:\.(\w+))?(?:{SHARD})?\.safetensors")
-NETWORKS = ("unet", "vae", "text_encoder", "text_encoder_2")
+NETWORKS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -38,7 +39,8 @@ def read_index(index: Path, name: str) -> tuple[str, list[str]]:
             raise InvalidValue(
                 f"{place(name)} can't be trained: its {part} is code of its own ({library}), which is not run here"
             )
-        check_part(part, [class_name], name)
+        if kind not in RECIPES:
+            check_part(part, [class_name], name)
     return kind, needed(kind)
 
 

@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import InvalidValue
-from ..host.plain_text import place
-from .families import SUPPORTED
+from ...errors import InvalidValue
+from ...host.plain_text import place
+from ..families import FAMILIES, RECIPES, SUPPORTED
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -40,6 +40,10 @@ QUANTISED = ("quantized", "bitsandbytes", "quanto", "torchao", "gguf", "auto_gpt
 
 def needed(kind: str) -> list[str]:
     """The parts that a pipeline of class `kind` must have."""
+    if kind in RECIPES:
+        suffixes = ("", "_2", "_3")[: len(RECIPES[kind].encoders)]
+        texts = [f"{part}{suffix}" for part in ("text_encoder", "tokenizer") for suffix in suffixes]
+        return ["transformer", "vae", *texts, "scheduler"]
     parts = [*KINDS, "scheduler"]
     return parts if "XL" in kind else [part for part in parts if not part.endswith("_2")]
 
@@ -51,9 +55,10 @@ def check_kind(kind: Any, name: str) -> str:
     also = ""
     if str(kind).endswith("Img2ImgPipeline") and kind.replace("Img2Img", "") in SUPPORTED:
         also = f"; this one has the same parts: give {kind.replace('Img2Img', '')}(**pipeline.components)"
+    today = ", ".join(f"{row.pipeline} ({row.name})" for row in FAMILIES if row.recipe)
     raise InvalidValue(
         f"{place(name)} is a {kind}, no text-to-image model of a kind that can be trained; supported today: "
-        f"{', '.join(SUPPORTED)} (SD 1.x, 2.x and SDXL){also}"
+        f"StableDiffusionPipeline, StableDiffusionXLPipeline (SD 1.x, 2.x and SDXL), {today}{also}"
     )
 
 
@@ -66,7 +71,7 @@ def check_part(part: str, kinds: tuple[str, ...] | list[str], name: str) -> None
 def check_pipeline(pipeline: Any, name: str) -> None:
     """Raise `ValueError`, saying what is missing or other, unless a word can be learned with the pipeline's parts."""
     kind = check_kind(type(pipeline).__name__, name)
-    for part in needed(kind):
+    for part in needed(kind) if kind not in RECIPES else ():
         if (network := getattr(pipeline, part, None)) is not None:
             check_part(part, [c.__name__ for c in type(network).__mro__], name)
     for reason in _reasons(pipeline, kind):
@@ -80,15 +85,32 @@ def _reasons(pipeline: Any, kind: str) -> Iterator[str]:
             refiner = part == "text_encoder" and "XL" in kind
             yield f"it has no {part}: load it whole" + (" (SDXL's refiner has none: use its base)" if refiner else "")
     yield from _of_weights({part: network for part, network in parts.items() if hasattr(network, "parameters")})
+    if kind in RECIPES:
+        yield from _of_today(parts, kind)
+        return
     yield from _of_unet(pipeline.unet, "XL" in kind)
     yield from _of_sizes(parts)
     yield from of_scheduler(pipeline.scheduler)
 
 
+def _of_today(parts: Mapping[str, Any], kind: str) -> Iterator[str]:
+    """Of a pipeline that is driven by its own call: only what it can't say itself."""
+    for suffix in ("", "_2", "_3")[: len(RECIPES[kind].encoders)]:
+        tokenizer, network = parts[f"tokenizer{suffix}"], parts[f"text_encoder{suffix}"]
+        rows = network.get_input_embeddings().num_embeddings
+        if hasattr(tokenizer, "words"):
+            yield f"words are loaded into its tokenizer{suffix}: unload them first"
+        if len(tokenizer) > rows:
+            yield f"its tokenizer{suffix} knows {len(tokenizer)} tokens, its text encoder {rows}: these don't belong together"
+    recipe = RECIPES[kind].recipe
+    if recipe is not None and not recipe.flow:
+        yield from of_scheduler(parts["scheduler"])
+
+
 def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
     """Weights that are offloaded, quantised, on several devices, or not finite."""
     for part, network in networks.items():
-        if any(hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook") for m in network.modules()):
+        if any(hasattr(m, "_hf_hook") or _has_hooks(m) for m in network.modules()):
             yield f"its {part} has hooks, as offloading, device maps and caches leave them: load it without, then `.to(device)`"
         weights = dict(network.named_parameters())
         if any(w.is_meta for w in weights.values()):
@@ -101,6 +123,12 @@ def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
     devices = {str(network.device) for part, network in networks.items() if part != "vae"}  # which rests on the CPU
     if len(devices) > 1:
         yield f"its parts are on {' and '.join(sorted(devices))}: put them on one device, `pipeline.to(device)`"
+
+
+def _has_hooks(module: Any) -> bool:
+    """Whether diffusers has put hooks on it: pipelines leave a registry without any where they have drawn."""
+    registry = getattr(module, "_diffusers_hook", None)
+    return registry is not None and bool(getattr(registry, "hooks", True))
 
 
 def _is_quantised(network: Any, weights: Mapping[str, Any]) -> bool:

@@ -1,0 +1,1 @@
+"""Models of today: driven through their own pipelines, whose calls say how a prompt is encoded."""
