@@ -197,13 +197,12 @@ class Model:
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the frozen weights."""
-        dtype: torch.dtype = self._first_weight.dtype
-        return dtype
+        return self._first_weight.dtype
 
     @property
-    def _first_weight(self) -> Any:
-        """As good as any other; the UNet's own properties look through all its modules each time."""
-        return next(iter(self.unet.parameters()))
+    def _first_weight(self) -> torch.Tensor:
+        weight: torch.Tensor = next(self.unet.parameters())  # the UNet's own properties look through all its modules
+        return weight
 
     @property
     def family_name(self) -> str:
