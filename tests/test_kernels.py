@@ -151,6 +151,7 @@ def test_an_interrupt_pauses_a_run_in_the_background_while_another_cell_runs(ker
     kernel.until_idle(message)
     kernel.wait("panel.state == 'paused'")
     assert len(kernel.tracebacks) == 1  # of the other cell, which ends as it always did
+    kernel.tracebacks.clear()
 
 
 @pytest.mark.parametrize("background", [True, False], ids=["thread", "cell"])

@@ -267,7 +267,7 @@ def test_a_panel_with_other_options_is_refused_while_its_run_trains(model: ti.Mo
     run = _run(model, photos, LONG)
     panel = run.panel(every=0, background=True)
     panel.start()
-    with pytest.raises(ValueError, match="pause it before"):
+    with pytest.raises(ValueError, match="pause it"):
         run.panel(every=3)
     panel.stop()
     panel.wait()
@@ -392,7 +392,7 @@ def test_pictures_say_in_words_what_they_show(model: ti.Model, photos: ti.Concep
     panel = _panel(_run(model, photos, 2), background=False, every=2)
     panel.start()
     assert 'alt="Previews. After step 2: a photo of a &lt;new&gt;. Seeds 0."' in panel.previews._strip.value
-    assert 'alt="Curves of loss, gain and vector. Loss 0.' in panel._curves.value
+    assert re.search(r'alt="Curves of loss, gain and vector. Loss \d', panel._curves.value)
 
 
 def test_a_change_of_the_rate_is_one_note(model: ti.Model, photos: ti.ConceptImages) -> None:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 DPI = 96
 INK, PAGE_INK = "#22303c", "#737b85"  # 4.3 : 1 on white, 4.4 : 1 on Jupyter's dark page
-SOFT, ACCENT = "#9aa7b4", "#d55e00"
+SOFT, ACCENT = "#84919d", "#d55e00"
 # Okabe and Ito's colours, told apart with every kind of colour vision; black and yellow can't be seen on all grounds.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#3d94c9", "#b87f00")
 MARKS, DASHES = "os^Dv*", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 
 
