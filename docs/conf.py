@@ -30,7 +30,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "github_url": "https://github.com/ti-nb/ti_nb",
     "navbar_align": "left",
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 9,
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
@@ -40,5 +40,5 @@ html_theme_options = {
 }
 html_sidebars = {
     name: []
-    for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "sharing", "panels")
+    for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "models", "sharing", "panels")
 }
