@@ -40,5 +40,15 @@ html_theme_options = {
 }
 html_sidebars = {
     name: []
-    for name in ("index", "gallery", "questions", "troubleshooting", "training", "measuring", "models", "sharing", "panels")
+    for name in (
+        "index",
+        "gallery",
+        "questions",
+        "troubleshooting",
+        "training",
+        "measuring",
+        "models",
+        "sharing",
+        "panels",
+    )
 }

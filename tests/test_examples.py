@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import ti_nb as ti
+from tests import few_steps
 
 FINDER = doctest.DocTestFinder(recurse=False)
 EXAMPLES = [test for name in ti.__all__ for test in FINDER.find(getattr(ti, name), name) if test.examples]
@@ -19,6 +20,8 @@ SLOW = (
     "read_run",
     "load_into",
     "plan_memory",
+    "compare_words",
+    "score_steps",
 )  # which train, and draw many pictures in all their steps
 
 
@@ -31,6 +34,8 @@ def test_the_example_runs_as_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ti, "load_model", lambda name, **options: model)  # loaded once; all examples take tiny
+    if example.name != "score":  # which says what real pictures score
+        monkeypatch.setattr("diffusers.DDIMScheduler.set_timesteps", few_steps.at_most(2))
     output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert runner.run(example, out=output.append).failed == 0, "".join(output)
