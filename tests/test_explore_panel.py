@@ -31,6 +31,7 @@ pytestmark = [
         "error::DeprecationWarning",
         "error::UserWarning:ipywidgets",
         "ignore:The `ipykernel.comm.Comm` class has been deprecated",  # of ipywidgets 7 on ipykernel 7
+        "ignore:Deprecated in traitlets 4.1",  # of ipywidgets 7's `add_traits`, which anywidget calls
     ),
 ]
 
