@@ -19,6 +19,8 @@ from tests.families import pipeline
 from ti_nb.results import sampling
 from ti_nb.results.look_inside import Attention
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small() -> ti.Model:

@@ -21,6 +21,8 @@ from ti_nb.results.plotting.figures import ACCENT, INK, PAGE_INK, SERIES, Notebo
 from ti_nb.results.scores import Measured
 from ti_nb.results.selection import Comparison
 
+pytestmark = pytest.mark.slow
+
 RECORDS = [ti.StepRecord(n, 10, 1 / n, 0.1, 0.5, 0.9, float(n), 0.1 * n, 0.2 * n) for n in range(1, 11)]
 DARK, WHITE = (0x11 / 255,) * 3, (1.0, 1.0, 1.0)  # Jupyter's dark page
 

@@ -11,6 +11,8 @@ from PIL import Image, ImageFilter
 import ti_nb as ti
 from ti_nb.models.denoise import reconstruction
 
+pytestmark = pytest.mark.slow
+
 
 def _like_photographs(side: int = 400) -> list[Image.Image]:
     """Detail at every scale, as leaves, fur and wood have it: octaves of noise, brighter towards one corner."""

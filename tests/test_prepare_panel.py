@@ -25,6 +25,8 @@ from ti_nb.widgets.prepare.entry import Entry, framed, thumb
 from ti_nb.widgets.prepare.panel import PreparePanel
 from tools.tiny_model import world
 
+pytestmark = pytest.mark.slow
+
 PENGUIN = EXAMPLES / "penguin" / "pictures"
 
 

@@ -25,6 +25,8 @@ from ti_nb.results.measures import interval, real_fidelity
 from ti_nb.results.scores import PROTOCOLS
 from ti_nb.words.prompts import DREAMBOOTH_PROMPTS, PAPER_PROMPTS, fill
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["a Teapot", "a cat on the beach"]
 
 

@@ -20,6 +20,8 @@ from ti_nb.results.selection import front
 
 from .test_scores import Colours
 
+pytestmark = pytest.mark.slow
+
 PLAN = ti.ScoreProtocol(("a {} here", "a {} there"), 2, subject_seeds=3, steps=1)
 
 
