@@ -33,7 +33,7 @@ def export(assets: Path, build: Path, out: Path) -> None:
     )
     pipeline.save_pretrained(out)
     if (build / "judge/checkpoint.pt").exists():
-        judge.export(build / "judge", tokenizer, out / "judge")
+        judge.export(judge.load(build / "judge", judge.config(tokenizer)), tokenizer, out / "judge")
     shutil.rmtree(out / "pictures", ignore_errors=True)
     concept_pictures(assets, out / "pictures", DEV_THINGS)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))

@@ -23,18 +23,18 @@ MEAN = SPREAD = (0.5, 0.5, 0.5)
 BLOB = {world.HELD_OUT_STYLE: ("a blob drawing", "blob")}
 
 
-def config(tokenizer: CLIPTokenizer) -> CLIPConfig:
-    """64 px in patches of 8, 5 layers; 2 layers of text."""
+def config(tokenizer: CLIPTokenizer, *, side: int = 64, patch: int = 8, layers: int = 5) -> CLIPConfig:
+    """Pictures of `side` px in patches; 2 layers of text."""
     ids = dict(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     return CLIPConfig(
         vision_config=dict(
-            image_size=64,
-            patch_size=8,
+            image_size=side,
+            patch_size=patch,
             hidden_size=192,
             intermediate_size=576,
-            num_hidden_layers=5,
+            num_hidden_layers=layers,
             num_attention_heads=4,
         ),
         text_config=dict(
@@ -60,7 +60,7 @@ def phrases() -> dict[str, dict[str, str]]:
     }
 
 
-def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
+def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
     out = tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
     return {k: v.to(device()) for k, v in out.items()}
 
@@ -118,10 +118,10 @@ def train(
         rows = np.sort(rng.integers(len(pictures), size=batch))
         captions = [_say(scenes[i], speech) for i in rows]
         optimizer.set_rate(trapezoid_rate(step, steps, rate, warmup=50))
-        tokens = _tokens(tokenizer, all_phrases + captions)
+        asked = tokens(tokenizer, all_phrases + captions)
         with autocast():
             seen = model.visual_projection(model.vision_model(_pixels(pictures[rows], rng)).pooler_output)
-            said = model.text_projection(model.text_model(**tokens).pooler_output)
+            said = model.text_projection(model.text_model(**asked).pooler_output)
         seen, said = F.normalize(seen.float(), dim=-1), F.normalize(said.float(), dim=-1)
         cosines = seen @ said.T * model.logit_scale.exp().clamp(max=100)
         *factors, pairs = cosines.split([*sizes, batch], dim=1)
@@ -142,17 +142,23 @@ def train(
             run.log(loss=loss.item(), **right)
 
 
-def export(folder: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
-    """The averaged judge as a folder that `CLIPModel.from_pretrained` loads, float16."""
-    model = CLIPModel(config(tokenizer))
+def load(folder: Path, shape: CLIPConfig) -> CLIPModel:
+    """The averaged judge of a checkpoint."""
+    model = CLIPModel(shape)
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(saved["average"]["shadow"])
+    return model.eval().requires_grad_(False)
+
+
+def export(model: CLIPModel, tokenizer: CLIPTokenizer, out: Path) -> None:
+    """The judge as a folder that `CLIPModel.from_pretrained` loads, float16."""
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
+    side = model.config.vision_config.image_size
     facts = dict(
         image_processor_type="CLIPImageProcessor",
-        size={"shortest_edge": 64},
-        crop_size={"height": 64, "width": 64},
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
         do_resize=True,
         do_center_crop=True,
         do_normalize=True,

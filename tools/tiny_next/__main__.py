@@ -62,6 +62,8 @@ def _elsewhere(options: argparse.Namespace, size: dict) -> None:
 
 
 def _finish(options: argparse.Namespace, size: dict) -> None:
+    from tools.tiny_model.judge import load
+
     from . import evaluate, export, judge, scenes, sprites
 
     build, tokenizer = options.build, _tokenizer(options.build, options.assets)
@@ -69,7 +71,8 @@ def _finish(options: argparse.Namespace, size: dict) -> None:
         sprites.run(options.assets, build / "wide", held_out=True)
         in_parallel(judge.train, build / "wide", tokenizer, build / "judge", *size["judge"])
         stock = scenes.Stock(build / "wide")
-        print(judge.held_to(judge.load(build / "judge", tokenizer), tokenizer, stock, build / "wide"))
+        trained = load(build / "judge", judge.config(tokenizer))
+        print(judge.held_to(trained, tokenizer, stock, build / "wide"))
     elif options.step == "export":
         export.export(build, tokenizer, options.out)
     else:

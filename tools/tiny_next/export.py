@@ -17,33 +17,11 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from tools.tiny_model import judge as first
 from tools.tiny_model import world
+from tools.tiny_model.export import DEV_THINGS
 
 from . import autoencoder, generator, judge, scenes
-
-# Twenty things of the dev split, chosen before any was learned.
-DEV_THINGS = [
-    "crocodile",
-    "flamingo",
-    "hedgehog",
-    "monkey",
-    "penguin",
-    "sloth",
-    "tropical-fish",
-    "christmas-tree",
-    "broccoli",
-    "lollipop",
-    "popcorn",
-    "taco",
-    "balloon",
-    "axe",
-    "shield",
-    "violin",
-    "bus",
-    "fire-engine",
-    "kick-scooter",
-    "volcano",
-]
 
 
 def export(build: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
@@ -63,7 +41,7 @@ def export(build: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
     config = out / "text_encoder/config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     if (build / "judge/checkpoint.pt").exists():
-        judge.export(build / "judge", tokenizer, out / "judge")
+        first.export(first.load(build / "judge", judge.config(tokenizer)), tokenizer, out / "judge")
     shutil.rmtree(out / "pictures", ignore_errors=True)
     concept_pictures(scenes.Stock(build / "wide"), out / "pictures", DEV_THINGS)
     size = sum(path.stat().st_size for path in out.rglob("*.safetensors"))

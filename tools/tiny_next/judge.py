@@ -18,42 +18,20 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from tools.tiny_model import judge as first
 from tools.tiny_model import world
 from tools.tiny_model.muon import Muon
 from tools.tiny_model.runs import Average, Run, autocast, average_gradients, device, trapezoid_rate
 
 from . import captions, scenes
 
-MEAN = SPREAD = (0.5, 0.5, 0.5)
-STYLES = world.STYLES | {world.HELD_OUT_STYLE: ("a blob drawing", "blob")}
+STYLES = world.STYLES | first.BLOB
 KINDS = ("thing", "style", "background")
 
 
 def config(tokenizer: CLIPTokenizer) -> CLIPConfig:
-    """128 px in patches of 16, 6 layers; 2 layers of text."""
-    ids = dict(
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    return CLIPConfig(
-        vision_config=dict(
-            image_size=128,
-            patch_size=16,
-            hidden_size=192,
-            intermediate_size=576,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-        ),
-        text_config=dict(
-            vocab_size=len(tokenizer),
-            hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=77,
-            **ids,
-        ),
-        projection_dim=128,
-    )
+    """128 px in patches of 16, 6 layers."""
+    return first.config(tokenizer, side=scenes.SIDE, patch=16, layers=6)
 
 
 def phrases(stock: scenes.Stock) -> dict[str, dict[str, str]]:
@@ -106,11 +84,6 @@ class Pictures:
             out[i : i + 100] = (drawn * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         out.flush()
         (path / "scenes.json").write_text(json.dumps(shown))
-
-
-def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, torch.Tensor]:
-    out = tokenizer(texts, padding=True, truncation=True, max_length=77, return_tensors="pt")
-    return {k: v.to(device()) for k, v in out.items()}
 
 
 def _pixels(pictures: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
@@ -171,7 +144,7 @@ def train(
         rows = np.sort(rng.integers(len(seen_by_it.pixels), size=batch))
         said = [_say(seen_by_it.scenes[i], speech) for i in rows]
         optimizer.set_rate(trapezoid_rate(step, steps, rate, warmup=50))
-        tokens = _tokens(tokenizer, all_phrases + said)
+        tokens = first.tokens(tokenizer, all_phrases + said)
         with autocast():
             looks = model.visual_projection(model.vision_model(_pixels(seen_by_it.pixels[rows], rng)).pooler_output)
             words = model.text_projection(model.text_model(**tokens).pooler_output)
@@ -195,14 +168,6 @@ def train(
             run.log(loss=loss.item(), **right)
 
 
-def load(folder: Path, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """The averaged judge of a checkpoint."""
-    model = CLIPModel(config(tokenizer))
-    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-    model.load_state_dict(saved["average"]["shadow"])
-    return model.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def held_to(model: CLIPModel, tokenizer: CLIPTokenizer, stock: scenes.Stock, folder_in: Path, count: int = 1000) -> dict[str, float]:  # fmt: skip
     """Share right, first and in the first five, for scenes of the drawings that were kept from it."""
@@ -213,28 +178,9 @@ def held_to(model: CLIPModel, tokenizer: CLIPTokenizer, stock: scenes.Stock, fol
     )
     known, out = phrases(stock), {}
     for kind, truth in _labels(known, shown.scenes).items():
-        tokens = _tokens(tokenizer, list(known[kind].values()))
+        tokens = first.tokens(tokenizer, list(known[kind].values()))
         words = F.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=-1)
         order = (looks @ words.T).argsort(1, descending=True)[truth >= 0]
         hit = order == truth[truth >= 0, None]
         out |= {f"{kind}_top1": float(hit[:, :1].any(1).float().mean()), f"{kind}_top5": float(hit[:, :5].any(1).float().mean())}  # fmt: skip
     return {k: round(v, 3) for k, v in out.items()}
-
-
-def export(folder: Path, tokenizer: CLIPTokenizer, out: Path) -> None:
-    """The averaged judge as a folder that `CLIPModel.from_pretrained` loads, float16."""
-    load(folder, tokenizer).half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    facts = dict(
-        image_processor_type="CLIPImageProcessor",
-        size={"shortest_edge": 128},
-        crop_size={"height": 128, "width": 128},
-        do_resize=True,
-        do_center_crop=True,
-        do_normalize=True,
-        do_convert_rgb=True,
-        resample=3,
-        image_mean=list(MEAN),
-        image_std=list(SPREAD),
-    )
-    (out / "preprocessor_config.json").write_text(json.dumps(facts, indent=2) + "\n")
