@@ -8,7 +8,6 @@ into another place, and compares the word's attention inside the pasted mask wit
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 from pathlib import Path
@@ -89,22 +88,19 @@ def report(rows: list[dict]) -> str:
 
 def main() -> None:
     """Measure what is missing, and write the table."""
-    from .quality import things
+    from .quality import collected
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("things", nargs="*")
     parser.add_argument("--steps", type=int, default=ti.FAST.steps)
     parser.add_argument("--noise", type=float, default=0.5)
     options = parser.parse_args()
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    model = ti.load_model("tiny")
-    for name, (init, pictures, _) in things("dev").items():
-        if name in {r["thing"] for r in rows} or (options.things and name not in options.things):
-            continue
-        rows.append(measure(model, name, init, pictures, options.steps, options.noise))
-        with open(RESULTS, "a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-    text = report(rows)
+    model, settings = ti.load_model("tiny"), {"steps": options.steps, "noise": options.noise}
+
+    def one(name: str, thing: tuple) -> dict:
+        return measure(model, name, thing[0], thing[1], options.steps, options.noise)
+
+    text = report(collected(RESULTS, settings, options.things, one))
     print(text)
     RESULTS.with_suffix(".md").write_text(
         f"# Where a word is attended to\n\n`python -m benchmarks.attention`.\n\n{text}\n"

@@ -9,7 +9,6 @@ past its best.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
@@ -105,15 +104,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
     settings = ti.TrainSettings(**{**vars(ti.PRESETS[options.preset]), "steps": options.steps, "watch": 0})
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
     model, judge = ti.load_model("tiny"), ti.load_judge("tiny")
-    for name, thing in quality.things("dev").items():
-        if name in {r["thing"] for r in rows} or (options.things and name not in options.things):
-            continue
-        rows.append(measure(model, judge, name, thing, settings))
-        with open(RESULTS, "a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
-    text = report(rows)
+
+    def one(name: str, thing: tuple) -> dict:
+        return measure(model, judge, name, thing, settings)
+
+    said = {"preset": options.preset, "steps": options.steps}
+    text = report(quality.collected(RESULTS, said, options.things, one))
     print(text)
     RESULTS.with_suffix(".md").write_text(
         f"# Choosing a step, turning a word\n\n`python -m benchmarks.choice`.\n\n{text}\n"

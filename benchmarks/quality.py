@@ -18,6 +18,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,6 +143,22 @@ def ceiling(model: ti.Model, judge: ti.Judge) -> None:
             own = ti.initial_concept(model, "<new>", name.replace("-", " "))
             row = {"split": "trained", "method": "own name", "seed": 0, "thing": name, "step": 0}
             _write({**row, **score(model, judge, own, thing), "norm": round(float(own.norms()["clip_l"].mean()), 4)})
+
+
+def collected(results: Path, settings: dict, only: Sequence[str], measure: Callable[[str, tuple], dict]) -> list[dict]:
+    """A row for each thing of the dev split (of those in `only`, if any), as `measure` gives it, with the settings.
+
+    Rows are kept as they come, so that a stopped run goes on; those of other settings are left alone.
+    """
+    lines = results.read_text().splitlines() if results.exists() else []
+    rows = [row for row in map(json.loads, lines) if settings.items() <= row.items()]
+    for name, thing in things("dev").items():
+        if name in {r["thing"] for r in rows} or (only and name not in only):
+            continue
+        rows.append({**measure(name, thing), **settings})
+        with open(results, "a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    return rows
 
 
 def read(split: str) -> list[dict]:

@@ -291,3 +291,20 @@ def test_the_choice_is_measured_on_other_seeds_than_it_was_made_on(
     assert {seed for seeds in chosen_on for seed in seeds} == {0}
     assert min(min(seeds) for seeds in asked[len(chosen_on) :]) == 100
     assert "Better than the last step: " in choice.report([row])
+
+
+def test_rows_of_other_settings_are_no_results_of_these(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A rehearsal with few steps was once taken for the whole run's, and a stopped run goes on."""
+    monkeypatch.setattr(quality, "things", lambda split: {"axe": (), "bus": ()})
+    asked: list[str] = []
+
+    def measure(name: str, thing: tuple) -> dict:
+        asked.append(name)
+        return {"thing": name}
+
+    results = tmp_path / "rows.jsonl"
+    quality.collected(results, {"steps": 3}, ["axe"], measure)
+    quality.collected(results, {"steps": 3}, [], measure)
+    rows = quality.collected(results, {"steps": 9}, [], measure)
+    assert asked == ["axe", "bus", "axe", "bus"]
+    assert rows == [{"thing": "axe", "steps": 9}, {"thing": "bus", "steps": 9}]

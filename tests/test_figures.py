@@ -192,7 +192,12 @@ def test_words_side_by_side_have_a_row_each_under_the_same_prompts() -> None:
 def test_equal_values_have_an_interval_of_no_width() -> None:
     """Their mean and its edges may differ by a rounding, and a bar has no negative error."""
     values = {(axis, "word"): [0.1] * 3 for axis in ("subject", "prompt")}
-    ti.plot_scores(ti.Scores({"word": 0.3 - 0.2}, {"word": 0.1 + 1e-12}, [], [], values)).draw_without_rendering()
+    figure = ti.plot_scores(ti.Scores({"word": 0.3 - 0.2}, {"word": 0.1 + 1e-12}, [], [], values))
+    figure.draw_without_rendering()
+    shown = [c for axes in figure.axes for c in axes.containers if getattr(c, "errorbar", None)]
+    bars = [c.errorbar.lines[2][0].get_segments()[0][:, 0] for c in shown]
+    assert len(bars) == 2
+    assert all(np.ptp(ends) == pytest.approx(0, abs=1e-9) for ends in bars)
 
 
 def test_a_score_shows_its_interval_and_who_judged() -> None:

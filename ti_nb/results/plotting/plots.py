@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidValue
 from ...host.arguments import checked
 from ...host.plain_text import plain
 from ...words.prompts import replace_word
@@ -260,9 +259,6 @@ def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
 @checked(window=(1, None))
 def plot_runs(records: Mapping[str, Sequence[StepRecord]], *, window: int = 25) -> NotebookFigure:
     """Several runs' curves over each other, such as a comparison's `records`: loss (the mean of `window` steps), gain, and norm."""
-    for name, own in records.items():
-        if not isinstance(own, list | tuple):
-            raise InvalidValue(f"records is a dictionary whose {name!r} is no list: give {{'a name': run.records}}")
     figure = NotebookFigure(figsize=(11, 3.1), layout="constrained")
     left, middle, right = axes_of(figure, 1, 3)
     for number, (name, own) in enumerate(records.items()):
