@@ -182,6 +182,9 @@ def test_findings_are_said_beside_their_picture_and_of_the_set(model: ti.Model) 
     assert said_in(panel.of_the_set) == [same]
     (one,) = said_in(panel._tiles.children[2].faults)
     assert "✓ nothing to remark" in one
+    panel.add([("little.png", Image.effect_noise((60, 60), 30))])  # a note, which is said below, of all pictures
+    assert said_in(panel._tiles.children[3].faults) == []
+    assert "little.png" in "".join(said_in(panel.routine))
     panel.editor.choose(panel.entries, "wide.png")
     panel.editor.across.value = 0  # once a crop is chosen, the middle is no matter
     assert "cuts off" not in "".join(said_in(panel._tiles.children[1].faults))

@@ -68,8 +68,9 @@ class Tile(widgets.VBox):
         style = "line-height:1.4;padding:0 2px;overflow-wrap:anywhere"
         self.name.value = f'<div style="{style}">{in_page(entry.name)}<br>{size}</div>'
         doubt = [Finding(entry.name, "mask", f"mask: {text}", "warning") for text in (entry.doubt(),) if text]
-        warnings = [f for f in open_findings(entry) if f.severity == "warning"]
-        show_findings(self.faults, [*doubt, *warnings], "nothing to remark")
+        remarks = open_findings(entry)
+        warnings = [f for f in remarks if f.severity == "warning"]
+        show_findings(self.faults, [*doubt, *warnings], "" if remarks else "nothing to remark")
 
     def mark(self, edited: bool) -> None:
         """Show whether it is being edited."""
