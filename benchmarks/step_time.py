@@ -36,8 +36,8 @@ from tqdm.auto import tqdm
 import ti_nb as ti
 from ti_nb.host import devices
 from ti_nb.host.devices import default_dtype
+from ti_nb.models import TINY
 from ti_nb.models.denoise import activation_bytes
-from ti_nb.models.model import TINY
 from ti_nb.pictures.concept_images import EXAMPLES
 from ti_nb.training.losses import ROOM
 

@@ -14,7 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ti_nb.models.model import TINY
+from ti_nb.models import TINY
 
 
 def text_config(width: int, act: str = "quick_gelu") -> CLIPTextConfig:

@@ -18,8 +18,8 @@ import ti_nb as ti
 from tests.families import pipeline
 from tests.hub_server import HubServer, client_environment
 from ti_nb.hub.page import Terms, model_card
+from ti_nb.models import TINY
 from ti_nb.models.families import living
-from ti_nb.models.model import TINY
 from ti_nb.results.sampling import Sample
 
 pytestmark = pytest.mark.slow

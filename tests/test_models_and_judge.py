@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ti_nb as ti
-from ti_nb.models.model import TINY
+from ti_nb.models import TINY
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import ti_nb as ti
 from tests.families import pipeline
-from ti_nb.models.model import TINY
+from ti_nb.models import TINY
 from ti_nb.results import judge as judges
 from ti_nb.results import measures, sampling
 from ti_nb.results.measures import interval, real_fidelity

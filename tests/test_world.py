@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 from transformers import CLIPTokenizer
 
-from ti_nb.models.model import TINY
+from ti_nb.models import TINY
 from tools.tiny_model import world
 from tools.tiny_next import captions
 

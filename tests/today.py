@@ -27,7 +27,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from ti_nb.models.model import TINY
+from ti_nb.models import TINY
 
 CHAT = (
     "{% for m in messages %}{{'<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n'}}{% endfor %}"
