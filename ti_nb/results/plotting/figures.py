@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DPI = 96
+AIR = 3  # px kept free left and right of a label
 INK, PAGE_INK = "#22303c", "#737b85"  # 4.3 : 1 on white, 4.4 : 1 on Jupyter's dark page
 SOFT, ACCENT = "#84919d", "#d55e00"
 # Okabe and Ito's colours, told apart with every kind of colour vision, the light two darker: 3 : 1 on white. No black, no yellow.
@@ -204,7 +205,7 @@ def label_points(
         box, (px, py) = label.get_window_extent(), axes.transData.transform((x, y)).tolist()
         best = min(_places(box.width, box.height), key=lambda at: _cover((px + at[0], py + at[1]), box, taken, frame))
         left, bottom = px + best[0], py + best[1]
-        taken.append((left, bottom, left + box.width, bottom + box.height))
+        taken.append((left - AIR, bottom, left + box.width + AIR, bottom + box.height))
         label.set_position((best[0] * 72 / figure.dpi, best[1] * 72 / figure.dpi))
         out.append(label)
     return out
