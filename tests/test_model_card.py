@@ -17,7 +17,7 @@ from PIL import Image
 import ti_nb as ti
 from tests.families import pipeline
 from tests.hub_server import HubServer, client_environment
-from ti_nb.hub.page import Terms, model_card
+from ti_nb.hub.page import PEOPLE, Terms, model_card
 from ti_nb.models import TINY
 from ti_nb.models.families import living
 from ti_nb.results.sampling import Sample
@@ -95,6 +95,23 @@ def test_a_word_of_tiny_says_how_to_use_it_with_the_model_that_comes_along() -> 
     card = model_card(of("tiny"), "alice/my-cat", terms=Terms("apache-2.0"))
     (block,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert 'ti.load_model("tiny")' in block and "library_name: ti_nb" in card
+
+
+@pytest.mark.parametrize(
+    "init, asks",
+    [("woman", True), ("a Boy's face", True), ("cat", False), ("manatee", False), ("mannequin", False), (None, False)],
+)
+def test_consent_is_asked_of_words_for_people_before_everybody_may_see_them(init: str | None, asks: bool) -> None:
+    concept = ti.Concept("<x>", {"clip_l": torch.ones(1, 768)}, {"init": init, "base": "sd15"})
+    ti.publish(concept, "x", license="mit", dry_run=True)
+    if asks:
+        with pytest.raises(ValueError, match="people='with consent'"):
+            ti.publish(concept, "x", license="mit", private=False, dry_run=True)
+    for people, told in PEOPLE.items():
+        card = ti.publish(concept, "x", license="mit", private=False, people=people, dry_run=True).card
+        assert told in card and not [other for other in PEOPLE.values() if other != told and other in card]
+    with pytest.raises(ValueError, match="people is 'yes'"):
+        ti.publish(concept, "x", license="mit", people="yes", dry_run=True)
 
 
 def test_nobodys_text_becomes_markup() -> None:

@@ -215,6 +215,21 @@ def test_to_publish_for_everybody_takes_another_yes(panel: PublishPanel, hub: Hu
     assert hub.repos["alice/my-cat"].private
 
 
+def test_a_word_for_a_person_goes_to_everybody_only_with_a_word_on_consent(hub: HubServer) -> None:
+    panel = PublishPanel(word("<her>", init="young woman"), samples=samples())
+    show_and_confirm(panel)
+    assert not panel.publish_button.disabled  # for oneself nothing is asked
+    panel.visible.value = "public"
+    assert "began as &#x27;young woman&#x27;" in panel.form.people_note.value
+    panel.plan_button.click()
+    assert "people=" in panel.message.value and panel.publish_button.disabled and hub.repos == {}
+    panel.people.value = "with consent"
+    show_and_confirm(panel)
+    panel.everybody.value = True
+    panel.publish_button.click()
+    assert "a real person, who agreed to" in held(hub, "alice/her")["README.md"].decode()
+
+
 def test_training_pictures_are_seen_before_they_go_and_the_yes_is_asked_again(
     panel: PublishPanel, hub: HubServer
 ) -> None:

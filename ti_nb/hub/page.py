@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # a name of a licence, a model or a repository
 SHOWN_SETTINGS = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
 
+# Whether a real person is shown, as `publish` takes it: what the page says of it.
+PEOPLE = {
+    "none": "It shows no real person.",
+    "with consent": "It shows a real person, who agreed to its being made and published.",
+}
+A_PERSON = frozenset(
+    ["actor", "actress", "baby", "bloke", "boy", "bride", "celebrity", "child", "children", "couple", "dude", "face", "family", "father", "female", "gentleman", "girl", "guy", "head", "human", "kid", "lady", "male", "man", "men", "model", "mother", "people", "person", "portrait", "selfie", "singer", "teen", "teenager", "woman", "women"]
+)
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -49,6 +58,12 @@ def base_of(concept: Concept) -> str | None:
     return base if "/" in base and re.fullmatch(SAFE_NAME, base) else family(concept.family).usual
 
 
+def began_as_a_person(concept: Concept) -> str:
+    """What the word began as, if that names a person ("young woman"); else ""."""
+    init = str(concept.facts.get("init") or "")
+    return init if A_PERSON & set(re.findall(r"[a-z]+", init.lower())) else ""
+
+
 def model_card(
     concept: Concept,
     repo: str,
@@ -60,12 +75,13 @@ def model_card(
     scores: Scores | None = None,
     terms: Terms | None = None,
     base: str | None = None,
+    people: str | None = None,
 ) -> str:
     """The README.md for `repo`, front matter included.
 
     Args:
         samples: each with its path in the repository. pictures: number of training pictures published along.
-        base: the repository of the base model; None for `tiny`, which is on no hub.
+        base: the repository of the base model; None for `tiny`, which is on no hub. people: a key of `PEOPLE`.
     """
     from huggingface_hub import ModelCardData
 
@@ -89,6 +105,7 @@ def model_card(
         "## How it was made",
         _table(concept, settings, scores),
         _pictures(pictures),
+        PEOPLE.get(people or "", ""),
         _license_note(terms or Terms()),
     ]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(part for part in parts if part) + "\n"

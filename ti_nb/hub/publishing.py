@@ -17,7 +17,7 @@ from ..words.concept import Concept
 from ..words.prompts import file_word
 from .answers import as_hub_errors, is_busy
 from .client import MAY_ONLY_READ, account, address, client, repository, with_retries
-from .page import Terms, base_of, license_of, model_card
+from .page import PEOPLE, Terms, base_of, began_as_a_person, license_of, model_card
 from .publication import README, Publication, files_of
 from .repository import commit, find
 
@@ -44,6 +44,7 @@ def publish(
     kind: str = "object",
     base: str | None = None,
     license: str | None = None,
+    people: str | None = None,
     private: bool | None = None,
     dry_run: bool = False,
     token: str | None = None,
@@ -66,6 +67,9 @@ def publish(
         kind: "object" or "style".
         base: the repository of the model it was learned on; by default from `concept.facts`.
         license: by default that of the base model.
+        people: "none", or "with consent" if the pictures show a real person who agrees to the word's being made and published;
+            the page says it. Sites where words are shared ask it, Civitai among them. It must be said of a word that began as
+            one for a person ("woman") before everybody may see it.
         private: by default a new repository is private, and an existing one stays as it is; False makes it public.
         dry_run: change nothing, return what would be published; works without a login.
         token: of the Hub, only if you are not logged in (`log_in`). endpoint: another Hub's address.
@@ -76,6 +80,7 @@ def publish(
     api = client(token, endpoint)
     if kind not in KINDS:
         raise InvalidValue(f"kind is {kind!r}: choose from {', '.join(KINDS)}")
+    _check_people(people, concept, private)
     named_owner, name = _owner_and_name(repo, api)
     base, private = _base(concept, base), None if private is None else bool(private)
     shown = [(f"gallery/{i:02}.png", sample) for i, sample in enumerate(samples, 1)]
@@ -94,6 +99,7 @@ def publish(
             scores=scores,
             terms=terms,
             base=base,
+            people=people,
         )
         return {README: card.encode(), **files_of(word, kind, shown, pictures)}
 
@@ -106,6 +112,16 @@ def publish(
     ready = files(owner, inherited)
     with as_hub_errors(f"publishing to {repo!r}", api):
         return replace(commit(api, f"{owner}/{name}", ready, private), user=user)
+
+
+def _check_people(people: str | None, concept: Concept, private: bool | None) -> None:
+    if people is not None and people not in PEOPLE:
+        raise InvalidValue(f"people is {people!r}: choose from {', '.join(map(repr, PEOPLE))}")
+    if people is None and private is False and (init := began_as_a_person(concept)):
+        raise InvalidValue(
+            f"{concept.word!r} began as {init!r}: before everybody may see it, say people='with consent' if it shows a real person "
+            "who agrees to that, or people='none' if it shows no real person"
+        )
 
 
 def _base(concept: Concept, base: str | None) -> str | None:

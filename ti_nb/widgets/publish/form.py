@@ -10,7 +10,7 @@ import ipywidgets as widgets
 
 from ...errors import InvalidValue
 from ...hub.client import repository
-from ...hub.page import license_of
+from ...hub.page import PEOPLE, began_as_a_person, license_of
 from ...words.concept import Concept
 from .. import parts
 from ..parts import enlarged
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...results.sampling import Sample
 
 TILE = 130  # px: a thumbnail
-PUBLIC = ("repository", "owner", "kind", "license", "visible", "training")
+PUBLIC = ("repository", "owner", "kind", "license", "visible", "people", "training")
 TRAINING, CLEANED = "Publish my training pictures too", "(without their camera and GPS metadata)"
 NONE = "none were given: PublishPanel(concept, pictures=...)"
 
@@ -66,6 +66,7 @@ class Form(widgets.VBox):
             "pictures": self.pictures if self.training.value else None,
             "kind": self.kind.value,
             "license": None if chosen in ("", license_of(self.concept)) else chosen,
+            "people": self.people.value or None,
             "private": self.visible.value == "private",
         }
 
@@ -98,13 +99,16 @@ class Form(widgets.VBox):
         self.kind = parts.control(widgets.Dropdown, "Kind", options=kinds, value=kind)
         self.license = parts.control(widgets.Text, "Licence", value=license_of(self.concept) or "")
         self.visible = parts.control(widgets.Dropdown, "Who can see it", options=visibilities, value="private")
-        self.repository_note, self.license_note, self.visible_note = (parts.note() for _ in range(3))
+        shown = (("not said", ""), ("no real person", "none"), ("a real person, who agrees", "with consent"))
+        self.people = parts.control(widgets.Dropdown, "It shows", options=shown, value="")
+        self.repository_note, self.license_note, self.visible_note, self.people_note = (parts.note() for _ in range(4))
         return [
             parts.row(self.owner),
             parts.row(self.repository, self.repository_note),
             parts.row(self.kind),
             parts.row(self.license, self.license_note),
             parts.row(self.visible, self.visible_note),
+            parts.row(self.people, self.people_note),
         ]
 
     def _page(self) -> list[widgets.Widget]:
@@ -128,6 +132,7 @@ class Form(widgets.VBox):
             parts.say(self.repository_note, str(error), "error")
         parts.say(self.license_note, *self._license_in_words())
         parts.say(self.visible_note, *self._visibility_in_words())
+        parts.say(self.people_note, *self._people_in_words())
         if bool(self.training_tiles.children) != self.training.value and self.pictures is not None:
             pairs = zip(self.pictures.names, self.pictures.images) if self.training.value else ()
             self.training_tiles.children = [_tile(picture, name) for name, picture in pairs]
@@ -146,6 +151,14 @@ class Form(widgets.VBox):
         if self.visible.value == "public":
             return "PUBLIC: strangers too", "warning"
         return (f"all members of {owner} too" if owner != self.account.user else ""), "plain"
+
+    def _people_in_words(self) -> tuple[str, str]:
+        if self.people.value:
+            return f"its page will say: {PEOPLE[self.people.value]}", "plain"
+        init = began_as_a_person(self.concept)
+        if init and self.visible.value == "public":
+            return f"the word began as '{init}': say it before everybody may see it", "error"
+        return "other sites ask this of a word for a person, and so does who is shown", "plain"
 
 
 def name_of(word: str) -> str:

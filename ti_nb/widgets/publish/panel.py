@@ -46,7 +46,7 @@ class PublishPanel(parts.Panel):
         endpoint: another Hub's address.
 
     Attributes:
-        repository, owner, kind, license, visible ("private" or "public"), training: the controls.
+        repository, owner, kind, license, visible ("private" or "public"), people ("", "none", "with consent"), training: controls.
         ticks: one for each sample. confirm, everybody: check boxes to allow publishing, and publishing for everybody.
         publication: the last one published here.
     """
