@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 
+import ti_nb as ti
 from ti_nb.host import frontend
 from ti_nb.models import families
 from ti_nb.pictures import sources
@@ -27,7 +30,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 def colab(monkeypatch: pytest.MonkeyPatch, **parts: object) -> None:
     """A google.colab that has `files` and `drive` with these functions."""
     package = ModuleType("google.colab")
-    package.files = SimpleNamespace(upload=parts.get("upload"))
+    package.files = SimpleNamespace(upload=parts.get("upload"), download=parts.get("download"))
     package.drive = SimpleNamespace(mount=parts.get("mount"))
     monkeypatch.setitem(sys.modules, "google.colab", package)
 
@@ -169,6 +172,68 @@ def test_drive_is_mounted_or_says_why_not(monkeypatch: pytest.MonkeyPatch, tmp_p
         colab(monkeypatch, mount=raising(failure))
         with pytest.raises(RuntimeError, match=f"{reason}.*: run the cell again and allow it, or go on without"):
             sources.mount_drive()
+
+
+def test_a_run_and_pictures_reach_another_machine_whole(
+    tmp_path: Path, model: ti.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = replace(ti.example_images("penguin"), captions=[f"a {{}} {i}" for i in range(5)])
+    run = ti.train(model, photos, word="<new>", init="bird", steps=2, batch=1, watch=0, out=tmp_path / "work/run")
+    list(run)
+    ti.save_images(photos, tmp_path / "work/pictures")
+    (tmp_path / "work/elsewhere").symlink_to("/etc/hostname")
+    archive = ti.pack(tmp_path / "work")
+    assert archive == tmp_path / "work.zip" and not [n for n in zipfile.ZipFile(archive).namelist() if "lock" in n]
+    there = ti.unpack(archive, tmp_path / "there")
+    assert not (there / "elsewhere").exists()
+    again = ti.load_images(there / "pictures", captions="files")
+    assert list(again.captions) == list(photos.captions)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(again.images, photos.images, strict=True))
+    assert ti.read_run(there / "run").concept().vectors["clip_l"].equal(run.concept().vectors["clip_l"])
+    assert ti.unpack(archive, tmp_path / "there") == tmp_path / "there-2"  # nothing is overwritten
+    given = []
+    colab(monkeypatch, upload=lambda: {str(archive): b""}, download=given.append)
+    assert ti.pack(there, tmp_path / "again.zip") == tmp_path / "again.zip" and given == [str(tmp_path / "again.zip")]
+    assert ti.unpack(None, tmp_path / "asked") == tmp_path / "asked"
+
+
+@pytest.mark.parametrize(
+    "case", ["no zip", "cut", "damaged", "up", "absolute", "backslash", "drive", "link", "large", "locked"]
+)
+def test_a_zip_that_is_not_ours_leaves_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"up": "a/../../x", "absolute": "/tmp/x", "backslash": "..\\x", "drive": "C:x"}
+    path, inside = tmp_path / "in/a.zip", zipfile.ZipInfo(names.get(case, "x.txt"))
+    path.parent.mkdir()
+    if case == "link":
+        inside.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as writer:
+        writer.writestr("first.txt", "a")
+        writer.writestr(inside, bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    if case == "no zip":
+        data = bytearray(b"GIF89a")
+    if case == "cut":
+        data = data[:-30]
+    if case == "damaged":
+        data[200] ^= 255
+    if case == "locked":
+        data = bytearray(bytes(data).replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"))
+    path.write_bytes(data)
+    if case == "large":
+        monkeypatch.setattr(sources, "MAX_UNPACKED", 1000)
+    with pytest.raises(ti.errors.InvalidValue, match=r"can't be unpacked|written elsewhere|more than"):
+        ti.unpack(path)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.zip", "in"]
+
+
+def test_what_can_t_be_packed_is_said(tmp_path: Path) -> None:
+    for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no file")):
+        with pytest.raises(ValueError if folder == tmp_path else FileNotFoundError, match=said):
+            ti.pack(folder)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        ti.unpack(tmp_path / "none.zip")
+    with pytest.raises(RuntimeError, match="in Colab only: give the path"):
+        ti.unpack()
 
 
 def gpu(monkeypatch: pytest.MonkeyPatch, gigabytes: float | None) -> None:

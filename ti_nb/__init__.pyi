@@ -28,8 +28,10 @@ from .pictures import guess_mask as guess_mask
 from .pictures import load_images as load_images
 from .pictures import mask_by_threshold as mask_by_threshold
 from .pictures import mount_drive as mount_drive
+from .pictures import pack as pack
 from .pictures import pictures_from as pictures_from
 from .pictures import save_images as save_images
+from .pictures import unpack as unpack
 from .results import Attention as Attention
 from .results import Comparison as Comparison
 from .results import Judge as Judge

@@ -27,7 +27,7 @@ PEOPLE = {
     "with consent": "It shows a real person, who agreed to its being made and published.",
 }
 A_PERSON = frozenset(
-    ["actor", "actress", "baby", "bloke", "boy", "bride", "celebrity", "child", "children", "couple", "dude", "face", "family", "father", "female", "gentleman", "girl", "guy", "head", "human", "kid", "lady", "male", "man", "men", "model", "mother", "people", "person", "portrait", "selfie", "singer", "teen", "teenager", "woman", "women"]
+    ["actor", "actress", "baby", "bloke", "boy", "bride", "celebrity", "child", "children", "couple", "dude", "face", "family", "father", "female", "gentleman", "girl", "guy", "head", "human", "kid", "lady", "male", "man", "men", "mother", "people", "person", "portrait", "selfie", "singer", "teen", "teenager", "woman", "women"]
 )
 
 

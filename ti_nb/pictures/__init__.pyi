@@ -8,6 +8,8 @@ from .faults import find_faults as find_faults
 from .masks import guess_mask as guess_mask
 from .sources import choose_pictures as choose_pictures
 from .sources import mount_drive as mount_drive
+from .sources import pack as pack
 from .sources import pictures_from as pictures_from
+from .sources import unpack as unpack
 from .subject import guess_crop as guess_crop
 from .subject import mask_by_threshold as mask_by_threshold
