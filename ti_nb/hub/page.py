@@ -26,8 +26,9 @@ PEOPLE = {
     "none": "It shows no real person.",
     "with consent": "It shows a real person, who agreed to its being made and published.",
 }
-A_PERSON = frozenset(
-    ["actor", "actress", "baby", "bloke", "boy", "bride", "celebrity", "child", "children", "couple", "dude", "face", "family", "father", "female", "gentleman", "girl", "guy", "head", "human", "kid", "lady", "male", "man", "men", "mother", "people", "person", "portrait", "selfie", "singer", "teen", "teenager", "woman", "women"]
+A_PERSON = (
+    "actor actress baby bloke boy bride celebrity child children couple dude face family father female gentleman girl guy head "
+    "human kid lady male man men mother people person portrait selfie singer teen teenager woman women"
 )
 
 
@@ -61,7 +62,7 @@ def base_of(concept: Concept) -> str | None:
 def began_as_a_person(concept: Concept) -> str:
     """What the word began as, if that names a person ("young woman"); else ""."""
     init = str(concept.facts.get("init") or "")
-    return init if A_PERSON & set(re.findall(r"[a-z]+", init.lower())) else ""
+    return init if set(A_PERSON.split()) & set(re.findall(r"[a-z]+", init.lower())) else ""
 
 
 def model_card(
