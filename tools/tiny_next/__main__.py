@@ -36,9 +36,9 @@ def _text(build: Path, tokenizer: CLIPTokenizer, steps: int) -> Path:
     path = build / "text.pt"
     if not path.exists():
         torch.manual_seed(0)
-        encoder = generator.Generator(tokenizer).text_encoder
-        text.pretrain(encoder, tokenizer, scenes.Stock(build / "world"), steps)
-        torch.save(encoder.state_dict(), path)
+        model = generator.Generator(tokenizer)
+        text.pretrain(model, tokenizer, scenes.Stock(build / "world"), steps)
+        torch.save({k: getattr(model, k).state_dict() for k in ("text_encoder", "drawing_encoder")}, path)
     return path
 
 

@@ -26,8 +26,11 @@ class DrawingEncoder(nn.Module):
         self.patches = nn.Conv2d(3, WIDTH, PATCH, stride=PATCH)
         self.position_embedding = nn.Parameter(torch.randn(1, (SIDE // PATCH) ** 2, WIDTH) * 0.02)
         self.blocks = nn.ModuleList([_Block() for _ in range(layers)])
-        self.norm = nn.LayerNorm(WIDTH)
-        self.word_embedding, self.style_embedding = nn.Linear(2 * WIDTH, dim), nn.Linear(2 * WIDTH, dim)
+        self.norm, self.narrow = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 24)
+        self.word_embedding = nn.Linear(
+            24 * (SIDE // PATCH) ** 2, dim
+        )  # of all places: a mean over them forgets the shape
+        self.style_embedding = nn.Linear(2 * WIDTH, dim)
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures (b, 3, 64, 64) in [-1, 1] -> unit vectors of the drawing and of its style, (b, dim) each."""
@@ -35,10 +38,9 @@ class DrawingEncoder(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.norm(x).float()
-        x = torch.cat([x.mean(1), x.amax(1)], -1)
-        return nn.functional.normalize(self.word_embedding(x), dim=-1), nn.functional.normalize(
-            self.style_embedding(x), dim=-1
-        )
+        word = self.word_embedding(self.narrow(x).flatten(1))
+        style = self.style_embedding(torch.cat([x.mean(1), x.amax(1)], -1))
+        return nn.functional.normalize(word, dim=-1), nn.functional.normalize(style, dim=-1)
 
 
 class _Block(nn.Module):

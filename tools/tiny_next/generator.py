@@ -58,6 +58,7 @@ SCHEDULER = dict(
 )
 
 
+ENCODERS = 0.2  # their share of the UNet's rate: Muon's steps are as long for a gradient that is all noise, as the first ones are
 NOISE = 0.2  # most of a vector's noise, as a share of its length: what is near a drawing's vector draws it too
 
 
@@ -188,20 +189,22 @@ def train(
     torch.manual_seed(seed)
     stock = scenes.Stock(folder_in)
     model = Generator(tokenizer).to(device(), memory_format=torch.channels_last)
-    model.text_encoder.load_state_dict(torch.load(text_path, map_location=device(), weights_only=True))
+    for name, weights in torch.load(text_path, map_location=device(), weights_only=True).items():
+        getattr(model, name).load_state_dict(weights)
     table = WordTable(model.text_encoder.get_input_embeddings())
     model.text_encoder.set_input_embeddings(table)
     if device().type == "cpu":  # scaled_dot_product_attention's backward is slow there: 28 % of the speed
         model.unet.set_attn_processor(AttnProcessor())
         model.text_encoder.set_attn_implementation("eager")
-    optimizer = Muon(model, rank, count)
+    optimizer = Muon(model.unet, rank, count, every=2)
+    encoders = Muon(torch.nn.ModuleList([model.text_encoder, model.drawing_encoder]), rank, count, every=2)
     average = Average(model, 0.998)  # updated every fourth step
     scheduler = DDIMScheduler(**SCHEDULER)
     ahead = Pool(folder.parent / "pool", stock, pool) if pool else None
     vae = None if pool else autoencoder.load(folder.parent / "vae").to(memory_format=torch.channels_last)
     unet = torch.compile(model.unet) if device().type == "cuda" else model.unet
     run = Run(folder, steps, every=60 if device().type == "cuda" else 240, quiet=rank > 0)
-    run.track(model=model, optimizer=optimizer, average=average)
+    run.track(model=model, optimizer=optimizer, encoders=encoders, average=average)
     batches = Batches(stock, ahead, tokenizer, 10**6 if minutes else steps, batch, seed, with_vectors).since(run.step)
     for step in run.steps():
         if minutes and step in (20, 40):
@@ -223,7 +226,8 @@ def train(
         timesteps = _timesteps(batch, draw)[mine].to(device())
         noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
         target = scheduler.get_velocity(clean, noise, timesteps)
-        optimizer.set_rate(trapezoid_rate(step, steps, rate, fall=cool))
+        for part, share in ((optimizer, 1.0), (encoders, ENCODERS)):
+            part.set_rate(share * trapezoid_rate(step, steps, rate, fall=cool))
         chance = np.random.default_rng((seed, step, rank))
         table.extra = vectors(model, stock, specs, words[mine], styles[mine], chance) if with_vectors else None
         with autocast():
@@ -232,11 +236,12 @@ def train(
             ).sample
         weight = 0.6 + covered  # people look at the thing
         loss = (weight * (out.float() - target).square()).mean() / weight.mean()
-        optimizer.zero_grad()
+        model.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(model, count)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        encoders.step()
         if step % 4 == 0:
             average.update(model)
         if step % 20 == 0:

@@ -252,6 +252,14 @@ def reference(stock: Stock, specs: Specs, sprite: np.ndarray | None, rng: np.ran
     return (layer[:, :3] + (1 - layer[:, 3:]) * paper) * 2 - 1
 
 
+def alone(stock: Stock, specs: Specs, device: torch.device) -> torch.Tensor:
+    """The drawings as they are bent and coloured, upright in the middle, (b, 4, 16, 16) premultiplied in [0, 1]."""
+    get = {k: _tensor(specs, k, device) for k in ("flip", "aspect", "bend", "phase")}
+    zero = torch.zeros(len(specs["sprite"]), device=device)
+    grid = _grid(**get, x=zero, y=zero, angle=zero, size=zero + 0.92, side=32)
+    return F.avg_pool2d(F.grid_sample(F.avg_pool2d(drawn(stock, specs, device), 2), grid, align_corners=False), 2)
+
+
 def scene_of(stock: Stock, specs: Specs, i: int) -> world.Scene:
     """What scene `i` shows, in the words of the captions' grammar."""
     sprite = stock.sprites[specs["sprite"][i]]
