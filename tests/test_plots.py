@@ -101,6 +101,9 @@ def test_a_comparison_has_a_row_a_prompt_and_the_start_first() -> None:
     assert [shown(one) for one in axes] == [0, 1, 100, 101, 2, 3, 102, 103]
     assert [one.get_title() for one in axes] == ["cat", "", "<new>", "", "", "", "", ""]
     assert [one.get_ylabel() for one in axes] == ["a", "", "", "", "b", "", "", ""]
+    beside = ti.compare(before, after, ("cat", "<new>"), pictures=[colour(n) for n in (200, 201, 202)]).axes
+    assert [shown(one) for one in beside] == [200, 0, 1, 100, 101, 201, 2, 3, 102, 103]
+    assert [one.get_title() for one in beside][:5] == ["pictures", "cat", "", "<new>", ""]
 
 
 def test_pictures_stand_under_their_own_titles() -> None:

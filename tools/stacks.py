@@ -10,11 +10,14 @@ import json
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+LOWEST = [bound.replace(">=", "==") for bound in DECLARED if not bound.startswith("torch>")]  # torch would be a second copy
 STACKS = ROOT / "outputs" / "stacks"
 COLAB = "constraints-colab.txt"
 
@@ -38,8 +41,12 @@ WANTED: dict[str, list[str]] = {
     "ipykernel-7.3.0": ["ipykernel==7.3.0", "ipywidgets>=8"],
     "ipykernel-7.4.0": ["ipykernel==7.4.0", "ipywidgets>=8"],
     "colab": ["-c", COLAB, *NOTEBOOK, *MODEL],
+    "lowest": [bound for bound in LOWEST if not bound.startswith("accelerate")],
 }
-WITHOUT_DEPENDENCIES = {"colab": ["-c", COLAB, "accelerate"]}  # accelerate depends on torch
+WITHOUT_DEPENDENCIES = {  # accelerate depends on torch
+    "colab": ["-c", COLAB, "accelerate"],
+    "lowest": [bound for bound in LOWEST if bound.startswith("accelerate")],
+}
 
 
 def python(name: str) -> Path:

@@ -109,7 +109,7 @@ def show_grid(
     extra = 0.09 + 0.13 * max(title.count("\n") + 1 for title in titles) if titles else 0.0
     above = 0.12 + 0.17 * max(head.count("\n") + 1 for head in heads) if heads else 0.0
     figure = JpegFigure(figsize=(columns * size + margin, len(rows) * (size + extra) + above))
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.04, wspace=0.0, hspace=0.0)
+    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04, wspace=0.0, hspace=0.0)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     number = 0
     for y, row in enumerate(rows):

@@ -137,16 +137,22 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
 
 
 @checked("before", "after")
-def compare(before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str]) -> NotebookFigure:
-    """A row per prompt: the samples of `before`, then those of `after`, both lists as `sample` returns them."""
+def compare(
+    before: Sequence[Sample], after: Sequence[Sample], names: tuple[str, str], *, pictures: Sequence[Image.Image] = ()
+) -> NotebookFigure:
+    """A row per prompt: the samples of `before`, then those of `after`, both lists as `sample` returns them.
+
+    Args:
+        names: above both. pictures: those the word was learned from, one at the beginning of each row.
+    """
     prompts = list(dict.fromkeys(s.prompt for s in after))
     count = len(after) // len(prompts)
     rows, labels = [], []
     for i, prompt in enumerate(prompts):
         pair = [*before[i * count : (i + 1) * count], *after[i * count : (i + 1) * count]]
-        rows.append([s.image for s in pair])
+        rows.append([*([pictures[i % len(pictures)]] if pictures else []), *(s.image for s in pair)])
         labels.append(prompt)
-    heads = [names[0], *[""] * (count - 1), names[1], *[""] * (count - 1)]
+    heads = [*(["pictures"] if pictures else []), names[0], *[""] * (count - 1), names[1], *[""] * (count - 1)]
     return show_grid(rows, labels, heads=heads)
 
 
