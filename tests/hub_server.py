@@ -20,6 +20,7 @@ import argparse
 import base64
 import contextlib
 import hashlib
+import importlib.util
 import json
 import re
 import socket
@@ -873,7 +874,7 @@ def point_client_at(server: HubServer, monkeypatch: Any, cache_dir: str | Path, 
     transformers keeps the cache folder of its own import: give it a cache_dir, or a process of its own.
     """
     from huggingface_hub import close_session, constants, hf_api, repocard
-    from huggingface_hub.utils import _detect_agent, get_session
+    from huggingface_hub.utils import get_session
 
     for name, value in client_environment(server, cache_dir, token=token).items():
         monkeypatch.setenv(name, value)
@@ -886,8 +887,10 @@ def point_client_at(server: HubServer, monkeypatch: Any, cache_dir: str | Path, 
     monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(Path(cache_dir) / "stored_tokens"))
     # create_repo, upload_file... of the package are methods of this one, made on import.
     monkeypatch.setattr(hf_api.api, "endpoint", server.url)
-    # Else the first request asks the Hub which agents there are, and keeps the answer in the user's own cache.
-    monkeypatch.setattr(_detect_agent, "_registry", {"standardEnvVars": [], "harnesses": {}})
+    if importlib.util.find_spec("huggingface_hub.utils._detect_agent"):  # not in 1.5
+        # Else the first request asks the Hub which agents there are, and keeps the answer in the user's own cache.
+        agents = importlib.import_module("huggingface_hub.utils._detect_agent")
+        monkeypatch.setattr(agents, "_registry", {"standardEnvVars": [], "harnesses": {}}, raising=False)
     # 1.x has ModelCard.validate ask the real Hub, whatever HF_ENDPOINT says.
     monkeypatch.setattr(
         repocard, "get_session", lambda: _Here(get_session(), constants._HF_DEFAULT_ENDPOINT, server.url)

@@ -16,7 +16,7 @@ from tools.tiny_model.runs import in_parallel
 
 STEPS = ("fetch", "sprites", "autoencoder", "text", "generator", "sheet", "judge", "export", "evaluate", "pack", "on-gpu", "join")  # fmt: skip
 SIZES = {
-    "cpu": dict(autoencoder=(2_600, 16), text=1_200, generator=(24_000, 64), pool=32_000, judge=(2_400, 128)),
+    "cpu": dict(autoencoder=(2_600, 16), text=1_500, generator=(24_000, 64), pool=32_000, judge=(2_400, 128)),
     "gpu": dict(autoencoder=(8_000, 64), text=2_000, generator=(8_000, 512), pool=0, judge=(6_000, 256, 60_000)),
 }
 
