@@ -44,6 +44,7 @@ from .results import caption_for_word as caption_for_word
 from .results import compare as compare
 from .results import compare_words as compare_words
 from .results import diversity as diversity
+from .results import edit_picture as edit_picture
 from .results import gap_closed as gap_closed
 from .results import invert as invert
 from .results import known_words as known_words

@@ -1,3 +1,4 @@
+from .drawing.blending import edit_picture as edit_picture
 from .drawing.inversion import invert as invert
 from .drawing.png_settings import read_settings as read_settings
 from .drawing.sampling import Sample as Sample
