@@ -67,6 +67,7 @@ from .results import sample as sample
 from .results import save_samples as save_samples
 from .results import score as score
 from .results import score_steps as score_steps
+from .results import share_interval as share_interval
 from .results import show_comparison as show_comparison
 from .results import show_grid as show_grid
 from .results import show_images as show_images

@@ -19,6 +19,7 @@ from ...host.devices import attempt, use_free_cores
 from ...host.plain_text import place
 from ...models.conditioning import Conditioning, token_ids
 from ...models.today.pipeline_model import PipelineModel
+from ...models.tokens import split_on_words
 from ...words.concept import Concept, fingerprint
 from ...words.prompts import check_prompt, encode, fill, said
 from .png_settings import write_settings
@@ -115,7 +116,7 @@ def sample(
             and each prompt has n pictures, whose `seed` is the number of their noise.
 
     Raises:
-        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
+        ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 77 tokens; a concept of
             another width; a batch below 1; latents of another shape, or for a model that draws by its pipeline's own call.
 
     Examples:
@@ -162,7 +163,9 @@ def drawn(
     if batch is not None and batch < 1:
         raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [asked.concepts] if isinstance(asked.concepts, Concept) else list(asked.concepts)
-    texts = _filled([asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts), concepts)
+    texts = _filled(
+        [asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts), concepts, asked.negative
+    )
     use_free_cores()
     paint = _painter(model, texts, concepts, asked, begin)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
@@ -182,13 +185,14 @@ def drawn(
     return out
 
 
-def _filled(prompts: list[str], concepts: list[Concept]) -> list[str]:
-    """The prompts with the first word in its place; each must say one of the words."""
-    if not concepts:
-        return prompts
-    texts = [fill(prompt, concepts[0].word) for prompt in prompts]
+def _filled(prompts: list[str], concepts: list[Concept], negative: str) -> list[str]:
+    """The prompts with the first word in its place; each must say one of the words that the negative prompt does not."""
+    words = [concept.word for concept in concepts]
+    against = split_on_words(negative, words)
+    wanted = [word for word in words if word not in against]
+    texts = [fill(prompt, (wanted or words)[0]) for prompt in prompts] if words else prompts
     for text in texts:
-        check_prompt(text, [concept.word for concept in concepts])
+        check_prompt(text, wanted)
     return texts
 
 
