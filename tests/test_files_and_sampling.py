@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.results.sampling import read_settings, save_samples
+from ti_nb.results.drawing.png_settings import read_settings
+from ti_nb.results.drawing.sampling import save_samples
 from ti_nb.words.concept import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device with room for three pictures; what it draws is what one with more room draws."""
-    from ti_nb.results import sampling
+    from ti_nb.results.drawing import sampling
 
     draw, sizes = sampling._draw, []
 
@@ -128,7 +129,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
 def test_large_pictures_are_drawn_few_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
 ) -> None:
-    from ti_nb.results import sampling
+    from ti_nb.results.drawing import sampling
 
     sizes = []
     monkeypatch.setattr(ti.Model, "resolution", side)
@@ -139,6 +140,17 @@ def test_large_pictures_are_drawn_few_at_once(
     assert max(sizes) == at_once and sum(sizes) == 17
     with pytest.raises(ValueError, match="batch is 0: at least one"):
         ti.sample(model, "a dog", batch=0)
+
+
+def test_a_word_may_be_in_the_negative_prompt_alone(model: ti.Model) -> None:
+    """And draws what diffusers draws with it there; where another word is wanted in the prompt, that is still looked for."""
+    unwanted = ti.initial_concept(model, "<not>", "house")
+    ours = ti.sample(model, "a dog", unwanted, negative="a <not>", seeds=[4], steps=3, progress=False)[0].image
+    told = dict(negative_prompt="a house", num_inference_steps=3, guidance_scale=5.0)
+    theirs = model.pipeline()("a dog", generator=torch.Generator().manual_seed(4), **told).images[0]
+    assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+    with pytest.raises(ValueError, match="does not say <new>"):
+        ti.sample(model, "a dog", [unwanted, concept(model)], negative="a <not>")
 
 
 def test_sampling_without_concepts_equals_the_plain_pipeline(model: ti.Model) -> None:

@@ -1,3 +1,9 @@
+from .drawing.blending import edit_picture as edit_picture
+from .drawing.inversion import invert as invert
+from .drawing.png_settings import read_settings as read_settings
+from .drawing.sampling import Sample as Sample
+from .drawing.sampling import sample as sample
+from .drawing.sampling import save_samples as save_samples
 from .helpers import ModelFacts as ModelFacts
 from .helpers import about_model as about_model
 from .helpers import caption_for_word as caption_for_word
@@ -15,6 +21,7 @@ from .measures import gap_closed as gap_closed
 from .measures import known_words as known_words
 from .measures import leak as leak
 from .measures import prompt_fidelity as prompt_fidelity
+from .measures import share_interval as share_interval
 from .measures import subject_fidelity as subject_fidelity
 from .measures import suggest_words as suggest_words
 from .plotting.figures import show_grid as show_grid
@@ -28,10 +35,6 @@ from .plotting.plots import plot_runs as plot_runs
 from .plotting.plots import plot_scores as plot_scores
 from .plotting.plots import plot_timesteps as plot_timesteps
 from .plotting.plots import show_comparison as show_comparison
-from .sampling import Sample as Sample
-from .sampling import read_settings as read_settings
-from .sampling import sample as sample
-from .sampling import save_samples as save_samples
 from .scores import ScoreProtocol as ScoreProtocol
 from .scores import Scores as Scores
 from .scores import score as score

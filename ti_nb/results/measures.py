@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,14 +15,14 @@ from ..models.denoise import predict
 from ..models.model import TINY
 from ..models.today.pipeline_model import PipelineModel
 from ..words.prompts import encode, replace_word, without_word
-from . import sampling
+from .drawing import sampling
 from .judge import Judge, read_texts
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..models.model import Model
-    from .sampling import Sample
+    from .drawing.sampling import Sample
 
 EDGE = 0.15  # of a picture's side: the frame in which a background is looked for
 
@@ -35,6 +36,29 @@ def interval(values: Sequence[float], *, share: float = 0.95, draws: int = 2000,
     edge = (1 - share) / 2
     low, high = drawn[picks].mean(1).quantile(torch.tensor([edge, 1 - edge], dtype=torch.float64)).tolist()
     return low, high
+
+
+@checked(count=(0, None), total=(1, None), share=(0.5, 0.9999))
+def share_interval(count: int, total: int, *, share: float = 0.95) -> tuple[float, float]:
+    """Where a share lies with the chance `share`, when `count` of `total` were seen: Wilson's interval (1927).
+
+    It holds for few and for none, too, where the usual one would say that there is no doubt.
+
+    Raises:
+        ValueError: more counted than there are.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> low, high = ti.share_interval(0, 10)
+        >>> f"{low:.0%} to {high:.0%}"
+        '0% to 28%'
+    """
+    if count > total:
+        raise InvalidValue(f"count is {count}, of a total of {total}: give no more than there are")
+    z = NormalDist().inv_cdf((1 + share) / 2)
+    middle = (count + z * z / 2) / (total + z * z)
+    half = z * (count * (total - count) / total + z * z / 4) ** 0.5 / (total + z * z)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +12,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from ..errors import InvalidValue, NoSuchFile, NotWritten
-from ..host import turns
-from ..host.arguments import SEEDS, checked
-from ..host.atomic import replacing
-from ..host.devices import attempt, use_free_cores
-from ..host.plain_text import place
-from ..models.conditioning import Conditioning, token_ids
-from ..models.today.pipeline_model import PipelineModel
-from ..words.concept import Concept, fingerprint
-from ..words.prompts import check_prompt, encode, fill, said
+from ...errors import InvalidValue
+from ...host import turns
+from ...host.arguments import SEEDS, checked
+from ...host.devices import attempt, use_free_cores
+from ...host.plain_text import place
+from ...models.conditioning import Conditioning, token_ids
+from ...models.today.pipeline_model import PipelineModel
+from ...models.tokens import split_on_words
+from ...words.concept import Concept, fingerprint
+from ...words.prompts import check_prompt, encode, fill, said
+from .png_settings import write_settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..models.model import Model
+    from ...models.model import Model
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,11 @@ class Sample:
         Raises:
             ValueError: the name does not end in .png. OSError: the file can't be written.
         """
-        from PIL.PngImagePlugin import PngInfo
-
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
             raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
-        settings, metadata = self.settings(), PngInfo()
-        metadata.add_text("parameters", _as_parameters(settings))
-        metadata.add_text("ti_nb", json.dumps(settings))
-        with replacing(path) as temporary:
-            self.image.save(temporary, format="PNG", pnginfo=metadata)
-            if read_settings(temporary) != settings:
-                raise NotWritten(f"{place(path)} did not read back as it was written: is the disk full?")
+        write_settings(self.image, self.settings(), path)
         return path
 
 
@@ -107,6 +99,7 @@ def sample(
     negative: str = "",
     batch: int | None = None,
     progress: bool = True,
+    latents: torch.Tensor | None = None,
 ) -> list[Sample]:
     """Draw every prompt with every seed: prompt by prompt, seeds in order.
 
@@ -119,10 +112,12 @@ def sample(
         steps: denoising steps. guidance: classifier-free guidance scale; 1 turns it off.
         negative: what to steer away from.
         batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
+        latents: noise (n, c, h, w) to start from in place of the seeds', such as `invert` returns; `seeds` is not looked at,
+            and each prompt has n pictures, whose `seed` is the number of their noise.
 
     Raises:
-        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
-            another width; a batch below 1.
+        ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 77 tokens; a concept of
+            another width; a batch below 1; latents of another shape, or for a model that draws by its pipeline's own call.
 
     Examples:
         >>> import ti_nb as ti
@@ -134,25 +129,51 @@ def sample(
         >>> samples[0].image.size
         (64, 64)
     """
-    if not seeds:
-        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
+    asked = Asked(prompts, concepts, steps, guidance, negative, batch, progress)
+    if latents is None:
+        return drawn(model, asked, seeds)
+
+    def begin(some: list[int]) -> dict[str, Any]:
+        return {"latents": latents[some].to(model.device, model.dtype)}
+
+    return drawn(model, asked, _numbers(model, latents), begin, " from given noise")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What pictures to draw, and how: `sample`'s arguments but the seeds."""
+
+    prompts: str | Sequence[str]
+    concepts: Concept | Sequence[Concept]
+    steps: int
+    guidance: float
+    negative: str
+    batch: int | None
+    progress: bool
+
+
+Begin = Callable[[list[int]], dict[str, Any]]
+
+
+def drawn(
+    model: Model, asked: Asked, seeds: int | Sequence[int], begin: Begin | None = None, how: str = ""
+) -> list[Sample]:
+    """Every prompt with every seed. `begin` says, for pictures of such seeds, what else the pipeline is called with; `how` names it."""
+    seeds, batch = _seeds(seeds), asked.batch
     if batch is not None and batch < 1:
         raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
-    concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if concepts:
-        texts = [fill(text, concepts[0].word) for text in texts]
-        for text in texts:
-            check_prompt(text, [c.word for c in concepts])
+    concepts = [asked.concepts] if isinstance(asked.concepts, Concept) else list(asked.concepts)
+    texts = _filled(
+        [asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts), concepts, asked.negative
+    )
     use_free_cores()
-    paint = _painter(model, texts, negative, concepts, steps, guidance)
+    paint = _painter(model, texts, concepts, asked, begin)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     out: list[Sample] = []
-    names = (model.shared_name, str(model.dtype).split(".")[-1], model.sampler)
-    facts = (steps, guidance, negative, tuple(concepts), *names)
+    names = (model.shared_name, str(model.dtype).split(".")[-1], model.sampler + how)
+    facts = (asked.steps, asked.guidance, asked.negative, tuple(concepts), *names)
     batch = batch or usual_batch(model)
-    with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
+    with tqdm(total=len(jobs), desc="sampling", disable=not asked.progress) as bar:
         while chunk := jobs[len(out) : len(out) + batch]:
             least = "one picture at once" if len(chunk) == 1 else ""
             images = attempt(partial(_draw_in_turn, paint, model, chunk), model.device, least=least)
@@ -164,39 +185,73 @@ def sample(
     return out
 
 
+def _filled(prompts: list[str], concepts: list[Concept], negative: str) -> list[str]:
+    """The prompts with the first word in its place; each must say one of the words that the negative prompt does not."""
+    words = [concept.word for concept in concepts]
+    against = split_on_words(negative, words)
+    wanted = [word for word in words if word not in against]
+    texts = [fill(prompt, (wanted or words)[0]) for prompt in prompts] if words else prompts
+    for text in texts:
+        check_prompt(text, wanted)
+    return texts
+
+
 def usual_batch(model: Model) -> int:
     """How many pictures are drawn at once, where memory allows."""
     return next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
 
 
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Which; `seeds` may say how many."""
+    if not seeds:
+        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
+    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+
+
+def _numbers(model: Model, latents: torch.Tensor) -> list[int]:
+    """A number for each picture that such noise (n, c, h, w) begins.
+
+    Raises:
+        ValueError: the model draws by its own call, or its latents have another shape.
+    """
+    if isinstance(model, PipelineModel):
+        raise InvalidValue(f"latents are given, and {model.family.name} draws by its pipeline's own call: give seeds")
+    if latents.ndim != 4 or tuple(latents.shape[1:]) != model.latent_shape or not len(latents):
+        wanted = ", ".join(map(str, model.latent_shape))
+        raise InvalidValue(f"latents have the shape {tuple(latents.shape)}: {model.name!r} takes (n, {wanted})")
+    return list(range(len(latents)))
+
+
 def _painter(
-    model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+    model: Model, texts: Sequence[str], concepts: Sequence[Concept], asked: Asked, begin: Begin | None
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
     """What draws one picture for each (prompt, seed) that it is given, in one batch."""
     if isinstance(model, PipelineModel):
-        return _painter_by_own_call(model, texts, negative, concepts, steps, guidance)
-    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
-    if model.zeroes_empty and not negative:
+        return _painter_by_own_call(model, texts, concepts, asked)
+    conditioning = encode(model, [*texts, asked.negative], concepts)  # the negative prompt is its last row
+    if model.zeroes_empty and not asked.negative:
         conditioning = conditioning.emptied(-1)
-    pipeline, options = model.pipeline(), {"num_inference_steps": steps, "guidance_scale": guidance}
+    pipeline, options = model.pipeline(), {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance}
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
-        return _draw(pipeline, model, positive, negatives, jobs, options)
+        more = begin([seed for _, seed in jobs]) if begin else {}
+        return _draw(pipeline, model, positive, negatives, jobs, options | more)
 
     return paint
 
 
 def _painter_by_own_call(
-    model: PipelineModel, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+    model: PipelineModel, texts: Sequence[str], concepts: Sequence[Concept], asked: Asked
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
-    model.check_negative(negative)
+    model.check_negative(asked.negative)
     counts, rows = said(model, concepts)
-    ids = token_ids(model, [*texts, negative], counts)  # the negative prompt is the last
+    ids = token_ids(model, [*texts, asked.negative], counts)  # the negative prompt is the last
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         numbers, seeds = [*(i for i, _ in jobs), -1], [seed for _, seed in jobs]
-        return model.draw({key: codes[numbers] for key, codes in ids.items()}, rows, seeds, steps, guidance)
+        codes = {key: codes[numbers] for key, codes in ids.items()}
+        return model.draw(codes, rows, seeds, asked.steps, asked.guidance)
 
     return paint
 
@@ -247,48 +302,3 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
         slug = re.sub(r"[^a-z0-9]+", "-", sample.prompt.lower()).strip("-")[:40].strip("-") or "picture"
         paths.append(sample.save(folder / f"{number:03}-{slug}-seed{sample.seed}.png"))
     return paths
-
-
-@checked()
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
-
-    Raises:
-        FileNotFoundError: there is no such file. ValueError: it is not a PNG, or has none of this package's metadata.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise NoSuchFile(f"no such file: {place(path)}")
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()  # text may follow the pixels
-            text = image.info.get("ti_nb")
-    except UnidentifiedImageError as error:
-        raise InvalidValue(f"{place(path)} is not a PNG file") from error
-    if text is None:
-        raise InvalidValue(f"{place(path)} does not say how it was drawn: only PNG files written by `Sample.save` do")
-    settings: dict[str, Any] = json.loads(text)
-    return settings
-
-
-def _as_parameters(settings: dict[str, Any]) -> str:
-    """Settings in AUTOMATIC1111's "parameters" format, which many programs and sites read."""
-    facts = {
-        "Steps": settings["steps"],
-        "Sampler": settings["sampler"],
-        "CFG scale": None if settings["guidance"] is None else f"{settings['guidance']:g}",
-        "Seed": settings["seed"],
-        "Size": f"{settings['width']}x{settings['height']}",
-        "Model": settings["model"] or None,
-        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in settings["words"].items()) or None,
-    }
-    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
-    negative = [f"Negative prompt: {settings['negative']}"] if settings["negative"] else []
-    return "\n".join([settings["prompt"], *negative, line])
-
-
-def _quoted(value: str) -> str:
-    """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
-    return json.dumps(value) if re.search(r"[,:\n]", value) else value
