@@ -161,7 +161,7 @@ def test_every_method_moves_the_word_and_nothing_else(
     assert not torch.equal(done.concept.vectors["clip_l"], done.start.vectors["clip_l"])
     assert all(torch.equal(p, before[n]) for n, p in small.text_encoder.named_parameters())
     rest = len(done.learner.rows["clip_l"]) - done.count
-    assert rest == (2 if method.rest else 0)
+    assert rest == (2 if method.settings.per_picture else 0)
 
 
 def test_the_crossed_start_has_the_outputs_direction_and_the_tables_length(small: ti.Model) -> None:
@@ -171,16 +171,6 @@ def test_the_crossed_start_has_the_outputs_direction_and_the_tables_length(small
     )
     torch.testing.assert_close(start.norm(), own.norm())
     assert float(torch.nn.functional.cosine_similarity(start, output)) == pytest.approx(1, abs=1e-5)
-
-
-def test_the_context_term_is_nothing_for_the_initializer_itself_and_more_the_further_the_word_goes(
-    small: ti.Model, two_pictures: ti.ConceptImages
-) -> None:
-    made = trial(small, two_pictures, methods.Method(""))
-    batch = made.draws.draw()
-    rows = made.start.vectors["clip_l"]
-    apart = [float(methods.keeps_context(made, {"clip_l": rows + s * rows.roll(1, -1)}, batch)) for s in (0, 0.5, 2)]
-    assert apart[0] == pytest.approx(0, abs=1e-9) and 0 < apart[1] < apart[2]
 
 
 def test_the_exclusion_term_is_the_squared_cosine_with_each_pictures_row(
@@ -199,7 +189,7 @@ def test_prompts_of_a_picture_say_its_own_row_and_timesteps_open_on_the_way(
 ) -> None:
     made = trial(small, two_pictures, methods.METHODS["rest"])
     said = [prompts[0].rsplit(" ", 1)[1] for prompts in made.draws._prompts]
-    assert said == ["<rest-0>", "<rest-1>"] and "a photo of a <new> with <rest-1>" in made.draws._prompts[1]
+    assert said == ["<new-in-1>", "<new-in-2>"] and "a photo of a <new> with <new-in-2>" in made.draws._prompts[1]
     assert [methods.noisy_first(share) for share in (0, 0.25, 0.5, 1)] == [(0.5, 1), (0.25, 1), (0, 1), (0, 1)]
     narrowed = trial(small, two_pictures, methods.METHODS["noisy first"], steps=4)
     drawn, plain = [], narrowed.draws.draw
