@@ -16,7 +16,7 @@ import ti_nb as ti
 from benchmarks import attention, choice, methods, quality
 from benchmarks.other_judge import RECIPE, other_judge
 from tests.families import pipeline
-from ti_nb.results import sampling
+from ti_nb.results.drawing import sampling
 from ti_nb.results.look_inside import Attention
 
 pytestmark = pytest.mark.slow

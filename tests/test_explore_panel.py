@@ -15,7 +15,7 @@ import torch
 
 import ti_nb as ti
 from ti_nb.host import turns
-from ti_nb.results.sampling import read_settings
+from ti_nb.results.drawing.png_settings import read_settings
 from ti_nb.widgets.explore import panel as explore
 from ti_nb.widgets.explore.controls import COMPARISONS
 from ti_nb.widgets.explore.panel import MAX_EARLIER, ExplorePanel

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.results.sampling import read_settings, save_samples
+from ti_nb.results.drawing.png_settings import read_settings
+from ti_nb.results.drawing.sampling import save_samples
 from ti_nb.words.concept import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device with room for three pictures; what it draws is what one with more room draws."""
-    from ti_nb.results import sampling
+    from ti_nb.results.drawing import sampling
 
     draw, sizes = sampling._draw, []
 
@@ -128,7 +129,7 @@ def test_where_memory_is_short_fewer_pictures_are_drawn_at_once(
 def test_large_pictures_are_drawn_few_at_once(
     model: ti.Model, monkeypatch: pytest.MonkeyPatch, side: int, at_once: int
 ) -> None:
-    from ti_nb.results import sampling
+    from ti_nb.results.drawing import sampling
 
     sizes = []
     monkeypatch.setattr(ti.Model, "resolution", side)

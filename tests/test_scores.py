@@ -20,7 +20,8 @@ import ti_nb as ti
 from tests.families import pipeline
 from ti_nb.models import TINY
 from ti_nb.results import judge as judges
-from ti_nb.results import measures, sampling
+from ti_nb.results import measures
+from ti_nb.results.drawing import sampling
 from ti_nb.results.measures import interval, real_fidelity
 from ti_nb.results.scores import PROTOCOLS
 from ti_nb.words.prompts import DREAMBOOTH_PROMPTS, PAPER_PROMPTS, fill

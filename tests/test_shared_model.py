@@ -13,7 +13,7 @@ import torch
 import ti_nb as ti
 from ti_nb.host import devices, turns
 from ti_nb.models.denoise import activation_bytes, cache_latents
-from ti_nb.results import sampling
+from ti_nb.results.drawing import sampling
 from ti_nb.results.look_inside import _record_attention
 from ti_nb.training import losses as loss_module
 from ti_nb.training.batches import Draws

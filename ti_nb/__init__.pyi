@@ -49,6 +49,7 @@ from .results import compare as compare
 from .results import compare_words as compare_words
 from .results import diversity as diversity
 from .results import gap_closed as gap_closed
+from .results import invert as invert
 from .results import known_words as known_words
 from .results import leak as leak
 from .results import load_captioner as load_captioner

@@ -1,3 +1,8 @@
+from .drawing.inversion import invert as invert
+from .drawing.png_settings import read_settings as read_settings
+from .drawing.sampling import Sample as Sample
+from .drawing.sampling import sample as sample
+from .drawing.sampling import save_samples as save_samples
 from .helpers import ModelFacts as ModelFacts
 from .helpers import about_model as about_model
 from .helpers import caption_for_word as caption_for_word
@@ -28,10 +33,6 @@ from .plotting.plots import plot_runs as plot_runs
 from .plotting.plots import plot_scores as plot_scores
 from .plotting.plots import plot_timesteps as plot_timesteps
 from .plotting.plots import show_comparison as show_comparison
-from .sampling import Sample as Sample
-from .sampling import read_settings as read_settings
-from .sampling import sample as sample
-from .sampling import save_samples as save_samples
 from .scores import ScoreProtocol as ScoreProtocol
 from .scores import Scores as Scores
 from .scores import score as score

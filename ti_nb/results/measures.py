@@ -14,14 +14,14 @@ from ..models.denoise import predict
 from ..models.model import TINY
 from ..models.today.pipeline_model import PipelineModel
 from ..words.prompts import encode, replace_word, without_word
-from . import sampling
+from .drawing import sampling
 from .judge import Judge, read_texts
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ..models.model import Model
-    from .sampling import Sample
+    from .drawing.sampling import Sample
 
 EDGE = 0.15  # of a picture's side: the frame in which a background is looked for
 

@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from ..errors import InvalidValue
 from ..host.arguments import checked
 from ..words.prompts import DREAMBOOTH_PROMPTS, PAPER_PROMPTS, fill, without_word
-from . import measures, sampling
+from . import measures
+from .drawing import sampling
 from .judge import Judge, Judges, name_of, pair
 from .measures import interval, mean
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..models.model import Model
     from ..words.concept import Concept
-    from .sampling import Sample
+    from .drawing.sampling import Sample
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ...training.records import StepRecord
+    from ..drawing.sampling import Sample
     from ..look_inside import Attention
-    from ..sampling import Sample
     from ..scores import Scores
     from ..selection import Comparison
 

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...host import frontend, turns
 from ...host.arguments import checked
-from ...results.sampling import Sample, sample, save_samples
+from ...results.drawing.sampling import Sample, sample, save_samples
 from ...training.records import SavedRun
 from ...training.run import Run
 from ...words.concept import Concept

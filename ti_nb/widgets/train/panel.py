@@ -12,8 +12,8 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...host import frontend
 from ...host.arguments import SEEDS, checked
+from ...results.drawing.sampling import sample
 from ...results.plotting.plots import plot_loss
-from ...results.sampling import sample
 from ...training.run import RATE_NOTE
 from ...words.prompts import fill
 from .. import parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from ..errors import InvalidValue, NoSuchFile, NotWritten
-from ..host import turns
-from ..host.arguments import SEEDS, checked
-from ..host.atomic import replacing
-from ..host.devices import attempt, use_free_cores
-from ..host.plain_text import place
-from ..models.conditioning import Conditioning, token_ids
-from ..models.today.pipeline_model import PipelineModel
-from ..words.concept import Concept, fingerprint
-from ..words.prompts import check_prompt, encode, fill, said
+from ...errors import InvalidValue
+from ...host import turns
+from ...host.arguments import SEEDS, checked
+from ...host.devices import attempt, use_free_cores
+from ...host.plain_text import place
+from ...models.conditioning import Conditioning, token_ids
+from ...models.today.pipeline_model import PipelineModel
+from ...words.concept import Concept, fingerprint
+from ...words.prompts import check_prompt, encode, fill, said
+from .png_settings import write_settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..models.model import Model
+    from ...models.model import Model
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,11 @@ class Sample:
         Raises:
             ValueError: the name does not end in .png. OSError: the file can't be written.
         """
-        from PIL.PngImagePlugin import PngInfo
-
         path = Path(path).expanduser()
         if path.suffix.lower() != ".png":
             raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
-        settings, metadata = self.settings(), PngInfo()
-        metadata.add_text("parameters", _as_parameters(settings))
-        metadata.add_text("ti_nb", json.dumps(settings))
-        with replacing(path) as temporary:
-            self.image.save(temporary, format="PNG", pnginfo=metadata)
-            if read_settings(temporary) != settings:
-                raise NotWritten(f"{place(path)} did not read back as it was written: is the disk full?")
+        write_settings(self.image, self.settings(), path)
         return path
 
 
@@ -107,6 +98,7 @@ def sample(
     negative: str = "",
     batch: int | None = None,
     progress: bool = True,
+    latents: torch.Tensor | None = None,
 ) -> list[Sample]:
     """Draw every prompt with every seed: prompt by prompt, seeds in order.
 
@@ -119,10 +111,12 @@ def sample(
         steps: denoising steps. guidance: classifier-free guidance scale; 1 turns it off.
         negative: what to steer away from.
         batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
+        latents: noise (n, c, h, w) to start from in place of the seeds', such as `invert` returns; `seeds` is not looked at,
+            and each prompt has n pictures, whose `seed` is the number of their noise.
 
     Raises:
         ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
-            another width; a batch below 1.
+            another width; a batch below 1; latents of another shape, or for a model that draws by its pipeline's own call.
 
     Examples:
         >>> import ti_nb as ti
@@ -134,22 +128,21 @@ def sample(
         >>> samples[0].image.size
         (64, 64)
     """
-    if not seeds:
-        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
+    seeds = _seeds(seeds) if latents is None else _numbers(model, latents)
     if batch is not None and batch < 1:
         raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     texts = [prompts] if isinstance(prompts, str) else list(prompts)
     if concepts:
         texts = [fill(text, concepts[0].word) for text in texts]
         for text in texts:
             check_prompt(text, [c.word for c in concepts])
     use_free_cores()
-    paint = _painter(model, texts, negative, concepts, steps, guidance)
+    paint = _painter(model, texts, negative, concepts, steps, guidance, latents)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     out: list[Sample] = []
-    names = (model.shared_name, str(model.dtype).split(".")[-1], model.sampler)
+    sampler = model.sampler if latents is None else f"{model.sampler} from given noise"
+    names = (model.shared_name, str(model.dtype).split(".")[-1], sampler)
     facts = (steps, guidance, negative, tuple(concepts), *names)
     batch = batch or usual_batch(model)
     with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
@@ -169,8 +162,35 @@ def usual_batch(model: Model) -> int:
     return next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
 
 
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Which; `seeds` may say how many."""
+    if not seeds:
+        raise InvalidValue(f"seeds is {seeds!r}: give how many, at least 1, or which")
+    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+
+
+def _numbers(model: Model, latents: torch.Tensor) -> list[int]:
+    """A number for each picture that such noise (n, c, h, w) begins.
+
+    Raises:
+        ValueError: the model draws by its own call, or its latents have another shape.
+    """
+    if isinstance(model, PipelineModel):
+        raise InvalidValue(f"latents are given, and {model.family.name} draws by its pipeline's own call: give seeds")
+    if latents.ndim != 4 or tuple(latents.shape[1:]) != model.latent_shape or not len(latents):
+        wanted = ", ".join(map(str, model.latent_shape))
+        raise InvalidValue(f"latents have the shape {tuple(latents.shape)}: {model.name!r} takes (n, {wanted})")
+    return list(range(len(latents)))
+
+
 def _painter(
-    model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+    model: Model,
+    texts: Sequence[str],
+    negative: str,
+    concepts: Sequence[Concept],
+    steps: int,
+    guidance: float,
+    latents: torch.Tensor | None,
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
     """What draws one picture for each (prompt, seed) that it is given, in one batch."""
     if isinstance(model, PipelineModel):
@@ -182,7 +202,8 @@ def _painter(
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
-        return _draw(pipeline, model, positive, negatives, jobs, options)
+        begin = {} if latents is None else {"latents": latents[[k for _, k in jobs]].to(model.device, model.dtype)}
+        return _draw(pipeline, model, positive, negatives, jobs, options | begin)
 
     return paint
 
@@ -247,48 +268,3 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
         slug = re.sub(r"[^a-z0-9]+", "-", sample.prompt.lower()).strip("-")[:40].strip("-") or "picture"
         paths.append(sample.save(folder / f"{number:03}-{slug}-seed{sample.seed}.png"))
     return paths
-
-
-@checked()
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """How a picture was drawn, from a PNG that `Sample.save` wrote: see `Sample.settings`.
-
-    Raises:
-        FileNotFoundError: there is no such file. ValueError: it is not a PNG, or has none of this package's metadata.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise NoSuchFile(f"no such file: {place(path)}")
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()  # text may follow the pixels
-            text = image.info.get("ti_nb")
-    except UnidentifiedImageError as error:
-        raise InvalidValue(f"{place(path)} is not a PNG file") from error
-    if text is None:
-        raise InvalidValue(f"{place(path)} does not say how it was drawn: only PNG files written by `Sample.save` do")
-    settings: dict[str, Any] = json.loads(text)
-    return settings
-
-
-def _as_parameters(settings: dict[str, Any]) -> str:
-    """Settings in AUTOMATIC1111's "parameters" format, which many programs and sites read."""
-    facts = {
-        "Steps": settings["steps"],
-        "Sampler": settings["sampler"],
-        "CFG scale": None if settings["guidance"] is None else f"{settings['guidance']:g}",
-        "Seed": settings["seed"],
-        "Size": f"{settings['width']}x{settings['height']}",
-        "Model": settings["model"] or None,
-        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in settings["words"].items()) or None,
-    }
-    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
-    negative = [f"Negative prompt: {settings['negative']}"] if settings["negative"] else []
-    return "\n".join([settings["prompt"], *negative, line])
-
-
-def _quoted(value: str) -> str:
-    """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
-    return json.dumps(value) if re.search(r"[,:\n]", value) else value
