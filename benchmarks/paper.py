@@ -234,7 +234,7 @@ WAYS = {
     "two vectors": Way("2 vectors", words(vectors=2), "as like, considerably less editable", "one vector", "same", "less", SMALL),
     "three vectors": Way("3 vectors", words(vectors=3), "as like, considerably less editable", "one vector", "same", "less", SMALL),
     "growing": Way("a second vector after 40 % of the steps, a third after 80 %", growing, "no better than one word", "one vector", "not more", "not more", "each vector is held as short as it began, which keeps several editable"),
-    "L2": Way("L2 regularisation to the class word", words(pull=1e-3, **FREE), "more editable, less detail", "free length", "less", "more", "how strong it was is not in the paper"),
+    "L2": Way("L2 regularisation to the class word", words(pull=0.02, **FREE), "more editable, less detail", "free length", "less", "more", "how strong it was is not in the paper"),
     "words of pictures": Way('"S* with S_i", a word for each picture', words(per_picture=True), "no better than one word", "one vector", "not more", "not more", "the original's picture words began forty times too long, ours as long as the vocabulary's"),
     "high rate": Way("4 times the rate, as 0.02 to 0.005", words(rate=4 * 0.45, **FREE), "more like, less editable", "free length", "more", "less", "at 150 steps both rates come to an end of the way that 5000 steps go"),
     "low rate": Way("1/50 of the rate, as 0.0001 to 0.005", words(rate=0.45 / 50, **FREE), "less like, more editable", "free length", "less", "more", "in 150 steps of that rate the word hardly leaves the class word"),
@@ -253,7 +253,7 @@ WAYS = {
     "crossed, length kept": Way("from the encoder's output, as long as the class word", crossed, "", "one vector"),
     "Directional TI": Way("only turned, with a pull to the class word", words(norm="fixed", pull=1e-4), "less like, more editable (ICLR 2026)", "free length", "less", "more"),
     "DVAR": Way("stopped when the gain on a fixed batch is flat", flat, "as good in fewer steps (NeurIPS 2023)", "one vector", "same", "same"),
-    "CoRe": Way("its context term, on the text encoder only", words(context=0.1), "more editable (AAAI 2025)", "one vector", "", "more", "the default holds the length, which is most of what the term does"),
+    "CoRe": Way("its context term, on the text encoder only", words(context=0.3), "more editable (AAAI 2025)", "one vector", "", "more", "the default holds the length, which is most of what the term does"),
     "XTI": Way("a vector for each cross-attention layer", each_layer, "more like, and more editable (P+, 2023)", "one vector", "more", "more", "tiny has few layers"),
 }  # fmt: skip
 
@@ -305,7 +305,7 @@ def difference(rows: Sequence[dict], way: str, other: str, key: str) -> tuple[fl
 
 
 def agreement(expected: str, found: tuple[float, float, float]) -> str:
-    """What a difference says of a statement: "agrees", "not seen", "the other way"; "" where nothing is expected or known."""
+    """What a difference says of a statement: "agrees", "not seen", "the other way", "more instead"; "" where nothing is expected or known."""
     if not expected or found[1] != found[1]:  # of a single thing there is no interval
         return ""
     word = in_words(found)
@@ -313,7 +313,9 @@ def agreement(expected: str, found: tuple[float, float, float]) -> str:
         return "the other way" if word == "more" else "agrees"
     if word == expected:
         return "agrees"
-    return "not seen" if word == "same" or expected == "same" else "the other way"
+    if expected == "same":
+        return f"{word} instead"
+    return "not seen" if word == "same" else "the other way"
 
 
 def verdict(rows: Sequence[dict], name: str) -> str:
@@ -344,13 +346,13 @@ def report(rows: Sequence[dict]) -> str:
         "",
         "## What is said, and what we measured",
         "",
-        "| way | against | said | measured |",
-        "| --- " * 4 + "|",
+        "| way | against | said | measured | command |",
+        "| --- " * 5 + "|",
     ]
     for name in shown:
         way = WAYS[name]
         if way.says and (found := verdict(rows, name)):
-            lines.append(f"| {name} | {way.against} | {way.says} | {found} |")
+            lines.append(f"| {name} | {way.against} | {way.says} | {found} | {command(name, way.against)} |")
     return "\n".join(lines)
 
 
@@ -364,8 +366,12 @@ def _figures(rows: Sequence[dict], name: str) -> str:
         shown.append(f"{statistics.mean(means):.3f}{span}" if means else "–")
     count = {key: len({row[key] for row in mine}) for key in ("seed", "thing")}
     done = statistics.mean(row["done"] for row in mine)
-    command = f'`python -m benchmarks.paper "{name}"`'
-    return f"| {name} | {WAYS[name].does} | {done:.0f} | {count['seed']} | {count['thing']} | {' | '.join(shown)} | {command} |"
+    return f"| {name} | {WAYS[name].does} | {done:.0f} | {count['seed']} | {count['thing']} | {' | '.join(shown)} | {command(name)} |"
+
+
+def command(*names: str) -> str:
+    """What measures these ways again."""
+    return f"`python -m benchmarks.paper {' '.join(map(json.dumps, names))}`"
 
 
 PREFACE = """# What the paper says, and what we measured
@@ -373,7 +379,7 @@ PREFACE = """# What the paper says, and what we measured
 `python -m benchmarks.paper{quick}`. On tiny, frozen but for the LoRA; each thing of the dev split from five pictures and its category's
 name, {steps} steps; {portraits} samples of "a photo of a S*", {scenes} of each of {prompts} prompts. Figures are cosines with their intervals of 95 % over
 things. Of the inversion, likeness is how much of the picture's outlines is kept. The table of statements is written from the intervals:
-"agrees" where a difference is as said, "not seen" where the interval does not tell, or tells of a difference where none was expected.
+"agrees" where a difference is as said, "not seen" where the interval does not tell; of no difference it says only that none is seen.
 The paper has no table of numbers; its statements are those of its sections 4.3 and 5 and appendices A and B.
 
 """
