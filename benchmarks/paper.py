@@ -13,6 +13,7 @@ another, thing by thing and seed by seed; what is called more or less is so with
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import time
@@ -29,6 +30,7 @@ from tqdm.auto import tqdm
 import ti_nb as ti
 from benchmarks import attention, quality
 from benchmarks.other_judge import NAME
+from ti_nb.models import TINY
 from ti_nb.results.measures import in_words, interval, paired
 from ti_nb.results.scores import measure
 
@@ -272,9 +274,16 @@ def run(
             scores = WAYS[name].score(Case(model, judge, thing, *parts, seed, steps, plan))
             return {"thing": thing, "done": steps if WAYS[name].learns else 0, **_rounded(scores), "seconds": round(time.perf_counter() - began, 1)}  # fmt: skip
 
-        said = {"way": name, "seed": seed, "steps": steps, "samples": plan.pictures(), "drawn_in": plan.steps}
+        said = {"way": name, "seed": seed, **kept_apart(steps, plan)}
         rows += [row for row in quality.collected(RESULTS, said, things, one) if not things or row["thing"] in things]
     return rows
+
+
+def kept_apart(steps: int, plan: ti.ScoreProtocol) -> dict[str, Any]:
+    """What rows must have in common to stand in one table: steps, samples, and the very model."""
+    weights = (TINY / "unet/diffusion_pytorch_model.safetensors").read_bytes()
+    model = hashlib.sha256(weights).hexdigest()[:12]
+    return {"steps": steps, "samples": plan.pictures(), "drawn_in": plan.steps, "tiny": model}
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
@@ -401,7 +410,7 @@ def main() -> None:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
         plan, steps, seeds, things = QUICK, 8, [0], things or ["penguin"]
     run(options.ways or list(WAYS), seeds, things, steps, plan)
-    same = {"steps": steps, "samples": plan.pictures(), "drawn_in": plan.steps}
+    same = kept_apart(steps, plan)
     rows = [row for row in map(json.loads, RESULTS.read_text().splitlines()) if same.items() <= row.items()]
     text = report(rows)
     print(text)

@@ -129,6 +129,8 @@ def tune(
     optimiser = torch.optim.AdamW(parameters, lr=rate)
     step = partial(_step, own, learner, parameters, optimiser, plan_memory(own, settings))
     losses = tuple(step(draws) for _ in tqdm(range(steps), desc="LoRA", disable=not progress))
+    for parameter in parameters:  # as precise as they will be when they are loaded from the file
+        parameter.data = parameter.data.to(model.dtype)
     own.unet.requires_grad_(False)
     return Tuned(own, concept, losses, _weights(own.unet))
 
