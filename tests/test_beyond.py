@@ -53,15 +53,17 @@ def by_hand(run: ti.Run, term: object) -> tuple[torch.Tensor, torch.Tensor]:
     Adam's first moment is a tenth of the first gradient; its step would show the gradient's signs only.
     """
     learned = run._learner.rows["clip_l"]
-    learned.data.add_(0.01)  # away from where a term is flat
+    learned.data.add_(0.1 * torch.randn(learned.shape, generator=torch.Generator().manual_seed(1)))
     rows = learned.detach().clone().requires_grad_(True)
     draws = run._draws
     state, draws.step = draws.generator.get_state(), 0
     batch = draws.draw()
     draws.generator.set_state(state)
     with torch.enable_grad():
-        loss = word_loss(run.model, {"clip_l": rows}, batch).mean() + term(rows, batch)  # type: ignore[operator]
-        (expected,) = torch.autograd.grad(loss, rows)
+        (plain,) = torch.autograd.grad(word_loss(run.model, {"clip_l": rows}, batch).mean(), rows)
+        (own,) = torch.autograd.grad(term(rows, batch), rows)  # type: ignore[operator]
+    assert own.norm() > 0.3 * plain.norm()  # or it could be wrong unseen
+    expected = plain + own
     next(run)
     return run._learner.optimizer.state[learned]["exp_avg"] / 0.1, expected
 
