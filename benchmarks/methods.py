@@ -26,11 +26,9 @@ from tqdm.auto import tqdm
 import ti_nb as ti
 from benchmarks import quality
 from benchmarks.other_judge import NAME
-from ti_nb.models.conditioning import condition
-from ti_nb.models.tokens import init_ids
-from ti_nb.training.batches import Batch, Draws
+from ti_nb.training.batches import Batch, Draws, words_beside
 from ti_nb.training.losses import word_loss
-from ti_nb.training.optimiser import Learner
+from ti_nb.training.optimiser import Learner, kept_context
 
 ROOT = Path(__file__).parents[1]
 RESULTS, CLOCK = ROOT / "benchmarks/methods.jsonl", ROOT / "benchmarks/methods_clock.json"
@@ -57,22 +55,6 @@ def from_output_at_table_length(model: ti.Model, init: str, settings: ti.TrainSe
 # Terms of the loss
 
 
-def keeps_context(trial: Trial, rows: Rows, batch: Batch) -> torch.Tensor:
-    """CoRe's context term: what the encoder makes of a prompt's other words, as with the initializer in the word's place.
-
-    The mean squared difference of their states, in units of their variance.
-    """
-    key, first = trial.model.encoders[0].key, trial.model.encoders[0].first
-    ids = batch.ids[key]
-    is_word = (ids >= first) & (ids < first + trial.count)
-    known = {key: torch.where(is_word, trial.class_ids[(ids - first).clamp(0, trial.count - 1)], ids)}
-    with torch.no_grad():
-        expected = condition(trial.model, {**batch.ids, **known}, rows).states
-    states = condition(trial.model, batch.ids, rows).states
-    apart = (states - expected).square().mean(-1)[~is_word].mean()
-    return apart / expected.var()
-
-
 def excludes_rest(trial: Trial, rows: Rows, batch: Batch) -> torch.Tensor:
     """The exclusion term of per-picture rows: the word's direction has nothing in common with theirs, the vocabulary's mean apart."""
     total = torch.zeros((), device=trial.model.device)
@@ -97,7 +79,6 @@ class Method:
     Attributes:
         does: what it is. settings: those of the package. start: where the vectors start. terms: (weight, term) of the loss.
         timesteps: part of the schedule at a share of the way. captions: say the place of each picture in its prompt.
-        rest: one vector a picture for all that is not the thing.
     """
 
     does: str
@@ -106,7 +87,6 @@ class Method:
     terms: tuple[tuple[float, Term], ...] = ()
     timesteps: Callable[[float], tuple[float, float]] | None = None
     captions: bool = False
-    rest: bool = False
     flip: bool = field(default=False)
 
 
@@ -121,13 +101,15 @@ METHODS = {
     "crossed, free": Method("Cross Initialization as published", _fast(init_source="output", norm="free", pull=1e-5)),
     "directional": Method("Directional TI", _fast(norm="fixed", pull=1e-4)),
     "directional, crossed": Method("both", _fast(norm="fixed", pull=1e-4), from_output_at_table_length),
-    "rest": Method("a row a picture for the rest", rest=True),
-    "rest, excluded": Method("the same with an exclusion term", terms=((0.05, excludes_rest),), rest=True),
+    "rest": Method("a row a picture for the rest", _fast(per_picture=True)),
+    "rest, excluded": Method(
+        "the same with an exclusion term", _fast(per_picture=True), terms=((0.05, excludes_rest),)
+    ),
     "captions": Method("prompts say the place", captions=True),
-    "captions, rest": Method("both, excluded", terms=((0.05, excludes_rest),), captions=True, rest=True),
+    "captions, rest": Method("both, excluded", _fast(per_picture=True), terms=((0.05, excludes_rest),), captions=True),
     "noisy first": Method("high noise first, then all", timesteps=noisy_first),
-    "context": Method("CoRe's context term", terms=((0.02, keeps_context),)),
-    "context, strong": Method("five times that", terms=((0.1, keeps_context),)),
+    "context": Method("CoRe's context term", _fast(context=0.02)),
+    "context, strong": Method("five times that", _fast(context=0.1)),
     "two vectors": Method("two vectors", _fast(vectors=2)),
     "three vectors": Method("three vectors", _fast(vectors=3)),
     "batch 2": Method("more and noisier steps", _fast(batch=2)),
@@ -139,7 +121,7 @@ class Trial:
     """One word being learned by one method.
 
     Attributes:
-        concept: the word so far. count: its vectors. class_ids: the initializer's ids, as many.
+        concept: the word so far. count: its vectors.
     """
 
     def __init__(
@@ -149,20 +131,10 @@ class Trial:
         self.settings = replace(method.settings, seed=seed, steps=steps, watch=0)
         self.start = method.start(model, init, self.settings)
         self.count = len(self.start)
-        ids = init_ids(init, model.encoders[0].tokenizer)
-        self.class_ids = torch.tensor([ids[i % len(ids)] for i in range(self.count)], device=model.device)
-        words = {WORD: self.count}
-        first = dict(self.start.vectors)
-        if method.rest:
-            names = [f"<rest-{i}>" for i in range(len(pictures))]
-            words |= dict.fromkeys(names, 1)
-            rest = [ti.initial_concept(model, name, None, 1, seed=i) for i, name in enumerate(names)]
-            first = {key: torch.cat([rows, *(one.vectors[key] for one in rest)]) for key, rows in first.items()}
-        self.draws = Draws(model, replace(pictures, flip=method.flip), self.settings, {WORD: self.count}, seed)
-        if method.rest:  # not a word for the negative prompt, which is what `Draws` takes a second one for
-            self.draws.words = words
-            prompts = self.draws._prompts
-            self.draws._prompts = [[f"{p} with {names[i % len(names)]}" for p in own] for i, own in enumerate(prompts)]
+        words = (self.start, *words_beside(model, WORD, self.settings, len(pictures)))
+        first = {key: torch.cat([word.vectors[key] for word in words]) for key in self.start.vectors}
+        counts = {word.word: len(word) for word in words}
+        self.draws = Draws(model, replace(pictures, flip=method.flip), self.settings, counts, seed)
         self.learner = Learner(model, first, self.settings)
 
     def __iter__(self) -> Iterator[float]:
@@ -179,7 +151,8 @@ class Trial:
         batch, rows = self.draws.draw(), self.learner.rows
         self.learner.clear()
         with torch.enable_grad():
-            loss = (word_loss(self.model, rows, batch, self.settings) / len(batch)).sum()
+            kept = kept_context([self.learner], torch.zeros(len(batch), dtype=torch.long))
+            loss = (word_loss(self.model, rows, batch, self.settings, kept) / len(batch)).sum()
             for weight, term in self.method.terms:
                 loss = loss + weight * term(self, rows, batch)
             (loss * self.learner.loss_scale).backward()

@@ -23,6 +23,7 @@ WINGS = (
     "words",
     "files",
     "training",
+    "beyond",
     "results",
     "hub",
     "widgets",

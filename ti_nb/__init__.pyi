@@ -1,4 +1,8 @@
 from ._version import __version__ as __version__
+from .beyond import LayeredModel as LayeredModel
+from .beyond import Tuned as Tuned
+from .beyond import by_layer as by_layer
+from .beyond import tune as tune
 from .errors import HubError as HubError
 from .errors import NotAConcept as NotAConcept
 from .files import load as load
@@ -89,6 +93,7 @@ from .training import plan_memory as plan_memory
 from .training import read_run as read_run
 from .training import together as together
 from .training import train as train
+from .training import train_progressively as train_progressively
 from .training import train_seeds as train_seeds
 from .widgets import ExplorePanel as ExplorePanel
 from .widgets import PreparePanel as PreparePanel

@@ -28,6 +28,7 @@ WINGS = {
     "models": "A frozen model",
     "words": "A word and its vectors",
     "training": "Learning a word",
+    "beyond": "Beyond one word of a frozen model",
     "results": "Drawing, judging, looking inside",
     "files": "A word in a file",
     "hub": "The Hugging Face Hub",

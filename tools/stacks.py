@@ -17,7 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-LOWEST = [bound.replace(">=", "==") for bound in DECLARED if not bound.startswith("torch>")]  # torch would be a second copy
+LOWEST = [
+    bound.replace(">=", "==") for bound in DECLARED if not bound.startswith("torch>")
+]  # torch would be a second copy
 STACKS = ROOT / "outputs" / "stacks"
 COLAB = "constraints-colab.txt"
 

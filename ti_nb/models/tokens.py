@@ -120,3 +120,8 @@ def token_in_words(tokenizer: Any, number: int) -> str:
     if number in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         return "start" if number == tokenizer.bos_token_id else "end"
     return token.removesuffix("</w>") + ("" if token.endswith("</w>") else "+")
+
+
+def names_of_rows(words: Mapping[str, int]) -> list[str]:
+    """A name for each vector of words that have so many: "<my-cat>", or "<my-cat> 1" and "<my-cat> 2"."""
+    return [f"{word} {i + 1}" if count > 1 else word for word, count in words.items() for i in range(count)]

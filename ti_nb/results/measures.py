@@ -61,6 +61,26 @@ def share_interval(count: int, total: int, *, share: float = 0.95) -> tuple[floa
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def paired(values: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the differences between two words' samples of the same prompts and seeds, and where it lies (see `interval`).
+
+    Raises:
+        ValueError: not as many of both.
+    """
+    if len(values) != len(others):
+        raise InvalidValue(
+            f"{len(values)} samples and {len(others)}: only those of the same prompts and seeds make pairs"
+        )
+    apart = [value - other for value, other in zip(values, others)]
+    return (mean(apart), *interval(apart))
+
+
+def in_words(difference: tuple[float, float, float]) -> str:
+    """ "more" or "less" where the whole interval of a difference (mean, low, high) says so; else "same"."""
+    _, low, high = difference
+    return "more" if low > 0 else "less" if high < 0 else "same"
+
+
 def mean(values: Sequence[float]) -> float:
     """Their mean; nan of none."""
     return sum(values) / len(values) if len(values) else float("nan")

@@ -17,7 +17,7 @@ from ..words import edit
 from ..words.arithmetic import average
 from ..words.concept import Concept
 from .judge import Judge, name_of, pair
-from .measures import gap_closed, interval, mean, real_fidelity
+from .measures import gap_closed, interval, mean, paired, real_fidelity
 from .scores import Measured, ScoreProtocol, measure, protocol_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,17 @@ class Comparison:
             return max(0.0, subject) * max(0.0, prompt)
         first, kept = mean(self.start.subject), prompt / mean(self.start.prompt)
         return max(0.0, gap_closed(first, subject, self.real)) * max(0.0, kept)
+
+    def difference(self, name: str, other: str) -> dict[str, tuple[float, float, float]]:
+        """How much more "likeness", and of the "prompt", a word has than another: mean, and its interval of 95 %, in pairs."""
+        one, two = self._of(name), self._of(other)
+        return {"likeness": paired(one.subject, two.subject), "prompt": paired(one.prompt, two.prompt)}
+
+    def __or__(self, other: Comparison) -> Comparison:
+        """Both together, as of words of several models, drawn on the same seeds; what is not a word's own is the first's."""
+        concepts, measured = {**self.concepts, **other.concepts}, {**self.measured, **other.measured}
+        settings, records = {**self.settings, **other.settings}, {**self.records, **other.records}
+        return replace(self, concepts=concepts, measured=measured, settings=settings, records=records, chosen="")
 
     def front(self) -> list[str]:
         """The names that no other word beats on both axes (the Pareto front), from most prompt fidelity to most likeness."""

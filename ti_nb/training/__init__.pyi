@@ -12,4 +12,5 @@ from .settings import PRESETS as PRESETS
 from .settings import TrainSettings as TrainSettings
 from .start import together as together
 from .start import train as train
+from .start import train_progressively as train_progressively
 from .start import train_seeds as train_seeds

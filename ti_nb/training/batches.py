@@ -13,8 +13,9 @@ from ..host.arguments import checked
 from ..models.conditioning import token_ids
 from ..models.denoise import cache_latents
 from ..models.today.pipeline_model import PipelineModel
-from ..models.tokens import init_ids, token_in_words
-from ..words.prompts import fill, replace_word, vary_caption
+from ..models.tokens import init_ids, names_of_rows, token_in_words
+from ..words.concept import Concept, initial_concept
+from ..words.prompts import fill, negative_word, picture_word, replace_word, vary_caption
 from .settings import as_settings
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Draws:
         self.mean, self.std = cache_latents(model, images.pixels(model.resolution))
         self.mask = mask_weights(images.mask_pixels(self.mean.shape[-1]), settings.unmasked)
         self._alphas = model.scheduler.alphas_cumprod.float().cpu()
-        word, *rest = words
-        self._negative = rest[0] if rest else None
+        word = next(iter(words))
+        self._negative = negative_word(word) if settings.negative else None
         self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
         self._ids: dict[str, dict[str, torch.Tensor]] = {}
         for choices in self._prompts:  # a prompt that is too long is found here, before any step
@@ -171,10 +172,28 @@ def draw_step(
 
 
 def prompts_of_pictures(images: ConceptImages, settings: TrainSettings, word: str, count: int) -> list[list[str]]:
-    """The prompts that may go with each of `count` pictures (mirror images included): its caption, or every template."""
+    """The prompts that may go with each of `count` pictures (mirror images included): its caption, or every template.
+
+    With `per_picture` each ends in the picture's own word.
+    """
     templates = [fill(t, word) for t in settings.template_list()]
-    captions = [[fill(c, word)] if c else templates for c in images.captions or [""] * len(images)]
-    return captions * (count // len(captions))
+    prompts = [[fill(c, word)] if c else templates for c in images.captions or [""] * len(images)]
+    if settings.per_picture:
+        prompts = [[f"{p} with {picture_word(word, i)}" for p in own] for i, own in enumerate(prompts, 1)]
+    return prompts * (count // len(prompts))
+
+
+def words_beside(model: Model, word: str, settings: TrainSettings, pictures: int) -> list[Concept]:
+    """What is learned beside `word`, if asked for: a word for the negative prompt, and one for each of so many pictures.
+
+    They start at random, with the vocabulary's mean and spread.
+    """
+    seed, out = settings.seed, []
+    if settings.negative:
+        out.append(initial_concept(model, negative_word(word), None, settings.negative, seed=seed))
+    if settings.per_picture:
+        out += [initial_concept(model, picture_word(word, i), None, seed=seed + i) for i in range(1, pictures + 1)]
+    return out
 
 
 def mask_weights(masks: torch.Tensor | None, unmasked: float) -> torch.Tensor | None:
@@ -253,15 +272,17 @@ def drawn_samples(
         choices = [prompts[row] for row in rows]
         drawn = draw_step(choices, chosen, word, model.latent_shape, len(model.scheduler.alphas_cumprod), draw)
     vectors = chosen.vectors or (max(len(init_ids(init, e.tokenizer)) for e in model.encoders) if init else 1)
-    return [_drawn(model, row, prompt, word, vectors, len(images)) for row, prompt in zip(rows, drawn.prompts)]
+    beside = {picture_word(word, i): 1 for i in range(1, len(images) + 1)} if chosen.per_picture else {}
+    counts = {word: vectors, **beside}
+    return [_drawn(model, row, prompt, counts, len(images)) for row, prompt in zip(rows, drawn.prompts)]
 
 
-def _drawn(model: Model, row: int, prompt: str, word: str, vectors: int, count: int) -> Drawn:
+def _drawn(model: Model, row: int, prompt: str, counts: Mapping[str, int], count: int) -> Drawn:
     encoder = model.encoders[0]
     if isinstance(model, PipelineModel):
-        return Drawn(row % count, row >= count, prompt, *model.spelled(prompt, word, vectors))
-    ids = token_ids(model, [prompt], {word: vectors})[encoder.key][0].tolist()
+        return Drawn(row % count, row >= count, prompt, *model.spelled(prompt, counts))
+    ids = token_ids(model, [prompt], counts)[encoder.key][0].tolist()
     ids = ids[: ids.index(encoder.tokenizer.eos_token_id) + 1]
-    own = [word] if vectors == 1 else [f"{word} {i + 1}" for i in range(vectors)]
+    own = names_of_rows(counts)
     names = [own[i - encoder.first] if i >= encoder.first else token_in_words(encoder.tokenizer, i) for i in ids]
     return Drawn(row % count, row >= count, prompt, tuple(ids), tuple(names))

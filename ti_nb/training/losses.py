@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from ..host import turns
 from ..host.arguments import checked
 from ..host.devices import add_up, free_memory, in_parts, own_share
 from ..host.plain_text import size
-from ..models.conditioning import condition, token_ids
+from ..models.conditioning import Conditioning, condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
 from ..models.model import Vectors
 from .settings import FAST, MIN_MEASUREMENTS
@@ -34,18 +34,48 @@ CPU_MICRO_BATCH = 32  # fastest on tiny: 78 pictures/s (16: 70, 80: 58)
 ROOM = 0.9  # share of the free memory to plan with: kernels and allocators need some of their own
 
 
-def word_loss(model: Model, rows: Vectors, batch: Batch, settings: TrainSettings = FAST) -> torch.Tensor:
+class Kept(NamedTuple):
+    """What a prompt's other words are kept near to: with these rows in the word's place; and how much, for each picture (b,)."""
+
+    start: Vectors
+    weights: torch.Tensor
+
+
+def word_loss(
+    model: Model, rows: Vectors, batch: Batch, settings: TrainSettings = FAST, kept: Kept | None = None
+) -> torch.Tensor:
     """Each picture's loss (b,), float32, where ids past the vocabulary are looked up in `rows`, each encoder's (n, width).
 
-    With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
+    With `kept` the context term is part of it. With negative prompts in the batch the prediction is the guided one, negative + guidance x (prompt - negative)
     (DreamArtist, Dong et al. 2022).
     """
     noisy = add_noise(model, batch.latents, batch.noise, batch.timesteps)
-    predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
+    told = condition(model, batch.ids, rows)
+    predicted = predict(model, noisy, batch.timesteps, told)
     if batch.negative_ids is not None:
         against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
         predicted = against + settings.negative_guidance * (predicted - against)
-    return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
+    loss = mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
+    if kept is None:
+        return loss
+    assert isinstance(told, Conditioning)  # `train` refuses others
+    return loss + kept.weights.to(loss) * context_shift(model, batch.ids, told, kept.start)
+
+
+def context_shift(model: Model, ids: Mapping[str, torch.Tensor], told: Conditioning, start: Vectors) -> torch.Tensor:
+    """How far each prompt's other words (b,) are from what they were with `start` in the word's place.
+
+    The mean squared difference of the encoders' states at them, in units of all states' variance then (CoRe, arXiv 2408.15914,
+    section 3.2, has it of one encoder and plain). The tokens after the end count: a UNet reads them too.
+    """
+    with torch.no_grad():
+        before = condition(model, ids, start)
+    assert isinstance(before, Conditioning)
+    encoder = model.encoders[0]
+    others = ids[encoder.key] < encoder.first
+    apart = (told.states.float() - before.states.float()).square().mean(-1)
+    shift: torch.Tensor = (apart * others).sum(1) / others.sum(1) / before.states.float().var()
+    return shift
 
 
 def mean_square(predicted: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -129,13 +159,10 @@ class Watch:
     """
 
     def __init__(
-        self, model: Model, draws: Draws, start: Concept, negative: Concept | None, settings: TrainSettings, plan: Plan
+        self, model: Model, draws: Draws, start: Concept, first: Vectors, settings: TrainSettings, plan: Plan
     ) -> None:
         self.model, self.settings, self.start, self.plan = model, settings, start, plan
         self.batch = draws.fixed(FIXED_BATCH)
-        first = dict(start.vectors)
-        if negative:
-            first = {key: torch.cat([rows, negative.vectors[key]]) for key, rows in first.items()}
         empty = token_ids(model, [""] * FIXED_BATCH, {})
         self.initial = self._loss(self.batch, first)
         self.empty = self._loss(replace(self.batch, ids=empty, negative_ids=None), first)

@@ -13,7 +13,7 @@ from ..host import turns
 from ..host.devices import add_up, attempt, own_share
 from ..models.denoise import recomputing
 from .batches import join_batches
-from .losses import word_loss
+from .losses import Kept, word_loss
 
 if TYPE_CHECKING:
     from ..models.model import Model, Vectors
@@ -30,7 +30,7 @@ class Learner:
     """The trained rows of each encoder, float32, with AdamW on them; a bad gradient is skipped, and the rate lowered.
 
     Attributes:
-        rows: each encoder's (n, width) parameter.
+        rows: each encoder's (n, width) parameter. start: what they were at first.
         bad: consecutive steps that were skipped.
         factor: multiplies the settings' rate; may be changed while the run goes on.
         notes: what was unusual in the current step.
@@ -44,9 +44,9 @@ class Learner:
         self.spreads = {e.key: e.spread for e in model.encoders}
         groups = [{"params": [rows], "key": key} for key, rows in self.rows.items()]
         self.optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=settings.weight_decay)
-        self._start = {key: rows.detach().clone() for key, rows in self.rows.items()}
-        self._lengths = {key: rows.norm(dim=-1, keepdim=True) for key, rows in self._start.items()}
-        self._mean = {key: rows.clone() for key, rows in self._start.items()} if settings.ema else None
+        self.start = {key: rows.detach().clone() for key, rows in self.rows.items()}
+        self._lengths = {key: rows.norm(dim=-1, keepdim=True) for key, rows in self.start.items()}
+        self._mean = {key: rows.clone() for key, rows in self.start.items()} if settings.ema else None
         self._is_half = model.dtype == torch.float16
         self.loss_scale = 2.0**14 if self._is_half else 1.0
         self.bad, self._good = 0, 0  # consecutive skipped steps; good steps since the loss scale changed
@@ -110,7 +110,7 @@ class Learner:
         if self.settings.pull:
             for key, rows in self.rows.items():
                 assert rows.grad is not None
-                rows.grad.add_(rows - self._start[key], alpha=self.settings.pull)
+                rows.grad.add_(rows - self.start[key], alpha=self.settings.pull)
         if self.settings.norm == "fixed":
             self._rotate(self.rate(step))
         else:
@@ -184,6 +184,18 @@ def gradients(
             learner.note(f"out of memory: now {plan}")
 
 
+def kept_context(learners: Sequence[Learner], owner: torch.Tensor) -> Kept | None:
+    """The context that is kept, for all learners' rows one after the other; None if none asks for it.
+
+    Args:
+        owner: which learner each picture (b,) belongs to.
+    """
+    if not any(learner.settings.context for learner in learners):
+        return None
+    start = {key: torch.cat([learner.start[key] for learner in learners]) for key in learners[0].start}
+    return Kept(start, torch.tensor([learner.settings.context for learner in learners])[owner])
+
+
 @torch.enable_grad()
 def _gradients_in_parts(model: Model, plan: Plan, learners: Sequence[Learner], batches: Sequence[Batch]) -> list[float]:
     """Parts of `plan.micro` pictures of this process's share of all batches; each learner's loss has its own scale."""
@@ -194,6 +206,7 @@ def _gradients_in_parts(model: Model, plan: Plan, learners: Sequence[Learner], b
     share = torch.cat([torch.full((len(b),), 1 / len(b)) for b in batches])
     scale = torch.tensor([learner.loss_scale for learner in learners])[owner]
     losses = torch.zeros(len(learners), device=model.device)
+    kept = kept_context(learners, owner)
     for learner in learners:
         learner.clear()
     mine = own_share(len(whole))
@@ -201,7 +214,8 @@ def _gradients_in_parts(model: Model, plan: Plan, learners: Sequence[Learner], b
         for at in range(mine.start, mine.stop, plan.micro):
             part = slice(at, min(at + plan.micro, mine.stop))
             rows: Vectors = {key: torch.cat([learner.rows[key] for learner in learners]) for key in firsts}
-            each = word_loss(model, rows, whole[part], learners[0].settings)
+            kept_part = kept and Kept(kept.start, kept.weights[part])
+            each = word_loss(model, rows, whole[part], learners[0].settings, kept_part)
             weighed = each * share[part].to(each)
             (weighed * scale[part].to(each)).sum().backward()  # type: ignore[no-untyped-call]
             losses.index_add_(0, owner[part].to(losses.device), weighed.detach())

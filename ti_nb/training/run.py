@@ -17,9 +17,8 @@ from ..host import turns
 from ..host.arguments import validated
 from ..host.interrupts import interrupts_deferred
 from ..models.model import Vectors
-from ..words import prompts
-from ..words.concept import Concept, initial_concept
-from .batches import Batch, Draws
+from ..words.concept import Concept
+from .batches import Batch, Draws, words_beside
 from .checkpoints import RunFolder
 from .losses import Watch, plan_memory
 from .optimiser import Learner, gradients
@@ -77,15 +76,11 @@ class Run:
 
     def _prepare(self, images: ConceptImages) -> None:
         model, settings, start = self.model, self.settings, self.start
-        self._negative = None
-        if settings.negative:
-            word = prompts.negative_word(start.word)
-            self._negative = initial_concept(model, word, None, settings.negative, seed=settings.seed)
-        first: Vectors = {e.key: start.vectors[e.key] for e in model.encoders}
-        if self._negative:
-            first = {key: torch.cat([rows, self._negative.vectors[key]]) for key, rows in first.items()}
-        words = {c.word: len(c) for c in (start, self._negative) if c}
-        self._draws = Draws(model, images, settings, words, settings.seed)
+        beside = words_beside(model, start.word, settings, len(images))
+        self._negative = beside[0] if settings.negative else None
+        words = (start, *beside)
+        first: Vectors = {e.key: torch.cat([c.vectors[e.key] for c in words]) for e in model.encoders}
+        self._draws = Draws(model, images, settings, {c.word: len(c) for c in words}, settings.seed)
         self._first, self._learner = first, Learner(model, first, settings)
         self.plan = plan_memory(model, settings)
         self.history: dict[str, list[torch.Tensor]] = {key: [] for key in first}
@@ -142,7 +137,8 @@ class Run:
         """
         if self._negative is None:
             raise InvalidValue("this run learns no negative word: train with negative=1 or more")
-        rows = {key: v[len(self.start) :].clone() for key, v in self._after(len(self.records)).items()}
+        own = slice(len(self.start), len(self.start) + len(self._negative))
+        rows = {key: v[own].clone() for key, v in self._after(len(self.records)).items()}
         return Concept(self._negative.word, rows, {**self.start.facts, "steps": len(self.records)})
 
     def _after(self, step: int) -> Vectors:
@@ -229,7 +225,7 @@ class Run:
     def _begin(self) -> Batch:
         self._before = len(self.records), self.state(), [*self._learner.notes]
         if self._watch is None and self.settings.watch:
-            self._watch = Watch(self.model, self._draws, self.start, self._negative, self.settings, self.plan)
+            self._watch = Watch(self.model, self._draws, self.start, self._first, self.settings, self.plan)
         self._draws.step = len(self.records)
         return self._draws.draw()
 

@@ -33,6 +33,7 @@ LIMITS: dict[str, Limits] = {
     "warmup": (0, 10**7),
     "weight_decay": (0, 10),
     "pull": (0, 1000),
+    "context": (0, 1000),
     "negative": (0, 75),
     "negative_guidance": (0, 100),
     "watch": (0, None),
@@ -62,7 +63,10 @@ class TrainSettings:
         init_source: start from the embedding "table", or from the encoder's "output" (Cross Initialization).
         norm: "clamp" to keep each vector from growing longer than it started; "fixed" to keep its length and only rotate it,
             by the rate (Riemannian gradient descent, as Directional Textual Inversion does); "free" for no limit.
-        pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start).
+        pull: strength of a pull back to the start, added to the gradient: pull x (vectors - start), which is L2 regularisation to
+            the initializer, each vector to its own.
+        context: weight of a term that keeps what the text encoder makes of a prompt's other words as it was with the start in the
+            word's place (CoRe's context regularisation, Wu et al. 2025): mean squared difference in units of their variance.
         ema: decay of an exponential moving average of the vectors, which is then the result; 0 turns it off.
         templates: a name in `prompts.TEMPLATES`, or your own, each with "{}" where the word goes. Pictures that have
             captions use those.
@@ -71,6 +75,7 @@ class TrainSettings:
         stratified: spread a batch's timesteps evenly (less noise in the loss than uniform draws).
         snr_gamma: weight the loss by min(SNR, gamma) (Hang et al. 2023); None for none.
         unmasked: weight of the loss outside the masks of pictures that have one.
+        per_picture: learn a word for each picture as well, "<my-cat> with <my-cat-in-1>", to take what is not the thing.
         negative: vectors of a second word, for the negative prompt, learned together with the first (DreamArtist); 0 for none.
         negative_guidance: guidance scale between the two while training.
         watch: steps between two measurements of the gain on a fixed batch; 0 for never.
@@ -91,6 +96,7 @@ class TrainSettings:
     init_source: str = "table"
     norm: str = "clamp"
     pull: float = 0.0
+    context: float = 0.0
     ema: float = 0.0
     templates: str | tuple[str, ...] = "object"
     shuffle: bool = False
@@ -99,6 +105,7 @@ class TrainSettings:
     stratified: bool = True
     snr_gamma: float | None = None
     unmasked: float = 0.1
+    per_picture: bool = False
     negative: int = 0
     negative_guidance: float = 3.0
     watch: int = 25

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from ..models import tokens
 from ..models.denoise import remark_on_photographs
 from ..models.today.pipeline_model import PipelineModel
 from ..words.concept import Concept, check_fits, initial_concept
+from ..words.edit import join
 from .checkpoints import RunFolder
 from .losses import plan_memory
 from .run import Run, advance
@@ -97,6 +100,10 @@ def _check_suits(settings: TrainSettings, model: Model) -> None:
             f"negative is {settings.negative}: {model.family.name} was distilled to draw without guidance, where a negative "
             "word does nothing: leave it 0"
         )
+    if settings.context:
+        raise InvalidValue(
+            f"context is {settings.context}: it compares the states of CLIP's encoders; {model.family.name} has others: leave it 0"
+        )
     if settings.init_source == "output":
         raise InvalidValue(
             f"init_source is 'output', which is for CLIP's encoders; {model.family.name} has others: leave it 'table'"
@@ -122,6 +129,64 @@ def train_seeds(model: Model, images: ConceptImages, *, seeds: int | Sequence[in
         train(model, images, seed=seed, out=None if out is None else Path(out) / f"seed-{seed}", **arguments)
         for seed in which
     ]
+
+
+@checked("at")
+def train_progressively(
+    model: Model,
+    images: ConceptImages,
+    *,
+    word: str,
+    init: str,
+    at: Sequence[float] = (0.4, 0.8),
+    settings: TrainSettings | str | None = None,
+    **changes: Any,
+) -> Iterator[Run]:
+    """A run for each stage of a word that grows (paper, section 4.3): one vector, and another from each share `at` of the steps on.
+
+    The stages are counted in steps of the optimiser, and nothing else. Finish a run before you ask for the next, which goes on
+    from its word: the new vector starts as the initializer. Each stage has its own warm-up and decay, and the next seed.
+
+    Args:
+        at: rising shares of the steps, between 0 and 1. The rest is as for `train`.
+
+    Raises:
+        ValueError: a stage without a step; the next run asked for before the last was finished.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.example_images("penguin")
+        >>> for run in ti.train_progressively(model, photos, word="<my-penguin>", init="animal", steps=5, watch=0):
+        ...     records = list(run)
+        ...     print(f"{len(run.concept())} vectors for {len(records)} steps")
+        1 vectors for 2 steps
+        2 vectors for 2 steps
+        3 vectors for 1 steps
+    """
+    chosen = as_settings(settings, {"vectors": 1, **changes})
+    edges = [0, *(round(share * chosen.steps) for share in at), chosen.steps]
+    counts = [end - begin for begin, end in pairwise(edges)]
+    if min(counts) < 1:
+        raise InvalidValue(
+            f"at is {tuple(at)}: of {chosen.steps} steps that makes stages of {counts}; each needs at least one"
+        )
+    stages = [
+        replace(chosen, steps=steps, warmup=min(chosen.warmup, steps // 2), seed=chosen.seed + number)
+        for number, steps in enumerate(counts)
+    ]
+    return _grown(model, images, initial_concept(model, word, init, 1, source=chosen.init_source), stages)
+
+
+def _grown(model: Model, images: ConceptImages, new: Concept, stages: Sequence[TrainSettings]) -> Iterator[Run]:
+    grown = new
+    for stage in stages:
+        run = train(model, images, word=new.word, init=grown, settings=stage)
+        yield run
+        if not run.finished:
+            raise InvalidValue(
+                f"the stage of {len(grown)} vectors has {len(run.records)} of {stage.steps} steps: finish it first"
+            )
+        grown = join([run.concept(), new], new.word)
 
 
 @checked()

@@ -156,6 +156,11 @@ def negative_word(word: str) -> str:
     return f"<not-{word[1:-1]}>" if word.startswith("<") else f"not-{word}"
 
 
+def picture_word(word: str, number: int) -> str:
+    """The word learned for what else is in picture `number` (from 1): "<my-cat>" has "<my-cat-in-1>"."""
+    return f"<{word[1:-1]}-in-{number}>" if word.startswith("<") else f"{word}-in-{number}"
+
+
 def replace_word(prompt: str, word: str, other: str) -> str:
     """`prompt` with `other` wherever it says `word`."""
     return "".join(other if piece == word else piece for piece in cut_at_words(prompt, [word]))

@@ -17,7 +17,7 @@ from ...host import turns
 from ..checks.supported import noise_schedule
 from ..families import Family, Recipe, family_of
 from ..model import Model, TextEncoder, Vectors, extended, plain, pool_at_the_end
-from ..tokens import cut_at_words, plain_token
+from ..tokens import cut_at_words, names_of_rows, plain_token
 from .latents import packed, posterior, scaled, unpacked
 from .recorder import FIRST, as_codes, as_text, learn_to_read, quietly, record, twin
 from .schedule import STEPS, USUAL_STEPS, FlowSchedule, flow_scheduler, given
@@ -148,13 +148,13 @@ class PipelineModel(Model):
         ids = torch.tensor(codes, device=self.device)
         return {encoder.key: ids for encoder in self.encoders}
 
-    def spelled(self, prompt: str, word: str, vectors: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    def spelled(self, prompt: str, words: Mapping[str, int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """The first encoder's tokens of a prompt: their ids, and as people read them. Templates are not among them."""
         reader = self.own.tokenizer
-        first = learn_to_read(reader, vectors)
-        (text,) = self.texts(self.token_ids([prompt], {word: vectors}))
+        first = learn_to_read(reader, sum(words.values()))
+        (text,) = self.texts(self.token_ids([prompt], words))
         ids = reader(text, add_special_tokens=False).input_ids
-        own = [word] if vectors == 1 else [f"{word} {i + 1}" for i in range(vectors)]
+        own = names_of_rows(words)
         names = [own[i - first] if i >= first else plain_token(reader.convert_ids_to_tokens(i)) for i in ids]
         return tuple(ids), tuple(names)
 
