@@ -15,8 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ti_nb as ti
-from ti_nb.results.drawing.png_settings import read_settings
-from ti_nb.results.drawing.sampling import save_samples
+from ti_nb.results.drawing.png_settings import read_settings, save_samples
 from ti_nb.words.concept import fingerprint
 
 pytestmark = pytest.mark.slow

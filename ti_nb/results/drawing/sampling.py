@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -282,23 +281,3 @@ def _draw(
         width=model.resolution,
     ).images
     return images
-
-
-@checked()
-def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
-    """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered after those already there.
-
-    Returns the paths, such as 007-a-cat-on-the-beach-seed3.png.
-
-    Raises:
-        OSError: the folder or a file can't be written.
-    """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = [int(match[1]) for path in folder.glob("*.png") if (match := re.match(r"(\d+)-", path.name))]
-    first = max(taken, default=0) + 1
-    paths = []
-    for number, sample in enumerate(samples, first):
-        slug = re.sub(r"[^a-z0-9]+", "-", sample.prompt.lower()).strip("-")[:40].strip("-") or "picture"
-        paths.append(sample.save(folder / f"{number:03}-{slug}-seed{sample.seed}.png"))
-    return paths
