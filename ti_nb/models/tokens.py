@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import InvalidValue
 from ..host.arguments import checked
 
+CHUNKS = 8  # of 75 tokens each, in the longest prompt
+
 
 @checked()
 def check_word(word: str, tokenizer: Any) -> str:
@@ -67,23 +69,37 @@ def _ids_within_text(words: str, tokenizer: Any) -> list[int]:
 def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[int]:
     """Ids of `prompt` with start and end, padded to the tokenizer's length (77); each word in `words` becomes its ids.
 
+    Of a longer prompt those of all its chunks (`in_chunks`), one after the other.
+    """
+    return [number for chunk in in_chunks(prompt, tokenizer, words) for number in chunk]
+
+
+def in_chunks(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[list[int]]:
+    """Ids of `prompt` in chunks of the tokenizer's length (77), as user interfaces cut it: start, 75 tokens, end.
+
     The tokenizer is not changed. The text between words is tokenised as it stands, which is what adding the
-    words to the tokenizer gives as well (CLIP's tokenizers ignore white space).
+    words to the tokenizer gives as well (CLIP's tokenizers ignore white space). A word's vectors stay within one chunk.
 
     Raises:
-        ValueError: the prompt does not fit.
+        ValueError: the prompt does not fit into `CHUNKS` chunks, or a word not into one.
     """
-    words = words or {}
-    ids: list[int] = []
-    for piece in split_on_words(prompt, words):
-        ids += words[piece] if piece in words else tokenizer(piece, add_special_tokens=False).input_ids
-    length = int(tokenizer.model_max_length)
-    if len(ids) > length - 2:
-        raise InvalidValue(
-            f"prompt is {len(ids)} tokens long, {length - 2} fit ({length} with start and end): shorten {prompt[:60]!r}..."
-        )
-    ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-    return ids + [tokenizer.pad_token_id] * (length - len(ids))
+    words, room = words or {}, int(tokenizer.model_max_length) - 2
+    pieces = split_on_words(prompt, words)
+    spelled = [words[p] if p in words else tokenizer(p, add_special_tokens=False).input_ids for p in pieces]
+    if (total := sum(map(len, spelled))) > CHUNKS * room:
+        raise InvalidValue(f"prompt is {total} tokens long, {CHUNKS * room} fit: shorten {prompt[:60]!r}...")
+    chunks: list[list[int]] = [[]]
+    for piece, ids in zip(pieces, spelled):
+        if piece in words and len(ids) > room:
+            raise InvalidValue(f"{piece!r} is {len(ids)} vectors long, {room} fit into a prompt: learn fewer")
+        if piece in words and len(chunks[-1]) + len(ids) > room:
+            chunks.append([])
+        for number in ids:
+            if len(chunks[-1]) == room:
+                chunks.append([])
+            chunks[-1].append(number)
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    return [[start, *chunk, end, *[pad] * (room - len(chunk))] for chunk in chunks]
 
 
 def split_on_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
 from ..host.devices import attempt, use_free_cores
 from ..host.plain_text import place
-from ..models.conditioning import Conditioning, token_ids
+from ..models.conditioning import Conditioning, count_chunks, token_ids
 from ..models.today.pipeline_model import PipelineModel
 from ..words.concept import Concept, fingerprint
 from ..words.prompts import check_prompt, encode, fill, said
+from .parameters import as_parameters
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,7 +85,7 @@ class Sample:
             raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         settings, metadata = self.settings(), PngInfo()
-        metadata.add_text("parameters", _as_parameters(settings))
+        metadata.add_text("parameters", as_parameters(settings))
         metadata.add_text("ti_nb", json.dumps(settings))
         with replacing(path) as temporary:
             self.image.save(temporary, format="PNG", pnginfo=metadata)
@@ -121,7 +123,7 @@ def sample(
         batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
 
     Raises:
-        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
+        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 600 tokens; a concept of
             another width; a batch below 1.
 
     Examples:
@@ -166,28 +168,45 @@ def sample(
 
 def usual_batch(model: Model) -> int:
     """How many pictures are drawn at once, where memory allows."""
-    return next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
+    return next((n for side, n in BATCH_SIZES.items() if max(model.size) <= side), 1)
 
 
 def _painter(
     model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
-    """What draws one picture for each (prompt, seed) that it is given, in one batch."""
+    """What draws one picture for each (prompt, seed) that it is given, in a batch.
+
+    Prompts of as many chunks go together, so that none is longer because of what else is drawn.
+    """
     if isinstance(model, PipelineModel):
-        return _painter_by_own_call(model, texts, negative, concepts, steps, guidance)
-    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
-    if model.zeroes_empty and not negative:
-        conditioning = conditioning.emptied(-1)
+        return _by_own_call(model, texts, negative, concepts, steps, guidance)
+    counts, _ = said(model, concepts)
+    chunks = [count_chunks(model, text, counts) for text in (*texts, negative)]
+    longest = [max(own, chunks[-1]) for own in chunks[:-1]]
+    alike = {count: [i for i, own in enumerate(longest) if own == count] for count in longest}
+    told = {n: _told(model, [texts[i] for i in which], negative, concepts) for n, which in alike.items()}
     pipeline, options = model.pipeline(), {"num_inference_steps": steps, "guidance_scale": guidance}
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
-        positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
-        return _draw(pipeline, model, positive, negatives, jobs, options)
+        images = []
+        for count, group in groupby(jobs, key=lambda job: longest[job[0]]):
+            part, both = list(group), told[count]
+            positive, negatives = both[[alike[count].index(i) for i, _ in part]], both[[-1] * len(part)]
+            images += _draw(pipeline, model, positive, negatives, part, options)
+        return images
 
     return paint
 
 
-def _painter_by_own_call(
+def _told(model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept]) -> Conditioning:
+    """The prompts encoded, the negative one last."""
+    both = encode(model, [*texts, negative], concepts)
+    if model.clip_skip:
+        both = both.ending_as(encode(model.for_negatives, [*texts, negative], concepts))
+    return both.emptied(-1) if model.zeroes_empty and not negative else both
+
+
+def _by_own_call(
     model: PipelineModel, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
     model.check_negative(negative)
@@ -199,12 +218,6 @@ def _painter_by_own_call(
         return model.draw({key: codes[numbers] for key, codes in ids.items()}, rows, seeds, steps, guidance)
 
     return paint
-
-
-def _draw_in_turn(paint: Callable[[Any], list[Image.Image]], model: Model, jobs: Any) -> list[Image.Image]:
-    with turns.turn:
-        model.vae.to(model.device)  # a run that began since the last batch moved it off the device
-        return paint(jobs)
 
 
 def _draw(
@@ -223,10 +236,16 @@ def _draw(
         **pooled,
         **options,
         generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in jobs],
-        height=model.resolution,
-        width=model.resolution,
+        width=model.size[0],
+        height=model.size[1],
     ).images
     return images
+
+
+def _draw_in_turn(paint: Callable[[Any], list[Image.Image]], model: Model, jobs: Any) -> list[Image.Image]:
+    with turns.turn:
+        model.vae.to(model.device)  # a run that began since the last batch moved it off the device
+        return paint(jobs)
 
 
 @checked()
@@ -271,24 +290,3 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise InvalidValue(f"{place(path)} does not say how it was drawn: only PNG files written by `Sample.save` do")
     settings: dict[str, Any] = json.loads(text)
     return settings
-
-
-def _as_parameters(settings: dict[str, Any]) -> str:
-    """Settings in AUTOMATIC1111's "parameters" format, which many programs and sites read."""
-    facts = {
-        "Steps": settings["steps"],
-        "Sampler": settings["sampler"],
-        "CFG scale": None if settings["guidance"] is None else f"{settings['guidance']:g}",
-        "Seed": settings["seed"],
-        "Size": f"{settings['width']}x{settings['height']}",
-        "Model": settings["model"] or None,
-        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in settings["words"].items()) or None,
-    }
-    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
-    negative = [f"Negative prompt: {settings['negative']}"] if settings["negative"] else []
-    return "\n".join([settings["prompt"], *negative, line])
-
-
-def _quoted(value: str) -> str:
-    """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
-    return json.dumps(value) if re.search(r"[,:\n]", value) else value

@@ -18,11 +18,11 @@ from ..host.devices import add_up, free_memory, in_parts, own_share
 from ..host.plain_text import size
 from ..models.conditioning import condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
-from ..models.model import Vectors
 from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
-    from ..models.model import Model, Vectors
+    from ..models.encoders import Vectors
+    from ..models.model import Model
     from ..words.concept import Concept
     from .batches import Batch, Draws
     from .records import StepRecord
@@ -43,7 +43,7 @@ def word_loss(model: Model, rows: Vectors, batch: Batch, settings: TrainSettings
     noisy = add_noise(model, batch.latents, batch.noise, batch.timesteps)
     predicted = predict(model, noisy, batch.timesteps, condition(model, batch.ids, rows))
     if batch.negative_ids is not None:
-        against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
+        against = predict(model, noisy, batch.timesteps, condition(model.for_negatives, batch.negative_ids, rows))
         predicted = against + settings.negative_guidance * (predicted - against)
     return mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
 

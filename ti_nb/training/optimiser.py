@@ -16,7 +16,8 @@ from .batches import join_batches
 from .losses import word_loss
 
 if TYPE_CHECKING:
-    from ..models.model import Model, Vectors
+    from ..models.encoders import Vectors
+    from ..models.model import Model
     from .batches import Batch
     from .losses import Plan
     from .settings import TrainSettings

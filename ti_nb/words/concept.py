@@ -16,7 +16,8 @@ from ..models.families import ENCODERS, family_name
 from ..models.families import family as known
 
 if TYPE_CHECKING:
-    from ..models.model import Model, TextEncoder, Vectors
+    from ..models.encoders import TextEncoder, Vectors
+    from ..models.model import Model
 
 
 @dataclass(frozen=True, eq=False)
