@@ -131,7 +131,7 @@ def test_clock_sign_and_latents_are_the_pipeline_s_own(family: str) -> None:
             ours = scheduler.step(model.predict(x, t.reshape(1), told), t, x).prev_sample
         else:
             assert float((model.scheduler.sigmas - sigmas[2]).abs().min()) < 2e-3
-            model.scheduler = FlowSchedule(sigmas[2:3], model.recipe.sign)
+            model.scheduler = FlowSchedule(sigmas[2:3], scheduler.timesteps[2:3], model.recipe.sign)
             predicted = model.predict(x, torch.tensor([0]), told)
             ours = x + (sigmas[3] - sigmas[2]) * model.recipe.sign * predicted
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -175,11 +175,16 @@ def _decoded_by_the_pipeline(model: PipelineModel, latents: torch.Tensor) -> Any
     """Its own call after the last step: the callback puts our latents in."""
 
     def put(pipe: Any, step: int, t: Any, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        held["latents"].copy_(packed(latents, model.recipe) if held["latents"].ndim == 3 else latents)
+        held["latents"].copy_(packed(latents, model.recipe) if held["latents"].ndim in (3, 5) else latents)
         return held
 
     call = model.call(1) | at_each_step(model.own, put)
-    return model.own(prompt=["a cat"], output_type="pil", **call).images[0]
+    return picture(model.own(prompt=["a cat"], output_type="pil", **call))
+
+
+def picture(out: Any) -> Any:
+    """The first one that a pipeline drew, or the first frame of a video."""
+    return out.images[0] if hasattr(out, "images") else out.frames[0][0]
 
 
 @pytest.mark.parametrize("family", LONG)
@@ -223,7 +228,7 @@ def test_a_saved_word_draws_the_same_in_the_pipeline_itself(family: str, tmp_pat
 
 def drawn(pipe: Any, model: PipelineModel, prompt: str) -> np.ndarray:
     call = model.call(2) | {"generator": torch.Generator().manual_seed(3)}
-    return np.asarray(pipe(prompt=prompt, **call).images[0])
+    return np.asarray(picture(pipe(prompt=prompt, output_type="pil", **call)))
 
 
 @pytest.mark.parametrize("family", LONG)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ti_nb.models.families import COMFYUI, FAMILIES, Family
+from ti_nb.models.families import COMFYUI, FAMILIES
+from ti_nb.models.today.recipe import Family
 
 from .today import TODAY
 

@@ -8,7 +8,8 @@ from typing import Any
 from ..errors import InvalidValue, NotWritten
 from ..host.plain_text import first_line, place
 from .checks.supported import CHANNELS
-from .families import Family, family
+from .families import family
+from .today.recipe import Family
 from .today.recorder import quietly
 
 # A key's beginning, in the original programs' names, and the family whose files have it.

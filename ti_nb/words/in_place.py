@@ -10,7 +10,8 @@ import torch
 
 from ..errors import InvalidValue
 from ..models.encoders import ExtendedEmbedding
-from ..models.families import Family, family_of
+from ..models.families import family_of
+from ..models.today.recipe import Family
 from ..models.today.recorder import FIRST, as_codes, as_text, learn_to_read
 from ..models.tokens import cut_at_words
 from .concept import Concept

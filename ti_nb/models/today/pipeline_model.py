@@ -16,10 +16,11 @@ from ...errors import InvalidValue
 from ...host import turns
 from ..checks.supported import noise_schedule
 from ..encoders import TextEncoder, Vectors, extended, plain, pool_at_the_end
-from ..families import Family, Recipe, family_of
+from ..families import family_of
 from ..model import Model
 from ..tokens import cut_at_words, plain_token
 from .latents import packed, posterior, scaled, unpacked
+from .recipe import Family, Recipe
 from .recorder import FIRST, as_codes, as_text, learn_to_read, quietly, record, twin
 from .schedule import STEPS, USUAL_STEPS, FlowSchedule, flow_scheduler, given
 
@@ -80,7 +81,10 @@ class PipelineModel(Model):
     @property
     def vae_factor(self) -> int:
         """Pixels to a latent, along a side."""
-        return int(self.own.vae_scale_factor)
+        widths = getattr(self.vae.config, "block_out_channels", None)  # Bria's pipeline has the double
+        if widths is not None:
+            return int(2 ** (len(widths) - 1))
+        return int(getattr(self.own, "vae_scale_factor", None) or self.own.vae_scale_factor_spatial)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -200,7 +204,8 @@ class PipelineModel(Model):
         if guidance > 1 and self.takes_negative:
             call["negative_prompt"] = [negative] * len(prompts)
         with self.saying(rows) as pipeline:
-            images: list[Any] = pipeline(prompt=prompts, output_type="pil", **call).images
+            out = pipeline(prompt=prompts, output_type="pil", **call)
+        images: list[Any] = out.images if hasattr(out, "images") else [frames[0] for frames in out.frames]
         return images
 
     def condition(self, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Told:
@@ -226,7 +231,7 @@ class PipelineModel(Model):
         if not self.recipe.flow:
             return timesteps
         scale = float(getattr(self.unet.config, "timestep_scale", None) or 1.0) if self.recipe.clock == "t" else 1.0
-        return given(self.recipe.clock, self.scheduler.sigma(timesteps)) * scale
+        return given(self.recipe.clock, self.scheduler, timesteps) * scale
 
     def pipeline(self) -> Any:
         """The same parts as the pipeline it was made of, nothing copied."""
@@ -275,8 +280,11 @@ def _schedule(model: PipelineModel) -> Any:
     own = model.own
     if not model.recipe.flow:
         return noise_schedule(own.scheduler)
-    even = np.linspace(1.0, 1 / STEPS, STEPS)
+    takes_sigmas = "sigmas" in inspect.signature(type(own).__call__).parameters and model.recipe.clock != "unshifted"
+    even = {"sigmas": np.linspace(1.0, 1 / STEPS, STEPS).tolist()} if takes_sigmas else {}
     rows = {encoder.key: encoder.table[:1] for encoder in model.encoders}
     with torch.no_grad(), model.saying(rows):
-        record(own, model.unet, [""], {**model.call(USUAL_STEPS), "sigmas": even.tolist()})
-    return FlowSchedule(own.scheduler.sigmas[:STEPS].flip(0), model.recipe.sign)
+        record(own, model.unet, [""], {**model.call(USUAL_STEPS if even else STEPS), **even})
+    return FlowSchedule(
+        own.scheduler.sigmas[:STEPS].flip(0), own.scheduler.timesteps[:STEPS].flip(0), model.recipe.sign
+    )
