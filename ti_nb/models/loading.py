@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from ..host.devices import default_device, default_dtype
 from ..host.plain_text import first_line, place
 from .checks.names import choices
 from .checks.names import find as _find
+from .checks.quantised import quantisation
 from .checks.supported import check_pipeline, needed
 from .families import RECIPES, RELEASES
 from .model import Model, of_parts
@@ -34,6 +36,7 @@ def load_model(
     resolution: int | tuple[int, int] | None = None,
     clip_skip: int = 0,
     config: str | Path | None = None,
+    bits: int | None = None,
 ) -> Model:
     """Load a model by name.
 
@@ -47,6 +50,8 @@ def load_model(
             1 is what other programs call "Clip skip 2".
         config: for a file, a folder or repository with the small files of a model that is built alike; by default those of
             the family's usual model, which are fetched (a few MB) if they are not on this machine.
+        bits: 8 or 4 to keep the weights of a model of today in so many bits (`ti.needs` says what fits); `pip install
+            ti_nb[quant]`.
 
     Raises:
         ValueError: an unknown name, a folder or repository without a complete diffusers model, or a model that can't be
@@ -70,13 +75,15 @@ def load_model(
     if config is not None and not isinstance(config, str | Path):
         raise InvalidValue(f"config is {config!r}: give a folder, or a repository id such as 'owner/name'")
     folder, kind, variant = _find(str(name))
+    with _quietly():
+        quantised = quantisation(bits, RECIPES.get(kind))
     import torch
 
     dtype = dtype or default_dtype(device)
     release = RELEASES.get(str(name))
     if variant is None and release and release.half and dtype != torch.float32:
         variant = "fp16"
-    pipeline = _loaded(folder, kind, dtype, variant, config)
+    pipeline = _loaded(folder, kind, {**_options(kind, dtype), **quantised}, variant, config)
     check_pipeline(pipeline, str(name))  # before it is moved, which weights that are missing can't be
     return _of_checked(pipeline.to(device), str(name), {}, resolution, clip_skip)
 
@@ -164,11 +171,10 @@ def _check_dtype(dtype: Any) -> None:
         raise InvalidValue(f"dtype is {dtype!r}: give torch.float32, torch.float16 or torch.bfloat16")
 
 
-def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None, config: str | Path | None) -> Any:
+def _loaded(folder: str, kind: str, options: dict[str, Any], variant: str | None, config: str | Path | None) -> Any:
     """diffusers' pipeline of the folder, repository or file."""
     from safetensors import SafetensorError
 
-    options = _options(kind, dtype)
     if Path(folder).is_file():
         with _quietly():
             return load_file(Path(folder), config, options)
@@ -208,7 +214,8 @@ def _options(kind: str, dtype: torch.dtype) -> dict[str, Any]:
 
 @contextmanager
 def _quietly() -> Iterator[Any]:
-    """diffusers, without transformers' warnings on image processors, which we don't use, when torchvision is missing."""
+    """diffusers, without transformers' warnings on image processors, which we don't use, when torchvision is missing, and
+    without its own that a later version will not have quanto."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -216,7 +223,9 @@ def _quietly() -> Iterator[Any]:
     try:
         import diffusers
 
-        yield diffusers
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*Quanto", category=FutureWarning)
+            yield diffusers
     finally:
         logging.set_verbosity(before)
 

@@ -161,7 +161,8 @@ class Model:
 
     @property
     def _first_weight(self) -> torch.Tensor:
-        weight: torch.Tensor = next(self.unet.parameters())  # the UNet's own properties look through all its modules
+        weights = self.unet.parameters()  # the UNet's own properties look through all its modules
+        weight: torch.Tensor = next(weight for weight in weights if weight.is_floating_point())
         return weight
 
     @property

@@ -18,6 +18,7 @@ from ..host.devices import add_up, free_memory, in_parts, own_share
 from ..host.plain_text import size
 from ..models.conditioning import condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
+from ..models.today.memory import stored
 from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
+    return sum(part.numel() * part.element_size() for weight in module.parameters() for part in stored(weight))
 
 
 class Watch:
