@@ -71,7 +71,12 @@ def _checked_folder(path: Path) -> tuple[str, str, str | None]:
 def _checked_repository(name: str) -> tuple[str, str, str | None]:
     """`name`, once its index (a kilobyte) and its list of files show that it can be trained: before gigabytes are downloaded."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         index = Path(hf_hub_download(name, "model_index.json"))
@@ -81,6 +86,10 @@ def _checked_repository(name: str) -> tuple[str, str, str | None]:
         raise InvalidValue(
             f"{place(name)} is not a diffusers model: it has no model_index.json (a word is loaded by ti.fetch, a checkpoint of one "
             "file by diffusers' from_single_file and ti.from_pipeline)"
+        ) from error
+    except GatedRepoError as error:
+        raise NotWritten(
+            f"{place(name)} is gated: ask for it on its page on the Hub, and log in with ti.log_in, then load it again"
         ) from error
     except RepositoryNotFoundError as error:
         raise NotWritten(
