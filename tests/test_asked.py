@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import ti_nb as ti
+from ti_nb.models.checks.single_file import family_of_file
 from ti_nb.models.conditioning import token_ids
 from ti_nb.models.denoise import cache_latents, predict
-from ti_nb.models.single_file import family_of_file
 
 from .families import pipeline
 from .single_files import write

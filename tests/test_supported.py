@@ -17,8 +17,7 @@ from transformers import BertConfig, BertModel, CLIPTextModelWithProjection
 
 import ti_nb as ti
 from ti_nb.host import turns
-from ti_nb.models.encoders import ExtendedEmbedding
-from ti_nb.models.model import TINY
+from ti_nb.models.model import TINY, ExtendedEmbedding
 
 from .families import pipeline, text_config
 

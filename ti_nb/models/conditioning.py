@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..host import turns
-from .encoders import Vectors, extended
+from .model import Vectors
 from .today.pipeline_model import PipelineModel, Told
-from .tokens import in_chunks
+from .tokens import extended, in_chunks
 
 if TYPE_CHECKING:
     from .model import Model

@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ..errors import InvalidValue
 from ..host import turns
-from .checks.supported import noise_schedule
-from .encoders import TextEncoder, clip_encoder, plain, pool_at_the_end
-
-if TYPE_CHECKING:
-    import torch
+from .tokens import ExtendedEmbedding as ExtendedEmbedding
+from .tokens import extended as extended
+from .tokens import plain
 
 TINY = Path(__file__).parents[1] / "tiny"
+Vectors = Mapping[str, torch.Tensor]
 LARGEST = 4096  # px along a side
+
+
+@dataclass(eq=False)
+class TextEncoder:
+    """One of a model's text encoders.
+
+    Attributes:
+        key: the name of its embeddings in shared files: "clip_l" (SD 1.x, SDXL), "clip_h" (SD 2.x), "clip_g" (SDXL).
+        tokenizer, network: as transformers loads them.
+        part: the end of their names in models of today's pipelines.
+    """
+
+    key: str
+    tokenizer: Any
+    network: Any
+    part: str = ""
+
+    @property
+    def first(self) -> int:
+        """The first id past the table: where a concept's vectors are put."""
+        return int(self.network.get_input_embeddings().num_embeddings)
+
+    @property
+    def table(self) -> torch.Tensor:
+        """The vocabulary's embedding table (tokens, width), float32."""
+        weight: torch.Tensor = self.network.get_input_embeddings().weight
+        return weight.detach()[: len(self.tokenizer)].float()
+
+    @property
+    def width(self) -> int:
+        """Size of one embedding vector."""
+        return int(self.network.get_input_embeddings().weight.shape[-1])
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of a coordinate over the vocabulary: the unit of learning rates (0.014 in SD 1.5)."""
+        return float(self.table.std(0).mean())
 
 
 @dataclass(eq=False)
@@ -214,33 +252,3 @@ class Model:
         with turns.turn:  # not while a training step has replaced its embedding table
             copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
         return replace(self, encoders=copies).pipeline()
-
-
-def of_parts(pipeline: Any, name: str) -> Model:
-    """The model of a pipeline of SD 1.x, 2.x or SDXL that has been checked."""
-    encoders = [clip_encoder(pipeline.tokenizer, pipeline.text_encoder, "clip_l")]
-    if getattr(pipeline, "text_encoder_2", None) is not None:
-        encoders.append(clip_encoder(pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"))
-    for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
-        part.requires_grad_(False).eval()
-    for encoder in encoders:
-        pool_at_the_end(encoder)
-    zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
-    model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
-    _suit_cpu(model)
-    return model
-
-
-def _suit_cpu(model: Model) -> None:
-    """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
-    torch's fused one is slow there (with small latents, where memory does not matter)."""
-    import torch
-    from diffusers.models.attention_processor import AttnProcessor
-
-    if model.device.type != "cpu":
-        return
-    model.unet.to(memory_format=torch.channels_last)
-    if max(model.latent_shape[1:]) <= 32:
-        model.unet.set_attn_processor(AttnProcessor())
-        for encoder in model.encoders:
-            encoder.network.set_attn_implementation("eager")

@@ -1,10 +1,13 @@
-"""Prompts and token ids: what a tokenizer makes of a word, and the ids of new words in a prompt."""
+"""Prompts and token ids: what a tokenizer makes of a word, the ids of new words in a prompt, and the rows that these mean."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
@@ -136,3 +139,55 @@ def token_in_words(tokenizer: Any, number: int) -> str:
     if number in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         return "start" if number == tokenizer.bos_token_id else "end"
     return token.removesuffix("</w>") + ("" if token.endswith("</w>") else "+")
+
+
+class ExtendedEmbedding(torch.nn.Module):
+    """A frozen embedding table and a few rows of its own: id `first + i` gives `rows[i]`.
+
+    A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
+    written. The same way serves any encoder that looks its ids up in a table, T5 and LLMs as well as CLIP.
+
+    Args:
+        first: the id of the first row; by default the first past the table. Tables may be longer than tokenizers, whose
+            next id is then within the table.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor, first: int | None = None) -> None:
+        super().__init__()
+        self.table = table
+        self.rows = rows
+        self.num_embeddings = table.num_embeddings
+        self.first = table.num_embeddings if first is None else first
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table; transformers looks here for the dtype."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., ) ids -> (..., width) vectors in the table's dtype."""
+        known = self.table(ids.clamp(max=self.first - 1))
+        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
+        scale = getattr(self.table, "embed_scale", None)  # Gemma's tables multiply what they give by it
+        own = own if scale is None else own * torch.as_tensor(scale).to(own)
+        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
+
+
+@contextmanager
+def extended(text_encoder: Any, rows: torch.Tensor, first: int | None = None) -> Iterator[int]:
+    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
+    table = plain(text_encoder).get_input_embeddings()
+    inner = ExtendedEmbedding(table, rows, first)
+    text_encoder.set_input_embeddings(inner)
+    try:
+        yield inner.first
+    finally:
+        text_encoder.set_input_embeddings(table)
+
+
+def plain(text_encoder: Any) -> Any:
+    """The encoder with its own table, whatever an interrupt may have left in it."""
+    table = text_encoder.get_input_embeddings()
+    if type(table) is ExtendedEmbedding:  # words that were loaded into a pipeline stay
+        text_encoder.set_input_embeddings(table.table)
+    return text_encoder

@@ -217,7 +217,7 @@ def _record_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
         unet.set_attn_processor(processors)
 
 
-def _mean_maps(layers: Sequence[torch.Tensor], count: int, ratio: float) -> torch.Tensor:
+def _mean_maps(layers: Sequence[torch.Tensor], count: int, ratio: float = 1.0) -> torch.Tensor:
     """Of pictures `ratio` times as high as wide the mean over layers and heads, at the finest layer's resolution: (count, 77, h, w)."""
     heights = [round((weights.shape[1] * ratio) ** 0.5) for weights in layers]
     shapes = [(height, weights.shape[1] // height) for height, weights in zip(heights, layers)]

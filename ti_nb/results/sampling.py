@@ -20,11 +20,10 @@ from ..host.arguments import SEEDS, checked
 from ..host.atomic import replacing
 from ..host.devices import attempt, use_free_cores
 from ..host.plain_text import place
-from ..models.conditioning import Conditioning, count_chunks, token_ids
+from ..models.conditioning import Conditioning, token_ids
 from ..models.today.pipeline_model import PipelineModel
 from ..words.concept import Concept, fingerprint
-from ..words.prompts import check_prompt, encode, fill, said
-from .parameters import as_parameters
+from ..words.prompts import check_prompt, encode_alike, fill, said
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -85,7 +84,7 @@ class Sample:
             raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
         path.parent.mkdir(parents=True, exist_ok=True)
         settings, metadata = self.settings(), PngInfo()
-        metadata.add_text("parameters", as_parameters(settings))
+        metadata.add_text("parameters", _as_parameters(settings))
         metadata.add_text("ti_nb", json.dumps(settings))
         with replacing(path) as temporary:
             self.image.save(temporary, format="PNG", pnginfo=metadata)
@@ -174,36 +173,21 @@ def usual_batch(model: Model) -> int:
 def _painter(
     model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
-    """What draws one picture for each (prompt, seed) that it is given, in a batch.
-
-    Prompts of as many chunks go together, so that none is longer because of what else is drawn.
-    """
+    """What draws one picture for each (prompt, seed) that it is given, in one batch."""
     if isinstance(model, PipelineModel):
         return _by_own_call(model, texts, negative, concepts, steps, guidance)
-    counts, _ = said(model, concepts)
-    chunks = [count_chunks(model, text, counts) for text in (*texts, negative)]
-    longest = [max(own, chunks[-1]) for own in chunks[:-1]]
-    alike = {count: [i for i, own in enumerate(longest) if own == count] for count in longest}
-    told = {n: _told(model, [texts[i] for i in which], negative, concepts) for n, which in alike.items()}
+    told, where = encode_alike(model, texts, negative, concepts)
     pipeline, options = model.pipeline(), {"num_inference_steps": steps, "guidance_scale": guidance}
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         images = []
-        for count, group in groupby(jobs, key=lambda job: longest[job[0]]):
-            part, both = list(group), told[count]
-            positive, negatives = both[[alike[count].index(i) for i, _ in part]], both[[-1] * len(part)]
+        for chunks, group in groupby(jobs, key=lambda job: where[job[0]][0]):
+            part, both = list(group), told[chunks]
+            positive, negatives = both[[where[i][1] for i, _ in part]], both[[-1] * len(part)]
             images += _draw(pipeline, model, positive, negatives, part, options)
         return images
 
     return paint
-
-
-def _told(model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept]) -> Conditioning:
-    """The prompts encoded, the negative one last."""
-    both = encode(model, [*texts, negative], concepts)
-    if model.clip_skip:
-        both = both.ending_as(encode(model.for_negatives, [*texts, negative], concepts))
-    return both.emptied(-1) if model.zeroes_empty and not negative else both
 
 
 def _by_own_call(
@@ -290,3 +274,24 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         raise InvalidValue(f"{place(path)} does not say how it was drawn: only PNG files written by `Sample.save` do")
     settings: dict[str, Any] = json.loads(text)
     return settings
+
+
+def _as_parameters(settings: dict[str, Any]) -> str:
+    """Settings in AUTOMATIC1111's "parameters" format, which many programs and sites read."""
+    facts = {
+        "Steps": settings["steps"],
+        "Sampler": settings["sampler"],
+        "CFG scale": None if settings["guidance"] is None else f"{settings['guidance']:g}",
+        "Seed": settings["seed"],
+        "Size": f"{settings['width']}x{settings['height']}",
+        "Model": settings["model"] or None,
+        "TI hashes": ", ".join(f"{word}: {facts['sha256'][:12]}" for word, facts in settings["words"].items()) or None,
+    }
+    line = ", ".join(f"{name}: {_quoted(str(value))}" for name, value in facts.items() if value is not None)
+    negative = [f"Negative prompt: {settings['negative']}"] if settings["negative"] else []
+    return "\n".join([settings["prompt"], *negative, line])
+
+
+def _quoted(value: str) -> str:
+    """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
+    return json.dumps(value) if re.search(r"[,:\n]", value) else value

@@ -22,8 +22,7 @@ from ..models.today.memory import stored
 from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
-    from ..models.encoders import Vectors
-    from ..models.model import Model
+    from ..models.model import Model, Vectors
     from ..words.concept import Concept
     from .batches import Batch, Draws
     from .records import StepRecord

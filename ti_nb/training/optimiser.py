@@ -16,8 +16,7 @@ from .batches import join_batches
 from .losses import word_loss
 
 if TYPE_CHECKING:
-    from ..models.encoders import Vectors
-    from ..models.model import Model
+    from ..models.model import Model, Vectors
     from .batches import Batch
     from .losses import Plan
     from .settings import TrainSettings

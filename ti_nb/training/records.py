@@ -25,7 +25,7 @@ from ..host.plain_text import place
 from ..words.concept import Concept
 
 if TYPE_CHECKING:
-    from ..models.encoders import Vectors
+    from ..models.model import Vectors
     from ..pictures.concept_images import ConceptImages
 
 STATE, VECTORS, RECORDS, WORD = "state.safetensors", "vectors.f32", "records.csv", "learned_embeds.safetensors"

@@ -16,7 +16,7 @@ from ..errors import InvalidValue, NotFinite
 from ..host import turns
 from ..host.arguments import validated
 from ..host.interrupts import interrupts_deferred
-from ..models.encoders import Vectors
+from ..models.model import Vectors
 from ..words import prompts
 from ..words.concept import Concept, initial_concept
 from .batches import Batch, Draws

@@ -16,8 +16,7 @@ from ..models.families import ENCODERS, family_name
 from ..models.families import family as known
 
 if TYPE_CHECKING:
-    from ..models.encoders import TextEncoder, Vectors
-    from ..models.model import Model
+    from ..models.model import Model, TextEncoder, Vectors
 
 
 @dataclass(frozen=True, eq=False)

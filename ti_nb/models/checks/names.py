@@ -9,8 +9,8 @@ from ...errors import InvalidValue, NotWritten
 from ...host.plain_text import place
 from ..families import RELEASES, SUPPORTED
 from ..model import TINY
-from ..single_file import family_of_file
 from .model_files import check_whole, read_index, variant_of
+from .single_file import family_of_file
 
 SAFE = (".safetensors", ".sft")
 CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft")

@@ -222,6 +222,17 @@ def of_scheduler(scheduler: Any) -> Iterator[str]:
         yield f"its {kind} has another noise schedule than its betas say, {other}"
 
 
+def pool_at_the_end(network: Any, tokenizer: Any) -> None:
+    """Take pooled text from the end token, as the encoders were trained, not from the highest id.
+
+    Published configurations name a wrong end token (2); transformers then pools at the highest id, which a new word's
+    is (transformers #21029, #24650; diffusers #10754). With known words both rules pool at the same place.
+    """
+    for module in network.modules():
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = tokenizer.eos_token_id
+
+
 def noise_schedule(scheduler: Any) -> Any:
     """The schedule of betas of any scheduler, with its own defaults, as diffusers' `DDPMScheduler`.
 

@@ -14,11 +14,10 @@ import torch
 
 from ...errors import InvalidValue
 from ...host import turns
-from ..checks.supported import noise_schedule
-from ..encoders import TextEncoder, Vectors, extended, plain, pool_at_the_end
+from ..checks.supported import noise_schedule, pool_at_the_end
 from ..families import family_of
-from ..model import Model
-from ..tokens import cut_at_words, plain_token
+from ..model import Model, TextEncoder, Vectors
+from ..tokens import cut_at_words, extended, plain, plain_token
 from .latents import packed, posterior, scaled, unpacked
 from .recipe import Family, Recipe
 from .recorder import FIRST, as_codes, as_text, learn_to_read, quietly, record, twin
@@ -264,7 +263,7 @@ def of_pipeline(pipeline: Any, name: str, arguments: Mapping[str, Any]) -> Pipel
         network.requires_grad_(False).eval()
     for encoder in encoders:
         if encoder.key.startswith("clip"):
-            pool_at_the_end(encoder)
+            pool_at_the_end(encoder.network, encoder.tokenizer)
     own = twin(pipeline)
     if family.recipe.flow:
         own.scheduler = flow_scheduler(own.scheduler)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidValue, NotWritten
-from ..host.plain_text import first_line, place
-from .checks.supported import CHANNELS
-from .families import family
-from .today.recipe import Family
-from .today.recorder import quietly
+from ...errors import InvalidValue, NotWritten
+from ...host.plain_text import first_line, place
+from ..families import family
+from ..today.recipe import Family
+from ..today.recorder import quietly
+from .supported import CHANNELS
 
 # A key's beginning, in the original programs' names, and the family whose files have it.
 BEGINNINGS = {
