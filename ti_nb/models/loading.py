@@ -160,6 +160,7 @@ def _clip_encoder(tokenizer: Any, network: Any, usual: str) -> TextEncoder:
 def _suit_cpu(model: Model) -> None:
     """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
     torch's fused one is slow there (with small latents, where memory does not matter)."""
+    import torch
     from diffusers.models.attention_processor import AttnProcessor
 
     if model.device.type != "cpu":

@@ -13,6 +13,7 @@ from ..errors import InvalidValue
 from ..host.arguments import checked
 
 CHUNKS = 8  # of 75 tokens each, in the longest prompt
+BESIDE = 8  # tokens of a short sentence, from which a long word may not be parted
 
 
 @checked()
@@ -84,7 +85,7 @@ def in_chunks(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | 
     words to the tokenizer gives as well (CLIP's tokenizers ignore white space). A word's vectors stay within one chunk.
 
     Raises:
-        ValueError: the prompt does not fit into `CHUNKS` chunks, or a word not into one.
+        ValueError: the prompt does not fit into `CHUNKS` chunks, or a word, with a few others, not into one.
     """
     words, room = words or {}, int(tokenizer.model_max_length) - 2
     pieces = split_on_words(prompt, words)
@@ -93,8 +94,11 @@ def in_chunks(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | 
         raise InvalidValue(f"prompt is {total} tokens long, {CHUNKS * room} fit: shorten {prompt[:60]!r}...")
     chunks: list[list[int]] = [[]]
     for piece, ids in zip(pieces, spelled):
-        if piece in words and len(ids) > room:
-            raise InvalidValue(f"{piece!r} is {len(ids)} vectors long, {room} fit into a prompt: learn fewer")
+        if piece in words and len(ids) > room - BESIDE and total > room:
+            raise InvalidValue(
+                f"{piece!r} is {len(ids)} vectors long, and only {room} tokens are read together: shorten {prompt[:60]!r}..., "
+                "or learn fewer vectors"
+            )
         if piece in words and len(chunks[-1]) + len(ids) > room:
             chunks.append([])
         for number in ids:

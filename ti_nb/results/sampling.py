@@ -167,7 +167,7 @@ def sample(
 
 def usual_batch(model: Model) -> int:
     """How many pictures are drawn at once, where memory allows."""
-    return next((n for side, n in BATCH_SIZES.items() if max(model.size) <= side), 1)
+    return next((n for side, n in BATCH_SIZES.items() if max(model.resolution, *model.size) <= side), 1)
 
 
 def _painter(
