@@ -179,7 +179,8 @@ def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
     assert "✓ Uses &lt;new&gt;; 5 of 75 tokens; draws 2 pictures." in panel.controls.check.value
     for typed, answer in {
         "a cat": "does not say &lt;new&gt;",
-        "{word} " * 80: "80 tokens long, 75 fit",
+        "{word} " * 80: "80 tokens; draws",
+        "{word} " * 601: "601 tokens long, 600 fit",
         "a {word} and <dog>": "does not know &lt;dog&gt;",
         "a {wrod} {word}": "does not know {wrod}",
         "a {word} with a xylophone": "does not know xylophone",
@@ -188,8 +189,8 @@ def test_the_prompt_is_checked_while_it_is_typed(panel: ExplorePanel) -> None:
         assert answer in panel.controls.check.value, typed
     panel.prompt.value = "a  <new>\n in the snow "
     assert "✓ Uses" in panel.controls.check.value
-    panel.negative.value = "cat " * 80
-    assert "80 tokens" in panel.controls.check.value
+    panel.negative.value = "cat " * 601
+    assert "601 tokens" in panel.controls.check.value
     panel.negative.value, panel.seeds.value = "", "0-"
     assert "Error: seeds" in panel.controls.check.value
 

@@ -19,7 +19,7 @@ from tests import readers
 from tests.hub_server import HubServer, point_client_at
 from ti_nb.hub.browsing import Listing, Listings
 from ti_nb.hub.fetching import candidate_files
-from ti_nb.results.drawing.sampling import Sample
+from ti_nb.results.drawing.samples import Sample
 
 pytestmark = pytest.mark.slow
 

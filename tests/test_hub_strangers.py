@@ -21,7 +21,7 @@ from ti_nb.hub import repository
 from ti_nb.hub.browsing import picture_paths
 from ti_nb.hub.fetching import candidate_files
 from ti_nb.hub.page import model_card
-from ti_nb.results.drawing.sampling import Sample
+from ti_nb.results.drawing.samples import Sample
 
 TOKEN = "hf_test_alice_write"
 

@@ -20,7 +20,7 @@ from tests.hub_server import HubServer, client_environment
 from ti_nb.hub.page import PEOPLE, Terms, model_card
 from ti_nb.models import TINY
 from ti_nb.models.families import living
-from ti_nb.results.drawing.sampling import Sample
+from ti_nb.results.drawing.samples import Sample
 
 pytestmark = pytest.mark.slow
 

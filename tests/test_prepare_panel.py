@@ -291,7 +291,7 @@ def test_captions_are_checked_as_they_are_typed(panel: PreparePanel) -> None:
     panel.editor.caption.value = "a bird"
     assert "Error" in panel.editor.caption_note.value and "{}" in panel.editor.caption_note.value
     assert "Error" in panel.samples_note.value
-    panel.editor.caption.value = "{} " + "red " * 90
+    panel.editor.caption.value = "{} " + "red " * 600
     assert "tokens long" in panel.editor.caption_note.value
 
 

@@ -56,11 +56,17 @@ def test_a_word_inside_another_is_left_alone() -> None:
     assert tokens.split_on_words("bad bad-hands", {"bad": [1], "bad-hands": [2]}) == ["bad", "bad-hands"]
 
 
-def test_prompt_beyond_77_tokens_is_refused(model: ti.Model) -> None:
-    fits = " ".join(["a"] * 75)
+def test_prompts_beyond_77_tokens_are_cut_into_chunks(model: ti.Model) -> None:
+    fits, end = " ".join(["a"] * 75), model.tokenizer.eos_token_id
     assert len(tokens.tokenise(fits, model.tokenizer)) == 77
-    with pytest.raises(ValueError, match="76 tokens long, 75 fit"):
-        tokens.tokenise(fits + " a", model.tokenizer)
+    first, second = tokens.in_chunks(fits + " a", model.tokenizer)
+    assert first == tokens.tokenise(fits, model.tokenizer) and second == tokens.tokenise("a", model.tokenizer)
+    with pytest.raises(ValueError, match="601 tokens long, 600 fit"):
+        tokens.tokenise(" ".join(["a"] * 601), model.tokenizer)
+    with pytest.raises(ValueError, match=r"'<x>' is 68 vectors long.*shorten"):
+        tokens.tokenise("a cat on the left of a cat <x>", model.tokenizer, {"<x>": range(9000, 9068)})
+    cut, word = tokens.in_chunks(" ".join(["a"] * 74) + " <x>", model.tokenizer, {"<x>": [9000, 9001]})
+    assert cut[75] == end and word[1:4] == [9000, 9001, end]  # a word's vectors stay together
 
 
 @pytest.mark.parametrize(

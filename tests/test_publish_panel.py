@@ -22,7 +22,7 @@ from tests.hub_server import HubServer, point_client_at
 from ti_nb.host import frontend
 from ti_nb.host.plain_text import size
 from ti_nb.hub import client as hub_module
-from ti_nb.results.drawing.sampling import Sample
+from ti_nb.results.drawing.samples import Sample
 from ti_nb.widgets.publish import panel as publish
 from ti_nb.widgets.publish.form import name_of
 from ti_nb.widgets.publish.panel import PUBLISH, PUBLISH_TO_ALL, PublishPanel

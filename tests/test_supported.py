@@ -254,7 +254,8 @@ def test_a_checkpoint_s_name_is_a_file(name: str, there: bool, tmp_path: Path, m
     (tmp_path / "models").mkdir()
     if there:
         Path(name).write_bytes(b"x")
-    with pytest.raises(ValueError, match="pickles" if name.endswith("CKPT") else "from_single_file"):
+    reason = "pickles" if name.endswith("CKPT") else "damaged" if there else "no such file"
+    with pytest.raises(ValueError, match=reason):
         ti.load_model(name)
 
 

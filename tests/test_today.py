@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines import auto_pipeline
 from safetensors import safe_open
+from transformers import Qwen3Config, Qwen3Model
 
 import ti_nb as ti
 from ti_nb.models.conditioning import condition, token_ids
-from ti_nb.models.families import FAMILIES
+from ti_nb.models.families import FAMILIES, RELEASES, SUPPORTED
+from ti_nb.models.today import rows as rows_of_today
 from ti_nb.models.today.latents import packed, unpacked
 from ti_nb.models.today.memory import kept_for_backward
 from ti_nb.models.today.pipeline_model import PipelineModel
+from ti_nb.models.today.planned import GPUS, planned
 from ti_nb.models.today.recorder import FIRST, record
 from ti_nb.models.today.schedule import FlowSchedule
 from ti_nb.training.losses import word_loss
@@ -131,7 +137,7 @@ def test_clock_sign_and_latents_are_the_pipeline_s_own(family: str) -> None:
             ours = scheduler.step(model.predict(x, t.reshape(1), told), t, x).prev_sample
         else:
             assert float((model.scheduler.sigmas - sigmas[2]).abs().min()) < 2e-3
-            model.scheduler = FlowSchedule(sigmas[2:3], model.recipe.sign)
+            model.scheduler = FlowSchedule(sigmas[2:3], scheduler.timesteps[2:3], model.recipe.sign)
             predicted = model.predict(x, torch.tensor([0]), told)
             ours = x + (sigmas[3] - sigmas[2]) * model.recipe.sign * predicted
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -175,11 +181,16 @@ def _decoded_by_the_pipeline(model: PipelineModel, latents: torch.Tensor) -> Any
     """Its own call after the last step: the callback puts our latents in."""
 
     def put(pipe: Any, step: int, t: Any, held: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        held["latents"].copy_(packed(latents, model.recipe) if held["latents"].ndim == 3 else latents)
+        held["latents"].copy_(packed(latents, model.recipe) if held["latents"].ndim in (3, 5) else latents)
         return held
 
     call = model.call(1) | at_each_step(model.own, put)
-    return model.own(prompt=["a cat"], output_type="pil", **call).images[0]
+    return picture(model.own(prompt=["a cat"], output_type="pil", **call))
+
+
+def picture(out: Any) -> Any:
+    """The first one that a pipeline drew, or the first frame of a video."""
+    return out.images[0] if hasattr(out, "images") else out.frames[0][0]
 
 
 @pytest.mark.parametrize("family", LONG)
@@ -223,7 +234,7 @@ def test_a_saved_word_draws_the_same_in_the_pipeline_itself(family: str, tmp_pat
 
 def drawn(pipe: Any, model: PipelineModel, prompt: str) -> np.ndarray:
     call = model.call(2) | {"generator": torch.Generator().manual_seed(3)}
-    return np.asarray(pipe(prompt=prompt, **call).images[0])
+    return np.asarray(picture(pipe(prompt=prompt, output_type="pil", **call)))
 
 
 @pytest.mark.parametrize("family", LONG)
@@ -324,12 +335,27 @@ def test_a_saved_folder_is_loaded_as_what_it_is(tmp_path: Path) -> None:
     assert torch.equal(model.encoders[0].table, made("Sana").encoders[0].table)
 
 
-def test_a_class_in_no_row_is_refused_with_the_list_of_those_that_are() -> None:
-    from diffusers import KolorsPipeline
+def others() -> list[str]:
+    """Every class of diffusers' tables of automatic pipelines that is in no row."""
+    tables = [getattr(auto_pipeline, name) for name in dir(auto_pipeline) if name.endswith("PIPELINES_MAPPING")]
+    names = {kind.__name__ for table in tables if isinstance(table, dict) for kind in table.values()}
+    return sorted(name for name in names if name not in SUPPORTED)
 
-    with pytest.raises(ValueError, match="KolorsPipeline") as refused:
-        ti.from_pipeline(object.__new__(KolorsPipeline))
-    assert all(row.pipeline in str(refused.value) for row in FAMILIES if row.recipe)
+
+@pytest.mark.parametrize("how", ["by its index alone", "loaded"])
+def test_a_class_in_no_row_is_refused_in_a_sentence(how: str, tmp_path: Path) -> None:
+    assert len(others()) > 50
+    for name in others():
+        (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+        with pytest.raises(
+            ValueError, match=rf"is a {name}, no text-to-image model of a kind that can be trained"
+        ) as refused:
+            if how == "loaded":
+                ti.from_pipeline(object.__new__(getattr(diffusers, name, type(name, (), {}))))
+            ti.load_model(tmp_path)
+        said = str(refused.value)
+        assert refused.value.__cause__ is None and "\n" not in said, said
+        assert all(row.pipeline in said for row in FAMILIES if row.recipe)
 
 
 def test_drawn_samples_say_what_the_encoder_reads(photos: ti.ConceptImages) -> None:
@@ -337,6 +363,51 @@ def test_drawn_samples_say_what_the_encoder_reads(photos: ti.ConceptImages) -> N
     samples = ti.drawn_samples(model, photos, word="<new>", init="cat", vectors=2, batch=2)
     assert all(sample.tokens.count("<new> 1") == sample.tokens.count("<new> 2") == 1 for sample in samples)
     assert chr(FIRST) not in "".join(sample.prompt for sample in samples)
+
+
+def test_the_page_s_example_of_a_row_is_a_row_and_took_the_lines_that_it_says() -> None:
+    page, rows = today_table.PAGE.read_text(), inspect.getsource(rows_of_today)
+    (example,) = re.findall(r"```python\n(Family\(.*?)\n```", page)
+    assert eval(example, vars(rows_of_today)) == next(row for row in FAMILIES if row.name == "AuraFlow")
+    assert f"    {example},\n" in rows
+    for name, said in (("AuraFlow", r"AuraFlow took (\d+) lines? and (\d+) "), ("Krea 2", r" took (\d+) and (\d+)\.")):
+        match = re.search(rf'    Family\(\s*"{name}".*?\n(?=    Family|\))', rows, re.DOTALL)
+        counts = re.search(said, page.split("## A seventeenth family")[1])
+        assert match is not None and counts is not None
+        assert [int(n) for n in counts.groups()] == [len(block.splitlines()) for block in (match[0], source(name))]
+
+
+def source(family: str) -> str:
+    return inspect.getsource(TODAY[family])
+
+
+def test_what_is_planned_is_reckoned_from_what_is_said() -> None:
+    for name, release in RELEASES.items():
+        if not release.networks:
+            continue
+        said = ti.needs(name)
+        assert release.repository in said and "by arithmetic, not measured" in said, said
+        assert ("gated, licence" in said) and ("not gated" in said) != release.gated
+        weights, table = (sum(getattr(n, what) for n in release.networks) for what in ("billions", "table"))
+        sizes = re.findall(r"([\d.]+) GB in (?:16|8) bit", said)
+        assert [float(size) for size in sizes] == pytest.approx([2 * weights, weights + table], abs=0.06)
+        for gpu, bits in planned(release).items():
+            assert f"{gpu} ({GPUS[gpu]:g} GB): {bits}" in said
+    assert planned(RELEASES["klein"]) == {"T4": "8 bit", "L4": "16 bit", "A100": "16 bit"}
+    assert planned(RELEASES["qwen-image"])["T4"] == "too large"
+
+
+def test_the_weights_of_a_pipeline_are_those_that_are_counted() -> None:
+    """The classes' own networks in full size, on no device: as many billions as the row says."""
+    config = {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "cap_feat_dim": 2560}
+    qwen3 = {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32}
+    with torch.device("meta"):
+        network = diffusers.ZImageTransformer2DModel(**config)
+        encoder = Qwen3Model(Qwen3Config(**qwen3, num_key_value_heads=8, head_dim=128, vocab_size=151936))
+    counted = RELEASES["z-image"].networks
+    for real, said in zip((network, encoder), counted):
+        assert abs(sum(p.numel() for p in real.parameters()) / 1e9 - said.billions) < 0.02
+    assert abs(encoder.get_input_embeddings().weight.numel() / 1e9 - counted[1].table) < 0.01
 
 
 def test_the_page_of_models_has_the_table() -> None:

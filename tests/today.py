@@ -8,7 +8,11 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
+from tokenizers.processors import TemplateProcessing
 from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -16,15 +20,21 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    GlmConfig,
+    GlmModel,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from ti_nb.models import TINY
@@ -300,6 +310,18 @@ def lumina() -> tuple[Any, dict[str, Any]]:
     return diffusers.Lumina2Pipeline(transformer=network, scheduler=flow(), **parts), {"max_sequence_length": 256}
 
 
+def qwen_vae() -> Any:
+    return diffusers.AutoencoderKLQwenImage(
+        base_dim=24,
+        z_dim=4,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[False, True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 1.0, 2.0, 1.5],
+    )
+
+
 def qwen_image() -> tuple[Any, dict[str, Any]]:
     tokenizer = qwen()
     rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "type": "default"}
@@ -318,18 +340,188 @@ def qwen_image() -> tuple[Any, dict[str, Any]]:
         joint_attention_dim=16,
         axes_dims_rope=(8, 4, 4),
     )
-    encoder = diffusers.AutoencoderKLQwenImage(
-        base_dim=24,
-        z_dim=4,
-        dim_mult=[1, 2, 4],
-        num_res_blocks=1,
-        temperal_downsample=[False, True],
-        latents_mean=[0.1, -0.2, 0.3, 0.0],
-        latents_std=[0.5, 1.0, 2.0, 1.5],
-    )
     texts = {"tokenizer": tokenizer, "text_encoder": Qwen2_5_VLForConditionalGeneration(config)}
-    made = diffusers.QwenImagePipeline(transformer=network, scheduler=flow(), vae=encoder, **texts)
+    made = diffusers.QwenImagePipeline(transformer=network, scheduler=flow(), vae=qwen_vae(), **texts)
     return made, {"max_sequence_length": 512}
+
+
+def umt5_encoder(tokenizer: Any) -> UMT5EncoderModel:
+    size = {"d_model": 32, "d_kv": 8, "d_ff": 37, "num_layers": 2, "num_heads": 4}
+    return UMT5EncoderModel(UMT5Config(vocab_size=len(tokenizer) + SPARE, **size))
+
+
+def louder(network: Any) -> Any:
+    """With larger weights: else it hardly hears the prompt."""
+    for weight in network.parameters():
+        weight.data.mul_(4)
+    return network
+
+
+def aura_flow() -> tuple[Any, dict[str, Any]]:
+    tokenizer = t5()
+    network = diffusers.AuraFlowTransformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=4,
+        num_mmdit_layers=1,
+        num_single_dit_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        out_channels=4,
+        pos_embed_max_size=256,
+    )
+    parts = {"vae": vae(4, None, 0.13025), "tokenizer": tokenizer, "text_encoder": umt5_encoder(tokenizer)}
+    return diffusers.AuraFlowPipeline(transformer=louder(network), scheduler=flow(), **parts), {
+        "max_sequence_length": 64
+    }
+
+
+def cog_view4() -> tuple[Any, dict[str, Any]]:
+    tokenizer, start = qwen(), "<|im_start|>"  # before each prompt, as GLM's has two
+    mark = [(start, tokenizer.convert_tokens_to_ids(start))]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start} $A", special_tokens=mark)
+    size = {"hidden_size": 32, "intermediate_size": 8, "num_hidden_layers": 3, "head_dim": 8, "pad_token_id": 0}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": len(tokenizer) + SPARE}
+    network = diffusers.CogView4Transformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        num_layers=1,
+        attention_head_dim=4,
+        num_attention_heads=4,
+        out_channels=4,
+        text_embed_dim=32,
+        time_embed_dim=8,
+        condition_dim=4,
+    )
+    shift = {"base_shift": 0.25, "max_shift": 0.75, "base_image_seq_len": 256, "time_shift_type": "linear"}
+    parts = {"vae": vae(4), "tokenizer": tokenizer, "text_encoder": GlmModel(GlmConfig(**size, **heads))}
+    scheduler = flow(use_dynamic_shifting=True, **shift)
+    return diffusers.CogView4Pipeline(transformer=network, scheduler=scheduler, **parts), {"max_sequence_length": 64}
+
+
+def bert() -> BertTokenizer:
+    """Letters, and "cat"."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *".,<>", *("##" + x for x in letters), "cat"]
+    return BertTokenizer(vocab={name: i for i, name in enumerate(names)}, model_max_length=77)
+
+
+def hunyuan() -> tuple[Any, dict[str, Any]]:
+    first, second = bert(), t5()
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+    network = diffusers.HunyuanDiT2DModel(
+        sample_size=16,
+        num_layers=2,
+        patch_size=2,
+        attention_head_dim=8,
+        num_attention_heads=3,
+        in_channels=4,
+        cross_attention_dim=32,
+        cross_attention_dim_t5=32,
+        pooled_projection_dim=16,
+        hidden_size=24,
+        activation_fn="gelu-approximate",
+    )
+    texts = {
+        "text_encoder": BertModel(BertConfig(vocab_size=len(first) + SPARE, max_position_embeddings=77, **size)),
+        "text_encoder_2": t5_encoder(second),
+    }
+    made = diffusers.HunyuanDiTPipeline(
+        transformer=network,
+        vae=vae(4, None, 0.13025, levels=4),  # the pipeline counts on 8 px to a latent
+        scheduler=diffusers.DDIMScheduler(prediction_type="v_prediction"),
+        tokenizer=first,
+        tokenizer_2=second,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+        **texts,
+    )
+    return made, {}
+
+
+def bria() -> tuple[Any, dict[str, Any]]:
+    tokenizer = t5()
+    network = diffusers.BriaTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=[0, 4, 4],
+    )
+    parts = {"vae": vae(4, 0, 0.13025), "tokenizer": tokenizer, "text_encoder": t5_encoder(tokenizer)}
+    return diffusers.BriaPipeline(transformer=network, scheduler=flow(), **parts), {"max_sequence_length": 64}
+
+
+def ovis() -> tuple[Any, dict[str, Any]]:
+    tokenizer = qwen()
+    how = {"out_channels": 4, "joint_attention_dim": 16, "axes_dims_rope": (4, 4, 8)}
+    network = of_flux(diffusers.OvisImageTransformer2DModel, **how)
+    parts = {"vae": vae(1, 0.1159, 0.3611), "tokenizer": tokenizer, "text_encoder": qwen3(tokenizer)}
+    shifting = flow(use_dynamic_shifting=True, shift=3.0)
+    made = diffusers.OvisImagePipeline(transformer=network, scheduler=shifting, **parts)
+    return made, {"max_sequence_length": 256}
+
+
+def krea2() -> tuple[Any, dict[str, Any]]:
+    tokenizer = qwen()
+    rope = {"mrope_section": [2, 1, 1], "rope_type": "default", "mrope_interleaved": True}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": len(tokenizer) + SPARE}
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "head_dim": 8, **heads}
+    sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    config = Qwen3VLConfig(
+        text_config={**text, "rope_scaling": rope}, vision_config={**sight, "deepstack_visual_indexes": [0]}
+    )
+    network = diffusers.Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        timestep_embed_dim=8,
+        text_hidden_dim=16,
+        num_text_layers=3,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=1,
+        text_intermediate_size=16,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(8, 4, 4),
+    )
+    texts = {"tokenizer": tokenizer, "text_encoder": Qwen3VLModel(config), "text_encoder_select_layers": (0, 1, 2)}
+    shifting = flow(use_dynamic_shifting=True, shift=3.0)
+    made = diffusers.Krea2Pipeline(transformer=network, scheduler=shifting, vae=qwen_vae(), **texts)
+    return made, {"max_sequence_length": 256}
+
+
+def wan() -> tuple[Any, dict[str, Any]]:
+    tokenizer = t5()
+    network = diffusers.WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=256,
+        ffn_dim=32,
+        num_layers=1,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    encoder = diffusers.AutoencoderKLWan(
+        base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+    )
+    texts = {"tokenizer": tokenizer, "text_encoder": umt5_encoder(tokenizer)}
+    made = diffusers.WanPipeline(transformer=louder(network), scheduler=flow(shift=7.0), vae=encoder, **texts)
+    return made, {"max_sequence_length": 64}
 
 
 TODAY: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
@@ -342,6 +534,13 @@ TODAY: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
     "Lumina 2": lumina,
     "Qwen-Image": qwen_image,
     "Flux": flux,
+    "AuraFlow": aura_flow,
+    "CogView4": cog_view4,
+    "HunyuanDiT": hunyuan,
+    "Bria": bria,
+    "Ovis-Image": ovis,
+    "Krea 2": krea2,
+    "Wan 2.1": wan,
 }
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ti_nb.models.families import COMFYUI, FAMILIES, Family
+from ti_nb.models.families import COMFYUI, FAMILIES
+from ti_nb.models.today.planned import planned
+from ti_nb.models.today.recipe import Family
 
+from .test_quantised import QUANTISED
 from .today import TODAY
 
 PAGE = Path(__file__).parents[1] / "docs/models.md"
@@ -26,8 +29,15 @@ def table() -> str:
 def _line(row: Family) -> str:
     done = "yes" if row.name in (*TODAY, *CLASSIC) else NOT_RUN
     read = [f"`{key}`" + ("" if key in COMFYUI else " (not read)") for key in row.encoders]
-    cells = [row.name, f"`{row.pipeline}`", done, done, done, ", ".join(read), done, NOT_RUN, NOT_RUN]
+    small = "8 bit" if row.name in QUANTISED else NOT_RUN
+    cells = [row.name, f"`{row.pipeline}`", done, done, done, ", ".join(read), done, small, _planned(row)]
     return f"| {' | '.join(cells)} |"
+
+
+def _planned(row: Family) -> str:
+    """The usual model's, by arithmetic from its counts: with how many bits a weight it fits."""
+    release = next(iter(row.releases.values()), None)
+    return NOT_RUN if release is None else ", ".join(planned(release).values())
 
 
 def written(page: str) -> str:

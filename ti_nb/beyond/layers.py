@@ -17,8 +17,9 @@ import torch
 from ..errors import InvalidValue
 from ..host import turns
 from ..host.arguments import checked
-from ..models.model import Model, TextEncoder, plain
+from ..models.model import Model, TextEncoder
 from ..models.today.pipeline_model import PipelineModel
+from ..models.tokens import plain
 from ..words.concept import Concept, check_fits
 from .twins import twin
 

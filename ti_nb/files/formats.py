@@ -49,7 +49,7 @@ MAX_WIDTH, MAX_WORDS, MAX_NAME_LENGTH = 1 << 14, 256, 1000
 MAX_NUMBERS = 1 << 22  # in all vectors of a file: 16 MB as float32
 LORA = re.compile(r"(?:^|[/._-])lora(?:[/._-]|$)", re.IGNORECASE)
 # Of `Concept.facts`; others, such as folders, stay here.
-PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "family", "edits", "license")
+PUBLIC_FACTS = ("init", "steps", "seed", "model", "base", "family", "resolution", "clip_skip", "edits", "license")
 
 
 def format_of(concept: Concept, suffix: str, wanted: str | None = None) -> str:

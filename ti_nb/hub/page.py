@@ -14,7 +14,7 @@ from ..words.concept import Concept
 from ..words.prompts import TEMPLATES, fill
 
 if TYPE_CHECKING:
-    from ..results.drawing.sampling import Sample
+    from ..results.drawing.samples import Sample
     from ..results.scores import Scores
     from ..training.settings import TrainSettings
 

@@ -18,7 +18,7 @@ from ..words.concept import Concept
 
 if TYPE_CHECKING:
     from ..pictures.concept_images import ConceptImages
-    from ..results.drawing.sampling import Sample
+    from ..results.drawing.samples import Sample
 
 WORD_FILE, WORD_NAME_FILE, KIND_FILE, README = (
     "learned_embeds.safetensors",

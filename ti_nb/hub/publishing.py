@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from ..pictures.concept_images import ConceptImages
-    from ..results.drawing.sampling import Sample
+    from ..results.drawing.samples import Sample
     from ..results.scores import Scores
     from ..training.run import Run
 

@@ -127,7 +127,7 @@ def activation_bytes(model: Model, checkpointing: bool) -> int:
     pooled = model.encoders[-1].network.config.projection_dim if model.is_xl else 0
     with turns.turn:  # `attention` replaces them for a moment
         plain = all(type(processor).__name__ == "AttnProcessor" for processor in unet.attn_processors.values())
-    config = json.dumps({**unet.config, "sample_size": model.latent_side})
+    config = json.dumps({**unet.config, "sample_size": model.latent_shape[1:]})
     return _count(config, model.dtype, str(model.device), plain, pooled, checkpointing)
 
 
@@ -153,9 +153,9 @@ def _count(config: str, dtype: torch.dtype, device: str, plain: bool, pooled: in
                 kept[storage] = tensor
             return tensor
 
-        side, width = unet.config.sample_size, unet.config.cross_attention_dim
+        (high, wide), width = unet.config.sample_size, unet.config.cross_attention_dim
         width = width[0] if isinstance(width, list | tuple) else width
-        latents = torch.empty(1, unet.config.in_channels, side, side, dtype=dtype)
+        latents = torch.empty(1, unet.config.in_channels, high, wide, dtype=dtype)
         states = torch.empty(1, 77, width, dtype=dtype, requires_grad=True)
         extra: dict[str, Any] = {}
         if pooled:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import plain
+from .today.planned import plan_in_words
+from .today.recipe import Family, Release
+from .today.rows import TODAY
 
 ENCODERS = {  # width: the key of its embeddings in shared files, and which models have it
     768: ("clip_l", "SD 1.x"),
@@ -18,88 +19,12 @@ ENCODERS = {  # width: the key of its embeddings in shared files, and which mode
 }
 KEY_OF_WIDTH = {width: key for width, (key, _) in ENCODERS.items()}  # else clip_l
 # Of encoders that are not told by their width, as ComfyUI names them.
-KEYS_OF_TODAY = ("qwen3_06b", "qwen3_4b", "qwen3_8b", "qwen25_7b", "mistral3_24b", "gemma2_2b", "llama")
+KEYS_OF_TODAY = (
+    *("qwen3_06b", "qwen3_2b", "qwen3_4b", "qwen3_8b", "qwen25_7b", "qwen3vl_4b", "mistral3_24b", "gemma2_2b", "llama"),
+    *("glm4_9b", "pile_t5xl", "umt5xxl", "bert", "mt5xl"),
+)
 # Those that ComfyUI has a loader for.
 COMFYUI = ("clip_l", "clip_h", "clip_g", "t5xxl", "qwen3_06b", "qwen3_4b", "qwen3_8b", "mistral3_24b")
-
-
-@dataclass(frozen=True)
-class Release:
-    """A model with a short name. Sizes are of its files, rounded; memory and time are estimates, not measured by us.
-
-    Attributes:
-        repository: one that still exists (Stability and Runway removed theirs).
-        full, half: about how many GB are downloaded in full, and in half precision; None if the repository has no float16 files.
-        memory: GB of a GPU to train on. time: to learn a word in.
-    """
-
-    repository: str
-    full: float
-    half: float | None
-    memory: int
-    time: str
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is driven through its own pipeline: what its call does beside encoding the prompt.
-
-    Attributes:
-        latents: how the VAE's become the network's: "scaled", (z - shift) x scale; "standardised", by each channel's mean
-            and deviation; "patched", 2 x 2 of them into channels, then as the VAE's batch norm says.
-        packed: how the network takes them: "" as (b, c, h, w), "2x2" and "tokens" as (b, tokens, c), "list" one by one.
-        frames: whether the VAE is one of videos, a picture being one frame.
-        clock: what the network is given for the scheduler's t, 0 to 1000: "t", "t/1000", "1 - t/1000".
-        sign: -1 where the pipeline negates what the network predicts, which is then latents - noise.
-        flow: whether it was trained by flow matching; else it predicts the noise of a schedule of betas.
-        guidance: the argument of the call for the scale of guidance. off: its value without.
-        negative: whether it guides away from a negative prompt, which distilled models don't.
-        arguments: others that the call needs.
-    """
-
-    latents: str = "scaled"
-    packed: str = ""
-    frames: bool = False
-    clock: str = "t"
-    sign: int = 1
-    flow: bool = True
-    guidance: str = "guidance_scale"
-    off: float = 1.0
-    negative: bool = True
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Family:
-    """Models that share their words.
-
-    Attributes:
-        name: as `Concept.family` says it. encoders: the keys of its text encoders, in their order.
-        width: of the first encoder, where another family has the same keys.
-        pipeline: diffusers' class. tag: its models' on the Hub. license: of its usual models.
-        architecture: the name modelspec has for it. releases: models by their short names, the usual one first.
-        moved: repositories that were taken down, and where the same weights live on.
-        recipe: how it is driven through its own pipeline; None for those whose encoding is written out here.
-    """
-
-    name: str
-    encoders: tuple[str, ...] = ()
-    width: int | None = None
-    pipeline: str = "StableDiffusionPipeline"
-    tag: str = "stable-diffusion"
-    license: str | None = None
-    architecture: str | None = None
-    releases: Mapping[str, Release] = field(default_factory=dict)
-    moved: Mapping[str, str] = field(default_factory=dict)
-    recipe: Recipe | None = None
-
-    @property
-    def usual(self) -> str | None:
-        """The repository of its usual model."""
-        return next((release.repository for release in self.releases.values()), None)
-
-
-NO_BINNING = {"use_resolution_binning": False}  # which would draw at another size than it was asked for
 
 FAMILIES = (
     Family(
@@ -141,54 +66,7 @@ FAMILIES = (
     Family("models with a T5", ("t5xxl",)),  # whose files don't say more than that
     Family("models with a Qwen3 4B", ("qwen3_4b",)),
     Family("models with a Gemma 2", ("gemma2_2b",)),
-    Family(
-        "Flux",
-        ("clip_l", "t5xxl"),
-        pipeline="FluxPipeline",
-        tag="flux",
-        recipe=Recipe(packed="2x2", clock="t/1000", negative=False),  # its guidance is an input of the network
-    ),
-    Family("SD 3", ("clip_l", "clip_g", "t5xxl"), pipeline="StableDiffusion3Pipeline", tag="sd3", recipe=Recipe()),
-    Family(
-        "Z-Image",
-        ("qwen3_4b",),
-        pipeline="ZImagePipeline",
-        tag="z-image",
-        recipe=Recipe(packed="list", clock="1 - t/1000", sign=-1, off=0.0),  # its guidance is still on at 1
-    ),
-    Family(
-        "FLUX.2 klein 4B",
-        ("qwen3_4b",),
-        width=2560,
-        pipeline="Flux2KleinPipeline",
-        tag="flux2",
-        recipe=Recipe(latents="patched", packed="tokens", clock="t/1000"),
-    ),
-    Family(
-        "FLUX.2 klein 9B",
-        ("qwen3_8b",),
-        width=4096,
-        pipeline="Flux2KleinPipeline",
-        tag="flux2",
-        recipe=Recipe(latents="patched", packed="tokens", clock="t/1000"),
-    ),
-    Family("Sana", ("gemma2_2b",), pipeline="SanaPipeline", tag="sana", recipe=Recipe(arguments=NO_BINNING)),
-    Family("Chroma", ("t5xxl",), pipeline="ChromaPipeline", recipe=Recipe(packed="2x2", clock="t/1000")),
-    Family(
-        "PixArt-Sigma",
-        ("t5xxl",),
-        pipeline="PixArtSigmaPipeline",
-        tag="pixart",
-        recipe=Recipe(flow=False, arguments={**NO_BINNING, "clean_caption": False}),  # which takes "<my-cat>" out
-    ),
-    Family("Lumina 2", ("gemma2_2b",), pipeline="Lumina2Pipeline", recipe=Recipe(clock="1 - t/1000", sign=-1)),
-    Family(
-        "Qwen-Image",
-        ("qwen25_7b",),
-        pipeline="QwenImagePipeline",
-        tag="qwen-image",
-        recipe=Recipe("standardised", "2x2", frames=True, clock="t/1000", guidance="true_cfg_scale"),
-    ),
+    *TODAY,
 )
 SUPPORTED = tuple(dict.fromkeys(row.pipeline for row in FAMILIES))  # pipelines whose parts we can take
 RECIPES = {row.pipeline: row for row in reversed(FAMILIES) if row.recipe}  # of several, the first
@@ -237,6 +115,8 @@ def needs(name: str) -> str:
     if name not in RELEASES:
         return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = RELEASES[name], _device()
+    if need.networks:
+        return plan_in_words(name, need, device, memory)
     half = f" ({need.half:g} GB in half precision)" if need.half else ""
     text = (
         f"{name}: downloads about {need.full:g} GB once{half}; wants a GPU of about "

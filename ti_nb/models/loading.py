@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidValue, NotWritten
+from ..errors import InvalidValue
+from ..host.arguments import validated
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import first_line, place
-from .checks.model_files import check_whole, read_index, variant_of
-from .checks.supported import check_pipeline, needed
-from .families import RECIPES, RELEASES, SUPPORTED
-from .model import TINY, Model, of_parts
+from .checks.names import choices
+from .checks.names import find as _find
+from .checks.quantised import quantisation
+from .checks.single_file import load_file
+from .checks.supported import check_pipeline, needed, noise_schedule, pool_at_the_end
+from .families import KEY_OF_WIDTH, RECIPES, RELEASES
+from .model import Model, TextEncoder
 from .today.pipeline_model import of_pipeline
 
 if TYPE_CHECKING:
     import torch
 
-CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx", ".sft")
 MAX_PATH_LENGTH = 1000
 
 
 def load_model(
-    name: str | Path = "tiny", *, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    name: str | Path = "tiny",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    clip_skip: int = 0,
+    config: str | Path | None = None,
+    bits: int | None = None,
 ) -> Model:
     """Load a model by name.
 
     Args:
-        name: "tiny" (comes with the package), "sd15", "sd21", "sd21-base", "sdxl", a diffusers folder, or a repository id.
+        name: "tiny" (comes with the package), "sd15", "sd21", "sd21-base", "sdxl", a diffusers folder, a repository id, or a
+            `.safetensors` file of SD 1.x, 2.x or SDXL, as Civitai has them.
         device: where to put it; a GPU where there is one, else the CPU.
         dtype: precision of the frozen weights; by default what the device computes in natively (`default_dtype`).
+        resolution: of the pictures to learn from and to draw, in px: a side, or (width, height); by default the model's own.
+        clip_skip: how many of the text encoders' last layers to leave out, in training and drawing, as diffusers counts them:
+            1 is what other programs call "Clip skip 2".
+        config: for a file, a folder or repository with the small files of a model that is built alike; by default those of
+            the family's usual model, which are fetched (a few MB) if they are not on this machine.
+        bits: 8 or 4 to keep the weights of a model of today in so many bits (`ti.needs` says what fits); `pip install
+            ti_nb[quant]`.
 
     Raises:
         ValueError: an unknown name, a folder or repository without a complete diffusers model, or a model that can't be
@@ -52,24 +70,37 @@ def load_model(
         or "\0" in str(name)
         or len(str(name)) > MAX_PATH_LENGTH
     ):
-        raise InvalidValue(f"no model {name!r}: give {_choices()}")
+        raise InvalidValue(f"no model {name!r}: give {choices()}")
+    resolution, clip_skip = _checked_use(resolution, clip_skip)
+    if config is not None and not isinstance(config, str | Path):
+        raise InvalidValue(f"config is {config!r}: give a folder, or a repository id such as 'owner/name'")
     folder, kind, variant = _find(str(name))
+    with _quietly():
+        quantised = quantisation(bits, RECIPES.get(kind))
     import torch
 
     dtype = dtype or default_dtype(device)
     release = RELEASES.get(str(name))
     if variant is None and release and release.half and dtype != torch.float32:
         variant = "fp16"
-    pipeline = _loaded(folder, kind, dtype, variant)
+    pipeline = _loaded(folder, kind, {**_options(kind, dtype), **quantised}, variant, config)
     check_pipeline(pipeline, str(name))  # before it is moved, which weights that are missing can't be
-    return _of_checked(pipeline.to(device), str(name))
+    return _of_checked(pipeline.to(device), str(name), {}, resolution, clip_skip)
 
 
-def from_pipeline(pipeline: Any, *, name: str = "mine", arguments: Mapping[str, Any] | None = None) -> Model:
+def from_pipeline(
+    pipeline: Any,
+    *,
+    name: str = "mine",
+    arguments: Mapping[str, Any] | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    clip_skip: int = 0,
+) -> Model:
     """A `Model` of the parts of a loaded diffusers pipeline, which are frozen; nothing is copied.
 
     Args:
         arguments: what its call is told beside the prompt, such as `max_sequence_length`; not of SD 1.x, 2.x and SDXL.
+        resolution, clip_skip: as `load_model` takes them.
 
     Raises:
         ValueError: a pipeline whose parts can't be trained; the message says what is missing or different.
@@ -80,19 +111,65 @@ def from_pipeline(pipeline: Any, *, name: str = "mine", arguments: Mapping[str, 
         >>> ti.from_pipeline(pipeline, name="tiny").resolution
         64
     """
+    resolution, clip_skip = _checked_use(resolution, clip_skip)
     _unwrap(pipeline)
     check_pipeline(pipeline, name)
-    return _of_checked(pipeline, name, arguments)
+    return _of_checked(pipeline, name, arguments or {}, resolution, clip_skip)
 
 
-def _of_checked(pipeline: Any, name: str, arguments: Mapping[str, Any] | None = None) -> Model:
-    if type(pipeline).__name__ in RECIPES:
-        return of_pipeline(pipeline, name, arguments or {})
-    if arguments:
+def _checked_use(resolution: Any, clip_skip: Any) -> tuple[int | tuple[int, int] | None, int]:
+    resolution = tuple(resolution) if isinstance(resolution, list) else resolution
+    sides = validated("resolution", resolution, int | tuple[int, int] | None)
+    return sides, validated("clip_skip", clip_skip or 0, int)
+
+
+def _of_checked(
+    pipeline: Any, name: str, arguments: Mapping[str, Any], resolution: int | tuple[int, int] | None, clip_skip: int
+) -> Model:
+    if arguments and type(pipeline).__name__ not in RECIPES:
         raise InvalidValue(
             f"arguments are {list(arguments)}: a {type(pipeline).__name__} is not driven by its own call"
         )
-    return of_parts(pipeline, name)
+    model = of_pipeline(pipeline, name, arguments) if type(pipeline).__name__ in RECIPES else _of_parts(pipeline, name)
+    model.leave_out(clip_skip)
+    if resolution is not None:
+        model.resize(resolution)
+    return model
+
+
+def _of_parts(pipeline: Any, name: str) -> Model:
+    """The model of a pipeline of SD 1.x, 2.x or SDXL that has been checked."""
+    encoders = [_clip_encoder(pipeline.tokenizer, pipeline.text_encoder, "clip_l")]
+    if getattr(pipeline, "text_encoder_2", None) is not None:
+        encoders.append(_clip_encoder(pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"))
+    for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
+        part.requires_grad_(False).eval()
+    for encoder in encoders:
+        pool_at_the_end(encoder.network, encoder.tokenizer)
+    zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
+    model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
+    _suit_cpu(model)
+    return model
+
+
+def _clip_encoder(tokenizer: Any, network: Any, usual: str) -> TextEncoder:
+    """A CLIP encoder, by the key of its width."""
+    return TextEncoder(KEY_OF_WIDTH.get(network.config.hidden_size, usual), tokenizer, network)
+
+
+def _suit_cpu(model: Model) -> None:
+    """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
+    torch's fused one is slow there (with small latents, where memory does not matter)."""
+    import torch
+    from diffusers.models.attention_processor import AttnProcessor
+
+    if model.device.type != "cpu":
+        return
+    model.unet.to(memory_format=torch.channels_last)
+    if max(model.latent_shape[1:]) <= 32:
+        model.unet.set_attn_processor(AttnProcessor())
+        for encoder in model.encoders:
+            encoder.network.set_attn_implementation("eager")
 
 
 def _unwrap(pipeline: Any) -> None:
@@ -129,14 +206,13 @@ def _check_dtype(dtype: Any) -> None:
         raise InvalidValue(f"dtype is {dtype!r}: give torch.float32, torch.float16 or torch.bfloat16")
 
 
-def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> Any:
-    """diffusers' pipeline of the folder or repository."""
-    from packaging.version import Version
+def _loaded(folder: str, kind: str, options: dict[str, Any], variant: str | None, config: str | Path | None) -> Any:
+    """diffusers' pipeline of the folder, repository or file."""
     from safetensors import SafetensorError
 
-    unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    options: dict[str, Any] = {} if "XL" in kind or kind in RECIPES else unused
-    options["dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"] = dtype
+    if Path(folder).is_file():
+        with _quietly():
+            return load_file(Path(folder), config, options)
     if variant is not None:
         options["variant"] = variant
     try:
@@ -162,9 +238,19 @@ def _loaded(folder: str, kind: str, dtype: torch.dtype, variant: str | None) -> 
     return pipeline
 
 
+def _options(kind: str, dtype: torch.dtype) -> dict[str, Any]:
+    """What diffusers is told of how to load a pipeline."""
+    from packaging.version import Version
+
+    unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    precision = "dtype" if Version(version("diffusers")) >= Version("0.42.1") else "torch_dtype"
+    return {precision: dtype, **({} if "XL" in kind or kind in RECIPES else unused)}
+
+
 @contextmanager
 def _quietly() -> Iterator[Any]:
-    """diffusers, without transformers' warnings on image processors, which we don't use, when torchvision is missing."""
+    """diffusers, without transformers' warnings on image processors, which we don't use, when torchvision is missing, and
+    without its own that a later version will not have quanto."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -172,7 +258,9 @@ def _quietly() -> Iterator[Any]:
     try:
         import diffusers
 
-        yield diffusers
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*Quanto", category=FutureWarning)
+            yield diffusers
     finally:
         logging.set_verbosity(before)
 
@@ -194,89 +282,3 @@ def _check_text_encoders(pipeline: Any, folder: Path) -> None:
             raise InvalidValue(
                 f"{place(folder)} is damaged: its {part} lacks {len(missing)} of its weights, such as {min(missing)}: fetch it again"
             )
-
-
-def _find(name: str) -> tuple[str, str, str | None]:
-    """The folder or repository id that `name` stands for, its pipeline's class, and which variant of its files to load."""
-    if name == "tiny":
-        return str(TINY), SUPPORTED[0], None
-    if name in RELEASES:
-        return _checked_repository(RELEASES[name].repository)
-    path = Path(name).expanduser() if not name.startswith("~") or name[1:2] in ("", "/", "\\") else Path(name)
-    if path.is_file() or (path.suffix.lower() in CHECKPOINTS and not path.is_dir()):
-        raise InvalidValue(_file_advice(path))
-    if path.exists() or name.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", name):
-        return _checked_folder(path)
-    if name.count("/") != 1:
-        raise InvalidValue(f"no model {name!r}: give {_choices()}")
-    return _checked_repository(name)
-
-
-def _choices() -> str:
-    return f"{', '.join(('tiny', *RELEASES))}, a folder, or a repository id such as 'owner/name'"
-
-
-def _file_advice(path: Path) -> str:
-    """What to do instead, for a name that is a file."""
-    if path.name == "model_index.json":
-        return f"{place(path)} is a file within a model's folder: give the folder, {place(path.parent)}"
-    there = f"{place(path)} is one file" if path.is_file() else f"no such file: {place(path)}"
-    if path.suffix.lower() not in (".safetensors", ".sft"):
-        return (
-            f"{there}; load_model takes a folder that save_pretrained wrote, or a repository id (.ckpt, .pt and .bin are "
-            "pickles, which can run anything: convert them to .safetensors)"
-        )
-    return (
-        f"{there}, and load_model takes a folder: load a checkpoint by ti.from_pipeline(diffusers.StableDiffusionPipeline."
-        f"from_single_file({str(path)!r})), of SDXL by StableDiffusionXLPipeline, and a word by ti.load"
-    )
-
-
-def _checked_folder(path: Path) -> tuple[str, str, str | None]:
-    """The folder, once its files show a complete model that can be trained."""
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise InvalidValue(
-            f"{place(path)} is not a diffusers model: it has no model_index.json; give the folder save_pretrained wrote"
-        )
-    kind, parts = read_index(index, str(path))
-    files = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-    variant = variant_of(files, parts, str(path))
-    for part in parts:
-        for file in sorted((path / part).glob("*")):
-            check_whole(file)
-    return str(path), kind, variant
-
-
-def _checked_repository(name: str) -> tuple[str, str, str | None]:
-    """`name`, once its index (a kilobyte) and its list of files show that it can be trained: before gigabytes are downloaded."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        index = Path(hf_hub_download(name, "model_index.json"))
-    except LocalEntryNotFoundError:  # no answer, and not in the cache
-        raise
-    except EntryNotFoundError as error:
-        raise InvalidValue(
-            f"{place(name)} is not a diffusers model: it has no model_index.json (a word is loaded by ti.fetch, a checkpoint of one "
-            "file by diffusers' from_single_file and ti.from_pipeline)"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise NotWritten(
-            f"there is no folder {place(name)} here, and no repository of that name on the Hub (or it is private: log in)"
-        ) from error
-    kind, parts = read_index(index, name)
-    files = _files_of(name)
-    return name, kind, variant_of(files, parts, name) if files else None
-
-
-def _files_of(name: str) -> list[str]:
-    """The repository's files; none if the Hub does not say."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return list(HfApi().list_repo_files(name))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return []

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..errors import InvalidValue
 from ..host import turns
-from .checks.supported import noise_schedule
-from .families import KEY_OF_WIDTH
-
-if TYPE_CHECKING:
-    import torch
+from .tokens import ExtendedEmbedding as ExtendedEmbedding
+from .tokens import extended as extended
+from .tokens import plain
 
 TINY = Path(__file__).parents[1] / "tiny"
 Vectors = Mapping[str, torch.Tensor]
+LARGEST = 4096  # px along a side
 
 
 @dataclass(eq=False)
@@ -60,58 +59,6 @@ class TextEncoder:
         return float(self.table.std(0).mean())
 
 
-class ExtendedEmbedding(torch.nn.Module):
-    """A frozen embedding table and a few rows of its own: id `first + i` gives `rows[i]`.
-
-    A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
-    written. The same way serves any encoder that looks its ids up in a table, T5 and LLMs as well as CLIP.
-
-    Args:
-        first: the id of the first row; by default the first past the table. Tables may be longer than tokenizers, whose
-            next id is then within the table.
-    """
-
-    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor, first: int | None = None) -> None:
-        super().__init__()
-        self.table = table
-        self.rows = rows
-        self.num_embeddings = table.num_embeddings
-        self.first = table.num_embeddings if first is None else first
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The frozen table; transformers looks here for the dtype."""
-        return self.table.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(..., ) ids -> (..., width) vectors in the table's dtype."""
-        known = self.table(ids.clamp(max=self.first - 1))
-        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
-        scale = getattr(self.table, "embed_scale", None)  # Gemma's tables multiply what they give by it
-        own = own if scale is None else own * torch.as_tensor(scale).to(own)
-        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
-
-
-@contextmanager
-def extended(text_encoder: Any, rows: torch.Tensor, first: int | None = None) -> Iterator[int]:
-    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
-    table = plain(text_encoder).get_input_embeddings()
-    inner = ExtendedEmbedding(table, rows, first)
-    text_encoder.set_input_embeddings(inner)
-    try:
-        yield inner.first
-    finally:
-        text_encoder.set_input_embeddings(table)
-
-
-def plain(text_encoder: Any) -> Any:
-    """The encoder with its own table, whatever an interrupt may have left in it."""
-    table = text_encoder.get_input_embeddings()
-    if type(table) is ExtendedEmbedding:  # words that were loaded into a pipeline stay
-        text_encoder.set_input_embeddings(table.table)
-    return text_encoder
-
-
 @dataclass(eq=False)
 class Model:
     """A frozen text-to-image model and its facts.
@@ -122,6 +69,8 @@ class Model:
         unet, vae: the loaded parts, in eval mode, without gradients.
         scheduler: the noise schedule it was trained with.
         zeroes_empty: whether its pipeline puts zeros where there is no negative prompt, as SDXL's does, or encodes "".
+        clip_skip: how many of its text encoders' last layers are left out, counted as diffusers counts them.
+        asked: width and height of its pictures in px, where others are asked for than it was made for.
     """
 
     name: str
@@ -130,6 +79,8 @@ class Model:
     vae: Any
     scheduler: Any
     zeroes_empty: bool = False
+    clip_skip: int = 0
+    asked: tuple[int, int] | None = None
 
     @property
     def shared_name(self) -> str:
@@ -153,15 +104,62 @@ class Model:
         return bool(self.unet.config.addition_embed_type == "text_time")
 
     @property
-    def resolution(self) -> int:
-        """Side of its pictures in px."""
-        return self.latent_side * self.vae_factor
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures in px."""
+        return self.asked or (self._own_side * self.vae_factor,) * 2
 
     @property
-    def latent_side(self) -> int:
-        """Side of its latents."""
+    def resolution(self) -> int:
+        """Side of its pictures in px, the shorter one."""
+        return min(self.size)
+
+    @property
+    def _own_side(self) -> int:
+        """Side of the latents that it was made for."""
         side = self.unet.config.sample_size
         return int(side[0] if isinstance(side, list | tuple) else side)
+
+    @property
+    def multiple(self) -> int:
+        """Sides of its pictures are multiples of so many px."""
+        return self.vae_factor
+
+    def resize(self, resolution: int | tuple[int, int]) -> None:
+        """Learn and draw pictures of `resolution` px: a side, or width and height.
+
+        Raises:
+            ValueError: not multiples of its latents' px, or more than 4096 px.
+        """
+        sides = (resolution, resolution) if isinstance(resolution, int) else tuple(resolution)
+        if len(sides) != 2 or any(not 0 < side <= LARGEST or side % self.multiple for side in sides):
+            near = max(self.multiple, round(min(LARGEST, max(1, *sides)) / self.multiple) * self.multiple)
+            raise InvalidValue(
+                f"resolution is {resolution}: give a side in px, or (width, height), in multiples of {self.multiple} up to "
+                f"{LARGEST}, such as {near}"
+            )
+        self.asked = sides
+
+    def leave_out(self, layers: int) -> None:
+        """Take the text encoders' states `layers` layers before those that the model was trained with.
+
+        Raises:
+            ValueError: they have no so many layers.
+        """
+        fewest = min(int(encoder.network.config.num_hidden_layers) for encoder in self.encoders)
+        if not 0 <= layers < fewest:
+            raise InvalidValue(f"clip_skip is {layers}: its text encoders have {fewest} layers, give 0 to {fewest - 1}")
+        self.clip_skip = layers
+
+    @property
+    def for_negatives(self) -> Model:
+        """Itself, with all layers of its text encoders: diffusers leaves none out for negative prompts."""
+        return replace(self, clip_skip=0) if self.clip_skip else self
+
+    @property
+    def used_as(self) -> dict[str, Any]:
+        """How it is used otherwise than it was made for: facts of the words that are learned on it."""
+        size = {"resolution": f"{self.asked[0]} x {self.asked[1]}"} if self.asked else {}
+        return {**size, **({"clip_skip": self.clip_skip} if self.clip_skip else {})}
 
     @property
     def vae_factor(self) -> int:
@@ -171,8 +169,8 @@ class Model:
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of its latents."""
-        side = self.resolution // self.vae_factor
-        return int(self.vae.config.latent_channels), side, side
+        width, height = self.size
+        return int(self.vae.config.latent_channels), height // self.vae_factor, width // self.vae_factor
 
     def posterior(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the VAE's latents of a picture (1, 3, h, w)."""
@@ -201,7 +199,8 @@ class Model:
 
     @property
     def _first_weight(self) -> torch.Tensor:
-        weight: torch.Tensor = next(self.unet.parameters())  # the UNet's own properties look through all its modules
+        weights = self.unet.parameters()  # the UNet's own properties look through all its modules
+        weight: torch.Tensor = next(weight for weight in weights if weight.is_floating_point())
         return weight
 
     @property
@@ -221,8 +220,8 @@ class Model:
         """
         import torch
 
-        side = self.resolution
-        return torch.tensor([[side, side, 0, 0, side, side]], device=self.device)
+        width, height = self.size
+        return torch.tensor([[height, width, 0, 0, height, width]], device=self.device)
 
     def pipeline(self) -> Any:
         """The same parts as a diffusers pipeline, nothing copied: `StableDiffusionPipeline`, or SDXL's."""
@@ -242,7 +241,7 @@ class Model:
                 **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
             )
         pipeline.set_progress_bar_config(disable=True)
-        if self.resolution > 128:
+        if max(self.size) > 128:
             self.vae.enable_slicing()  # pictures are decoded one by one: several at once can take more than the UNet
         return pipeline
 
@@ -253,48 +252,3 @@ class Model:
         with turns.turn:  # not while a training step has replaced its embedding table
             copies = tuple(TextEncoder(e.key, deepcopy(e.tokenizer), deepcopy(plain(e.network))) for e in self.encoders)
         return replace(self, encoders=copies).pipeline()
-
-
-def of_parts(pipeline: Any, name: str) -> Model:
-    """The model of a pipeline of SD 1.x, 2.x or SDXL that has been checked."""
-    encoders = [_encoder(pipeline.tokenizer, pipeline.text_encoder, "clip_l")]
-    if getattr(pipeline, "text_encoder_2", None) is not None:
-        encoders.append(_encoder(pipeline.tokenizer_2, pipeline.text_encoder_2, "clip_g"))
-    for part in (*(e.network for e in encoders), pipeline.unet, pipeline.vae):
-        part.requires_grad_(False).eval()
-    for encoder in encoders:
-        pool_at_the_end(encoder)
-    zeroes = bool(getattr(pipeline.config, "force_zeros_for_empty_prompt", False))
-    model = Model(name, tuple(encoders), pipeline.unet, pipeline.vae, noise_schedule(pipeline.scheduler), zeroes)
-    _suit_cpu(model)
-    return model
-
-
-def _encoder(tokenizer: Any, network: Any, usual: str) -> TextEncoder:
-    return TextEncoder(KEY_OF_WIDTH.get(network.config.hidden_size, usual), tokenizer, network)
-
-
-def pool_at_the_end(encoder: TextEncoder) -> None:
-    """Take pooled text from the end token, as the encoders were trained, not from the highest id.
-
-    Published configurations name a wrong end token (2); transformers then pools at the highest id, which a new word's
-    is (transformers #21029, #24650; diffusers #10754). With known words both rules pool at the same place.
-    """
-    for module in encoder.network.modules():
-        if hasattr(module, "eos_token_id"):
-            module.eos_token_id = encoder.tokenizer.eos_token_id
-
-
-def _suit_cpu(model: Model) -> None:
-    """On a CPU, measured on `tiny`: channels last train a sixth faster; plain attention a quarter, for the backward of
-    torch's fused one is slow there (with small latents, where memory does not matter)."""
-    import torch
-    from diffusers.models.attention_processor import AttnProcessor
-
-    if model.device.type != "cpu":
-        return
-    model.unet.to(memory_format=torch.channels_last)
-    if model.latent_side <= 32:
-        model.unet.set_attn_processor(AttnProcessor())
-        for encoder in model.encoders:
-            encoder.network.set_attn_implementation("eager")

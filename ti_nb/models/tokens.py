@@ -1,13 +1,19 @@
-"""Prompts and token ids: what a tokenizer makes of a word, and the ids of new words in a prompt."""
+"""Prompts and token ids: what a tokenizer makes of a word, the ids of new words in a prompt, and the rows that these mean."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
+
+CHUNKS = 8  # of 75 tokens each, in the longest prompt
+BESIDE = 8  # tokens of a short sentence, from which a long word may not be parted
 
 
 @checked()
@@ -67,23 +73,40 @@ def _ids_within_text(words: str, tokenizer: Any) -> list[int]:
 def tokenise(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[int]:
     """Ids of `prompt` with start and end, padded to the tokenizer's length (77); each word in `words` becomes its ids.
 
+    Of a longer prompt those of all its chunks (`in_chunks`), one after the other.
+    """
+    return [number for chunk in in_chunks(prompt, tokenizer, words) for number in chunk]
+
+
+def in_chunks(prompt: str, tokenizer: Any, words: Mapping[str, Sequence[int]] | None = None) -> list[list[int]]:
+    """Ids of `prompt` in chunks of the tokenizer's length (77), as user interfaces cut it: start, 75 tokens, end.
+
     The tokenizer is not changed. The text between words is tokenised as it stands, which is what adding the
-    words to the tokenizer gives as well (CLIP's tokenizers ignore white space).
+    words to the tokenizer gives as well (CLIP's tokenizers ignore white space). A word's vectors stay within one chunk.
 
     Raises:
-        ValueError: the prompt does not fit.
+        ValueError: the prompt does not fit into `CHUNKS` chunks, or a word, with a few others, not into one.
     """
-    words = words or {}
-    ids: list[int] = []
-    for piece in split_on_words(prompt, words):
-        ids += words[piece] if piece in words else tokenizer(piece, add_special_tokens=False).input_ids
-    length = int(tokenizer.model_max_length)
-    if len(ids) > length - 2:
-        raise InvalidValue(
-            f"prompt is {len(ids)} tokens long, {length - 2} fit ({length} with start and end): shorten {prompt[:60]!r}..."
-        )
-    ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-    return ids + [tokenizer.pad_token_id] * (length - len(ids))
+    words, room = words or {}, int(tokenizer.model_max_length) - 2
+    pieces = split_on_words(prompt, words)
+    spelled = [words[p] if p in words else tokenizer(p, add_special_tokens=False).input_ids for p in pieces]
+    if (total := sum(map(len, spelled))) > CHUNKS * room:
+        raise InvalidValue(f"prompt is {total} tokens long, {CHUNKS * room} fit: shorten {prompt[:60]!r}...")
+    chunks: list[list[int]] = [[]]
+    for piece, ids in zip(pieces, spelled):
+        if piece in words and len(ids) > room - BESIDE and total > room:
+            raise InvalidValue(
+                f"{piece!r} is {len(ids)} vectors long, and only {room} tokens are read together: shorten {prompt[:60]!r}..., "
+                "or learn fewer vectors"
+            )
+        if piece in words and len(chunks[-1]) + len(ids) > room:
+            chunks.append([])
+        for number in ids:
+            if len(chunks[-1]) == room:
+                chunks.append([])
+            chunks[-1].append(number)
+    start, end, pad = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
+    return [[start, *chunk, end, *[pad] * (room - len(chunk))] for chunk in chunks]
 
 
 def split_on_words(prompt: str, words: Mapping[str, Any] | Sequence[str]) -> list[str]:
@@ -125,3 +148,55 @@ def token_in_words(tokenizer: Any, number: int) -> str:
 def names_of_rows(words: Mapping[str, int]) -> list[str]:
     """A name for each vector of words that have so many: "<my-cat>", or "<my-cat> 1" and "<my-cat> 2"."""
     return [f"{word} {i + 1}" if count > 1 else word for word, count in words.items() for i in range(count)]
+
+
+class ExtendedEmbedding(torch.nn.Module):
+    """A frozen embedding table and a few rows of its own: id `first + i` gives `rows[i]`.
+
+    A concept's vectors so stand in for rows of the table while a prompt is encoded. Nothing is resized and no weight is
+    written. The same way serves any encoder that looks its ids up in a table, T5 and LLMs as well as CLIP.
+
+    Args:
+        first: the id of the first row; by default the first past the table. Tables may be longer than tokenizers, whose
+            next id is then within the table.
+    """
+
+    def __init__(self, table: torch.nn.Embedding, rows: torch.Tensor, first: int | None = None) -> None:
+        super().__init__()
+        self.table = table
+        self.rows = rows
+        self.num_embeddings = table.num_embeddings
+        self.first = table.num_embeddings if first is None else first
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table; transformers looks here for the dtype."""
+        return self.table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., ) ids -> (..., width) vectors in the table's dtype."""
+        known = self.table(ids.clamp(max=self.first - 1))
+        own = self.rows[(ids - self.first).clamp(min=0)].to(known)
+        scale = getattr(self.table, "embed_scale", None)  # Gemma's tables multiply what they give by it
+        own = own if scale is None else own * torch.as_tensor(scale).to(own)
+        return torch.where((ids >= self.first).unsqueeze(-1), own, known)
+
+
+@contextmanager
+def extended(text_encoder: Any, rows: torch.Tensor, first: int | None = None) -> Iterator[int]:
+    """Within the block, ids from the yielded number on mean `rows` (n, width); they may require gradients."""
+    table = plain(text_encoder).get_input_embeddings()
+    inner = ExtendedEmbedding(table, rows, first)
+    text_encoder.set_input_embeddings(inner)
+    try:
+        yield inner.first
+    finally:
+        text_encoder.set_input_embeddings(table)
+
+
+def plain(text_encoder: Any) -> Any:
+    """The encoder with its own table, whatever an interrupt may have left in it."""
+    table = text_encoder.get_input_embeddings()
+    if type(table) is ExtendedEmbedding:  # words that were loaded into a pipeline stay
+        text_encoder.set_input_embeddings(table.table)
+    return text_encoder

@@ -15,7 +15,7 @@ from ..host.plain_text import place, warn
 from .colours import on_background
 from .folders import MASKS, NamedPictures, Skipped, captions_from_files, find_pictures, fresh_folder, masks_from_files
 from .masks import mask_notes
-from .picture import Crop, Photo, Picture, read_mask, read_photo, square, without_metadata
+from .picture import Crop, Photo, Picture, fitted, read_mask, read_photo, square, without_metadata
 
 if TYPE_CHECKING:
     import torch
@@ -59,26 +59,30 @@ class ConceptImages:
     def __getitem__(self, index: int) -> Image.Image:
         return self.images[index]
 
-    def pixels(self, size: int) -> torch.Tensor:
-        """The pictures for the VAE: (n, 3, size, size) float32 in [-1, 1]; with `flip` followed by their mirror images."""
+    def pixels(self, size: int | tuple[int, int]) -> torch.Tensor:
+        """The pictures for the VAE: (n, 3, h, w) float32 in [-1, 1]; with `flip` followed by their mirror images.
+
+        Args:
+            size: a side in px, or width and height, to whose shape pictures are cropped in the middle.
+        """
         import numpy as np
         import torch
 
-        resized = [image.resize((size, size), Image.Resampling.LANCZOS) for image in self.images]
+        resized = [fitted(image, size, Image.Resampling.LANCZOS) for image in self.images]
         if self.flip:
             resized += [ImageOps.mirror(image) for image in resized]
         stacked = np.stack([np.asarray(image) for image in resized])
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def mask_pixels(self, size: int) -> torch.Tensor | None:
-        """The masks: (n, 1, size, size) float32 in [0, 1], ones for a picture without one; None if no picture has one."""
+    def mask_pixels(self, size: int | tuple[int, int]) -> torch.Tensor | None:
+        """The masks: (n, 1, h, w) float32 in [0, 1], ones for a picture without one; None if no picture has one."""
         import numpy as np
         import torch
 
         if not any(self.masks):
             return None
-        white = Image.new("L", (size, size), 255)
-        resized = [m.resize((size, size), Image.Resampling.BOX) if m else white for m in self.masks]
+        white = Image.new("L", (size, size) if isinstance(size, int) else size, 255)
+        resized = [fitted(m, size, Image.Resampling.BOX) if m else white for m in self.masks]
         if self.flip:
             resized += [ImageOps.mirror(mask) for mask in resized]
         return torch.from_numpy(np.stack([np.asarray(m) for m in resized])).float()[:, None] / 255

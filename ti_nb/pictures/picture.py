@@ -102,6 +102,15 @@ def square(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
     return out
 
 
+def fitted(picture: Image.Image, size: int | tuple[int, int], how: Image.Resampling) -> Image.Image:
+    """The largest part in the middle that has the shape of `size`, a side or (width, height) in px, resized to it."""
+    width, height = (size, size) if isinstance(size, int) else size
+    scale = min(picture.width / width, picture.height / height)
+    wide, high = width * scale, height * scale
+    left, top = (picture.width - wide) / 2, (picture.height - high) / 2
+    return picture.resize((width, height), how, box=(left, top, left + wide, top + high))
+
+
 def without_metadata(picture: Image.Image) -> Image.Image:
     """A copy with the pixels only: what Pillow would else save along (comments, profiles) is gone."""
     out = picture.copy()

@@ -1,8 +1,8 @@
 from .drawing.blending import edit_picture as edit_picture
 from .drawing.inversion import invert as invert
 from .drawing.png_settings import read_settings as read_settings
-from .drawing.png_settings import save_samples as save_samples
-from .drawing.sampling import Sample as Sample
+from .drawing.samples import Sample as Sample
+from .drawing.samples import save_samples as save_samples
 from .drawing.sampling import sample as sample
 from .helpers import ModelFacts as ModelFacts
 from .helpers import about_model as about_model

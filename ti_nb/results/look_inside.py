@@ -62,7 +62,7 @@ def loss_by_timestep(
     for concept in concepts:
         check_fits(concept, model)
         check_prompt(fill(template, concept.word), [concept.word])
-    latents, _ = cache_latents(model, images.pixels(model.resolution))
+    latents, _ = cache_latents(model, images.pixels(model.size))
     latents = latents.repeat(draws, 1, 1, 1)
     generator = torch.Generator().manual_seed(seed)
     total = len(model.scheduler.alphas_cumprod)
@@ -166,18 +166,20 @@ def attention(
     if concept is not None:
         prompt = fill(prompt, concept.word)
         check_prompt(prompt, [concept.word])
-    latents, _ = cache_latents(model, images.pixels(model.resolution))
+    latents, _ = cache_latents(model, images.pixels(model.size))
     latents = latents[: len(images)].to(model.device)
     added = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(model.device)
     total = len(model.scheduler.alphas_cumprod)
     step = torch.tensor([min(int(noise * total), total - 1)], device=model.device)
     conditioning = encode(model, [prompt], [concept] if concept else [])
+    if conditioning.states.shape[1] > model.tokenizer.model_max_length:
+        raise InvalidValue(f"prompt {prompt[:60]!r}... is longer than {model.tokenizer.model_max_length - 2} tokens")
     noisy = add_noise(model, latents, added, step.repeat(len(latents)))
 
     def maps(part: slice) -> torch.Tensor:
         with turns.turn, _record_attention(model.unet) as layers:
             predict(model, noisy[part], step, conditioning)
-        return _mean_maps(layers, 1)
+        return _mean_maps(layers, 1, latents.shape[-2] / latents.shape[-1])
 
     # One picture at once: plain attention holds every weight in memory.
     maps_bthw = torch.cat(in_parts(maps, len(latents), 1, model.device))
@@ -215,13 +217,14 @@ def _record_attention(unet: Any) -> Iterator[list[torch.Tensor]]:
         unet.set_attn_processor(processors)
 
 
-def _mean_maps(layers: Sequence[torch.Tensor], count: int) -> torch.Tensor:
-    """The mean over layers and heads, at the finest layer's resolution: (count, 77, h, w)."""
-    sides = [round(weights.shape[1] ** 0.5) for weights in layers]
+def _mean_maps(layers: Sequence[torch.Tensor], count: int, ratio: float = 1.0) -> torch.Tensor:
+    """Of pictures `ratio` times as high as wide the mean over layers and heads, at the finest layer's resolution: (count, 77, h, w)."""
+    heights = [round((weights.shape[1] * ratio) ** 0.5) for weights in layers]
+    shapes = [(height, weights.shape[1] // height) for height, weights in zip(heights, layers)]
     out = []
-    for weights, side in zip(layers, sides):
-        mean_bhwt = weights.reshape(count, -1, side, side, weights.shape[-1]).mean(1)
-        out.append(F.interpolate(mean_bhwt.permute(0, 3, 1, 2), size=max(sides), mode="bilinear", align_corners=False))
+    for weights, shape in zip(layers, shapes):
+        mean_bhwt = weights.reshape(count, -1, *shape, weights.shape[-1]).mean(1)
+        out.append(F.interpolate(mean_bhwt.permute(0, 3, 1, 2), size=max(shapes), mode="bilinear", align_corners=False))
     return torch.stack(out).mean(0)
 
 

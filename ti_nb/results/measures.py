@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..models.model import Model
-    from .drawing.sampling import Sample
+    from .drawing.samples import Sample
 
 EDGE = 0.15  # of a picture's side: the frame in which a background is looked for
 
@@ -269,8 +269,7 @@ def seconds_to_draw(model: Model, pictures: int, *, steps: int = 25, guidance: f
         return (time.perf_counter() - began) * steps * pictures
     batch = min(pictures, sampling.usual_batch(model))
     rows = batch if guidance <= 1 else 2 * batch
-    channels, side = int(model.unet.config.in_channels), model.latent_side
-    noise = torch.zeros(rows, channels, side, side, device=model.device)
+    noise = torch.zeros(rows, *model.latent_shape, device=model.device)
     told = encode(model, [""])[[0] * rows]
     timesteps = torch.zeros(1, dtype=torch.long, device=model.device)
     seconds = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..models.model import Model
     from ..words.concept import Concept
-    from .drawing.sampling import Sample
+    from .drawing.samples import Sample
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..host.arguments import checked
-from ..models.conditioning import token_ids
+from ..models.conditioning import count_chunks, token_ids
 from ..models.denoise import cache_latents
 from ..models.today.pipeline_model import PipelineModel
 from ..models.tokens import init_ids, names_of_rows, token_in_words
@@ -30,7 +30,7 @@ class Batch:
 
     Attributes:
         latents, noise: (b, c, h, w) float32. timesteps: (b,) int64.
-        ids: each encoder's token ids (b, 77). negative_ids: those of the negative prompts, if there are any.
+        ids: each encoder's token ids (b, 77), or of several chunks (b, 77 n). negative_ids: those of the negative prompts, if there are any.
         weights: (b, 1 or c, 1 or h, 1 or w) float32, of each squared error; those of a mask have the mean 1 over a picture.
     """
 
@@ -68,16 +68,15 @@ class Draws:
         self.model, self.settings, self.words = model, settings, dict(words)
         self.seed, self.step = seed, 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.mean, self.std = cache_latents(model, images.pixels(model.resolution))
-        self.mask = mask_weights(images.mask_pixels(self.mean.shape[-1]), settings.unmasked)
+        self.mean, self.std = cache_latents(model, images.pixels(model.size))
+        self.mask = mask_weights(images.mask_pixels((self.mean.shape[-1], self.mean.shape[-2])), settings.unmasked)
         self._alphas = model.scheduler.alphas_cumprod.float().cpu()
         word = next(iter(words))
         self._negative = negative_word(word) if settings.negative else None
         self._prompts = prompts_of_pictures(images, settings, word, len(self.mean))
         self._ids: dict[str, dict[str, torch.Tensor]] = {}
-        for choices in self._prompts:  # a prompt that is too long is found here, before any step
-            for prompt in choices:
-                self._tokens(prompt)
+        # Prompts that are too long are found here, before any step. All are as long as the longest, whatever is drawn with them.
+        self.chunks = max(count_chunks(model, prompt, self.words) for prompt in {p for c in self._prompts for p in c})
 
     def draw(self) -> Batch:
         """The next step's batch, which does not depend on the device."""
@@ -117,13 +116,15 @@ class Draws:
 
     def _all_tokens(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         each = [self._tokens(prompt) for prompt in prompts]
+        if len({rows.shape for ids in each for rows in ids.values()}) > 1:
+            return token_ids(self.model, prompts, self.words)  # a shuffled caption may take a chunk more
         return {key: torch.cat([ids[key] for ids in each]) for key in each[0]}
 
     def _tokens(self, prompt: str) -> dict[str, torch.Tensor]:
         if prompt not in self._ids:
             if len(self._ids) > 4096:
                 self._ids.clear()
-            self._ids[prompt] = token_ids(self.model, [prompt], self.words)
+            self._ids[prompt] = token_ids(self.model, [prompt], self.words, self.chunks)
         return self._ids[prompt]
 
 
@@ -219,8 +220,8 @@ def join_batches(batches: Sequence[Batch], sizes: Sequence[Mapping[str, int]], f
             own = batch.ids[key]
             ids[key].append(torch.where(own >= first, own + offset, own))
             offset += size[key]
-    height = max(b.weights.shape[-1] for b in batches)
-    weights = [b.weights if b.weights.shape[-1] == height else b.weights.expand(-1, 1, height, height) for b in batches]
+    shape = max((b.weights.shape[-2:] for b in batches), key=lambda side: side.numel())
+    weights = [b.weights if b.weights.shape[-2:] == shape else b.weights.expand(-1, 1, *shape) for b in batches]
     return Batch(
         torch.cat([b.latents for b in batches]),
         torch.cat([b.noise for b in batches]),
@@ -281,8 +282,9 @@ def _drawn(model: Model, row: int, prompt: str, counts: Mapping[str, int], count
     encoder = model.encoders[0]
     if isinstance(model, PipelineModel):
         return Drawn(row % count, row >= count, prompt, *model.spelled(prompt, counts))
-    ids = token_ids(model, [prompt], counts)[encoder.key][0].tolist()
-    ids = ids[: ids.index(encoder.tokenizer.eos_token_id) + 1]
+    length, end = int(encoder.tokenizer.model_max_length), encoder.tokenizer.eos_token_id
+    chunks = token_ids(model, [prompt], counts)[encoder.key].reshape(-1, length).tolist()
+    ids = [number for chunk in chunks for number in chunk[: chunk.index(end) + 1]]
     own = names_of_rows(counts)
     names = [own[i - encoder.first] if i >= encoder.first else token_in_words(encoder.tokenizer, i) for i in ids]
     return Drawn(row % count, row >= count, prompt, tuple(ids), tuple(names))

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .settings import TrainSettings
 
 Digests = dict[str, Any]  # of hashlib
+USED_AS = ("resolution", "clip_skip")  # facts of a word that was learned otherwise than its model is usually used
 
 
 class RunFolder:
@@ -87,6 +88,7 @@ class RunFolder:
         self._facts = {
             "word": start.word,
             "model": start.facts.get("model", ""),
+            **{key: start.facts[key] for key in USED_AS if key in start.facts},
             "settings": json.loads(json.dumps(asdict(settings))),
             "images": digest_of_images(images),
             "start": fingerprint(start),
@@ -285,7 +287,8 @@ def _append(path: Path, end: int, data: bytes) -> int:
 def _differences(saved: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
     """How two runs differ, in words; the number of steps does not count."""
     theirs, ours = (
-        {"word": f["word"], "model": f["model"], **f["settings"], "steps": None} for f in (saved, requested)
+        {"word": f["word"], "model": f["model"], **{key: f.get(key) for key in USED_AS}, **f["settings"], "steps": None}
+        for f in (saved, requested)
     )
     out = [f"{k}: {theirs.get(k)!r} in the folder, {v!r} requested" for k, v in ours.items() if theirs.get(k) != v]
     names = {"images": "other pictures, captions or masks", "start": "another initializer"}

@@ -18,7 +18,7 @@ from ..host.devices import add_up, free_memory, in_parts, own_share
 from ..host.plain_text import size
 from ..models.conditioning import Conditioning, condition, token_ids
 from ..models.denoise import activation_bytes, add_noise, predict, target_of
-from ..models.model import Vectors
+from ..models.today.memory import stored
 from .settings import FAST, MIN_MEASUREMENTS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def word_loss(
     told = condition(model, batch.ids, rows)
     predicted = predict(model, noisy, batch.timesteps, told)
     if batch.negative_ids is not None:
-        against = predict(model, noisy, batch.timesteps, condition(model, batch.negative_ids, rows))
+        against = predict(model, noisy, batch.timesteps, condition(model.for_negatives, batch.negative_ids, rows))
         predicted = against + settings.negative_guidance * (predicted - against)
     loss = mean_square(predicted, target_of(model, batch.latents, batch.noise, batch.timesteps), batch.weights)
     if kept is None:
@@ -148,7 +148,7 @@ def plan_memory(model: Model, settings: TrainSettings, *, together: int = 1, fre
 
 
 def _bytes(module: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in module.parameters())
+    return sum(part.numel() * part.element_size() for weight in module.parameters() for part in stored(weight))
 
 
 class Watch:

@@ -76,11 +76,13 @@ def train(
     _check_suits(settings, model)
     if isinstance(init, Concept):
         check_fits(init, model)
-        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, {**init.facts})
+        learned_as = {key: value for key, value in init.facts.items() if key not in ("resolution", "clip_skip")}
+        start = Concept(word, {k: v.clone() for k, v in init.vectors.items()}, learned_as)
     else:
         start = initial_concept(model, word, init, settings.vectors, source=settings.init_source, seed=settings.seed)
+    start = replace(start, facts={**start.facts, **model.used_as})
     use_free_cores()
-    if remark := remark_on_photographs(model, images.pixels(model.resolution)):
+    if remark := remark_on_photographs(model, images.pixels(model.size)):
         warnings.warn(remark, stacklevel=3)
     folder = None if out is None else RunFolder(out, resume=resume, save_every=save_every)
     return Run(model, images, start, settings, folder=folder)
@@ -197,7 +199,7 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
     run's result is that of the run alone, to rounding. Yields a record for each run that is not finished.
 
     Raises:
-        ValueError: runs of different models, with negative words, or of one folder; a folder that another run has taken over.
+        ValueError: runs of different models, with negative words or longer prompts than one chunk, or of one folder; a folder that another run has taken over.
         KeyboardInterrupt: when interrupted; each run is then as it was before the step, and saved.
 
     Examples:
@@ -218,6 +220,8 @@ def together(runs: Sequence[Run]) -> Iterator[list[StepRecord]]:
         raise InvalidValue("runs that go together need the same loaded model")
     if len(runs) > 1 and any(run.settings.negative for run in runs):
         raise InvalidValue("runs with negative words can't go together: iterate over them one after the other")
+    if len(runs) > 1 and any(run._draws.chunks > 1 for run in runs):
+        raise InvalidValue("runs with prompts of more than 75 tokens can't go together: iterate over them one by one")
     if len(runs) > 1:
         plan = plan_memory(runs[0].model, runs[0].settings, together=len(runs))
         for run in runs:

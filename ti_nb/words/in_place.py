@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from ..errors import InvalidValue
-from ..models.families import Family, family_of
-from ..models.model import ExtendedEmbedding
+from ..models.families import family_of
+from ..models.today.recipe import Family
 from ..models.today.recorder import FIRST, as_codes, as_text, learn_to_read
-from ..models.tokens import cut_at_words
+from ..models.tokens import ExtendedEmbedding, cut_at_words
 from .concept import Concept
 
 PARTS = ("", "_2", "_3")

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
-from ..models.conditioning import Conditioning, condition, token_ids
+from ..models.conditioning import Conditioning, condition, count_chunks, token_ids
 from ..models.tokens import cut_at_words, split_on_words
 from .concept import check_fits
 
@@ -205,6 +205,32 @@ def encode(model: Model, prompts: Sequence[str], concepts: Sequence[Concept] = (
     if not isinstance(told, Conditioning):
         raise InvalidValue(f"{model.name!r} encodes prompts within its pipeline's call: draw with ti.sample")
     return told
+
+
+def encode_alike(
+    model: Model, texts: Sequence[str], negative: str, concepts: Sequence[Concept]
+) -> tuple[dict[int, Conditioning], list[tuple[int, int]]]:
+    """Prompts to draw: those of as many chunks encoded together, with the negative one last; and for each its chunks and row.
+
+    So none is longer because of what else is drawn.
+    """
+    counts, _ = said(model, concepts)
+    *chunks, least = (count_chunks(model, text, counts) for text in (*texts, negative))
+    groups: dict[int, list[str]] = {}
+    where = []
+    for text, own in zip(texts, chunks):
+        group = groups.setdefault(max(own, least), [])
+        where.append((max(own, least), len(group)))
+        group.append(text)
+    return {n: _with_negative(model, [*group, negative], concepts) for n, group in groups.items()}, where
+
+
+def _with_negative(model: Model, prompts: Sequence[str], concepts: Sequence[Concept]) -> Conditioning:
+    """Prompts, of which the last is the negative one."""
+    both = encode(model, prompts, concepts)
+    if model.clip_skip:
+        both = both.ending_as(encode(model.for_negatives, prompts, concepts))
+    return both.emptied(-1) if model.zeroes_empty and not prompts[-1] else both
 
 
 def said(model: Model, concepts: Sequence[Concept]) -> tuple[dict[str, int], dict[str, torch.Tensor]]:

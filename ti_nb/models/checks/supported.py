@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import InvalidValue
 from ...host.plain_text import place
 from ..families import FAMILIES, RECIPES, SUPPORTED
+from .quantised import QUANTISED, lets_gradients_through
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
@@ -35,7 +36,6 @@ CHANNELS = {
     7: "one that enlarges pictures",
     5: "one that takes a depth map",
 }
-QUANTISED = ("quantized", "bitsandbytes", "quanto", "torchao", "gguf", "auto_gptq", "awq")  # in the names of modules
 
 
 def needed(kind: str) -> list[str]:
@@ -84,7 +84,7 @@ def _reasons(pipeline: Any, kind: str) -> Iterator[str]:
         if network is None:
             refiner = part == "text_encoder" and "XL" in kind
             yield f"it has no {part}: load it whole" + (" (SDXL's refiner has none: use its base)" if refiner else "")
-    yield from _of_weights({part: network for part, network in parts.items() if hasattr(network, "parameters")})
+    yield from _of_weights({part: net for part, net in parts.items() if hasattr(net, "parameters")}, kind in RECIPES)
     if kind in RECIPES:
         yield from _of_today(parts, kind)
         return
@@ -107,18 +107,21 @@ def _of_today(parts: Mapping[str, Any], kind: str) -> Iterator[str]:
         yield from of_scheduler(parts["scheduler"])
 
 
-def _of_weights(networks: Mapping[str, Any]) -> Iterator[str]:
-    """Weights that are offloaded, quantised, on several devices, or not finite."""
+def _of_weights(networks: Mapping[str, Any], quantised: bool) -> Iterator[str]:
+    """Weights that are offloaded, on several devices, not finite, or quantised, unless that may be."""
+    import torch
+
     for part, network in networks.items():
         if any(hasattr(m, "_hf_hook") or _has_hooks(m) for m in network.modules()):
             yield f"its {part} has hooks, as offloading, device maps and caches leave them: load it without, then `.to(device)`"
         weights = dict(network.named_parameters())
         if any(w.is_meta for w in weights.values()):
             yield f"its {part} is without (some of) its weights, which were offloaded, or missing when it was loaded"
-        if _is_quantised(network, weights):
-            yield f"its {part} is quantised: load it in float32, float16 or bfloat16"
+        may_be = quantised and lets_gradients_through(network)
+        if not may_be and _is_quantised(network, weights):
+            yield f"its {part} is quantised{' in a way that gradients do not go through' * quantised}: load it in float32, float16 or bfloat16"
         for key, weight in weights.items():
-            if not bool(weight.isfinite().all()):
+            if type(weight.data) is torch.Tensor and weight.is_floating_point() and not bool(weight.isfinite().all()):
                 yield f"its {part} is damaged, {key} has numbers that are not finite: fetch it again"
     devices = {str(network.device) for part, network in networks.items() if part != "vae"}  # which rests on the CPU
     if len(devices) > 1:
@@ -217,6 +220,17 @@ def of_scheduler(scheduler: Any) -> Iterator[str]:
     same = ours.shape == theirs.shape and bool(((ours - theirs.to(ours)).abs() < 1e-4).all())
     if not same or not bool(((ours >= 0) & (ours < 1)).all()):
         yield f"its {kind} has another noise schedule than its betas say, {other}"
+
+
+def pool_at_the_end(network: Any, tokenizer: Any) -> None:
+    """Take pooled text from the end token, as the encoders were trained, not from the highest id.
+
+    Published configurations name a wrong end token (2); transformers then pools at the highest id, which a new word's
+    is (transformers #21029, #24650; diffusers #10754). With known words both rules pool at the same place.
+    """
+    for module in network.modules():
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = tokenizer.eos_token_id
 
 
 def noise_schedule(scheduler: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..families import Recipe
+from .recipe import Recipe
 
 
 def posterior(vae: Any, picture: torch.Tensor, frames: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,8 +40,9 @@ def patched(latents: torch.Tensor) -> torch.Tensor:
 
 def packed(latents: torch.Tensor, recipe: Recipe) -> Any:
     """Latents (b, c, h, w) as the network takes them."""
-    if recipe.packed == "list":
-        return list(latents.unsqueeze(2).unbind(0))
+    if recipe.packed in ("list", "video"):
+        latents = latents.unsqueeze(2)
+        return latents if recipe.packed == "video" else list(latents.unbind(0))
     if recipe.packed == "2x2":
         latents = patched(latents)
     return latents.flatten(2).transpose(1, 2) if recipe.packed else latents
@@ -52,6 +53,8 @@ def unpacked(out: Any, recipe: Recipe, like: torch.Tensor) -> torch.Tensor:
     b, c, h, w = like.shape
     if recipe.packed == "list":
         return torch.stack(list(out)).squeeze(2)
+    if recipe.packed == "video":
+        return out.squeeze(2)  # type: ignore[no-any-return]
     if recipe.packed == "tokens":
         return out.transpose(1, 2).reshape(b, c, h, w)  # type: ignore[no-any-return]
     if recipe.packed == "2x2":

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from .pipeline_model import PipelineModel
 
 
+def stored(weight: Any) -> list[torch.Tensor]:
+    """The tensors that hold a weight: itself, or of a quantised one its numbers and scales."""
+    inner = getattr(weight.data, "__tensor_flatten__", None)
+    if type(weight.data) is torch.Tensor or inner is None:
+        return [weight.data]
+    return [part for name in inner()[0] for part in stored(getattr(weight.data, name))]
+
+
 class _Dropped:
     """Stands for an activation that is not kept."""
 
@@ -23,7 +31,8 @@ def kept_for_backward(model: PipelineModel) -> int:
     Nothing is kept while it is counted, so that it needs no more memory than drawing; weights don't count, and tensors
     that share a storage count once.
     """
-    frozen = [p for part in (model.unet, *(e.network for e in model.encoders)) for p in part.parameters()]
+    networks = (model.unet, *(e.network for e in model.encoders))
+    frozen = [p for part in networks for weight in part.parameters() for p in stored(weight)]
     rows = {e.key: e.table[:1].clone().requires_grad_() for e in model.encoders}
     ids = model.token_ids(["a photo of a <word>"], {"<word>": 1})
     latents = torch.zeros(1, *model.latent_shape, device=model.device)

@@ -14,11 +14,12 @@ import torch
 
 from ...errors import InvalidValue
 from ...host import turns
-from ..checks.supported import noise_schedule
-from ..families import Family, Recipe, family_of
-from ..model import Model, TextEncoder, Vectors, extended, plain, pool_at_the_end
-from ..tokens import cut_at_words, names_of_rows, plain_token
+from ..checks.supported import noise_schedule, pool_at_the_end
+from ..families import family_of
+from ..model import Model, TextEncoder, Vectors
+from ..tokens import cut_at_words, extended, names_of_rows, plain, plain_token
 from .latents import packed, posterior, scaled, unpacked
+from .recipe import Family, Recipe
 from .recorder import FIRST, as_codes, as_text, learn_to_read, quietly, record, twin
 from .schedule import STEPS, USUAL_STEPS, FlowSchedule, flow_scheduler, given
 
@@ -51,14 +52,13 @@ class PipelineModel(Model):
 
     Attributes:
         given_pipeline: as it was given. own: the same networks, with tokenizers that read a word's vectors.
-        family: its row of facts. side: of its pictures in px.
+        family: its row of facts.
         arguments: what the call is told beside the prompt.
     """
 
     given_pipeline: Any = None
     own: Any = None
     family: Family = field(default_factory=lambda: Family(""))
-    side: int = SIDE
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,26 +73,30 @@ class PipelineModel(Model):
         return False
 
     @property
-    def resolution(self) -> int:
-        """Side of its pictures in px."""
-        return self.side
+    def _own_side(self) -> int:
+        """Side of the latents that are usual here, not the largest that it can draw."""
+        return min(SIDE // self.vae_factor, LATENTS)
 
     @property
     def vae_factor(self) -> int:
         """Pixels to a latent, along a side."""
-        return int(self.own.vae_scale_factor)
+        widths = getattr(self.vae.config, "block_out_channels", None)  # Bria's pipeline has the double
+        if widths is not None:
+            return int(2 ** (len(widths) - 1))
+        return int(getattr(self.own, "vae_scale_factor", None) or self.own.vae_scale_factor_spatial)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of its latents."""
-        config, side = self.vae.config, self.side // self.vae_factor
+        config, (width, height) = self.vae.config, (side // self.vae_factor for side in self.size)
         channels = int(getattr(config, "latent_channels", None) or config.z_dim)
-        return (4 * channels, side // 2, side // 2) if self.recipe.latents == "patched" else (channels, side, side)
+        is_patched = self.recipe.latents == "patched"
+        return (4 * channels, height // 2, width // 2) if is_patched else (channels, height, width)
 
     @property
-    def latent_side(self) -> int:
-        """Side of its latents."""
-        return self.latent_shape[1]
+    def multiple(self) -> int:
+        """Sides of its pictures are multiples of so many px: networks take latents two by two."""
+        return 2 * self.vae_factor
 
     @property
     def is_distilled(self) -> bool:
@@ -110,10 +114,20 @@ class PipelineModel(Model):
             why = "was distilled to draw without guidance" if self.is_distilled else "has no place for one in its call"
             raise InvalidValue(f"negative is {negative!r}, which would do nothing: {self.family.name} {why}")
 
-    def resize(self, side: int) -> None:
-        """Learn and draw pictures of `side` px; timesteps are shifted as its call shifts them at that size."""
-        self.side = side
+    def resize(self, resolution: int | tuple[int, int]) -> None:
+        """As of other models; timesteps are shifted as its call shifts them at that size."""
+        super().resize(resolution)
         self.scheduler = _schedule(self)
+
+    def leave_out(self, layers: int) -> None:
+        """Its call leaves layers of its CLIP out.
+
+        Raises:
+            ValueError: its call has no such argument.
+        """
+        if layers and "clip_skip" not in inspect.signature(type(self.own).__call__).parameters:
+            raise InvalidValue(f"clip_skip is {layers}: {self.family.name} leaves out no layers of its text encoder")
+        self.clip_skip = layers
 
     @property
     def family_name(self) -> str:
@@ -165,7 +179,7 @@ class PipelineModel(Model):
     @contextmanager
     def saying(self, rows: Vectors) -> Iterator[Any]:
         """Within the block, the pipeline that it yields reads the characters from `FIRST` on as `rows`."""
-        with turns.turn, quietly(self.own), ExitStack() as stack:
+        with turns.turn, quietly(), ExitStack() as stack:
             for encoder in self.encoders:
                 first = learn_to_read(getattr(self.own, f"tokenizer{encoder.part}"), len(rows[encoder.key]))
                 stack.enter_context(extended(encoder.network, rows[encoder.key], first))
@@ -174,8 +188,9 @@ class PipelineModel(Model):
     def call(self, steps: int = 2) -> dict[str, Any]:
         """The arguments of its call, without guidance, for latents that don't matter."""
         off, draw = {self.recipe.guidance: self.recipe.off}, torch.Generator().manual_seed(0)
-        size = {"height": self.side, "width": self.side}
-        return {**off, **size, "num_inference_steps": steps, "generator": draw, **self.arguments}
+        size = {"width": self.size[0], "height": self.size[1]}
+        skip = {"clip_skip": self.clip_skip} if self.clip_skip else {}
+        return {**off, **size, **skip, "num_inference_steps": steps, "generator": draw, **self.arguments}
 
     def draw(
         self, ids: Mapping[str, torch.Tensor], rows: Vectors, seeds: Sequence[int], steps: int, guidance: float
@@ -188,7 +203,8 @@ class PipelineModel(Model):
         if guidance > 1 and self.takes_negative:
             call["negative_prompt"] = [negative] * len(prompts)
         with self.saying(rows) as pipeline:
-            images: list[Any] = pipeline(prompt=prompts, output_type="pil", **call).images
+            out = pipeline(prompt=prompts, output_type="pil", **call)
+        images: list[Any] = out.images if hasattr(out, "images") else [frames[0] for frames in out.frames]
         return images
 
     def condition(self, ids: Mapping[str, torch.Tensor], rows: Vectors) -> Told:
@@ -214,7 +230,7 @@ class PipelineModel(Model):
         if not self.recipe.flow:
             return timesteps
         scale = float(getattr(self.unet.config, "timestep_scale", None) or 1.0) if self.recipe.clock == "t" else 1.0
-        return given(self.recipe.clock, self.scheduler.sigma(timesteps)) * scale
+        return given(self.recipe.clock, self.scheduler, timesteps) * scale
 
     def pipeline(self) -> Any:
         """The same parts as the pipeline it was made of, nothing copied."""
@@ -247,13 +263,14 @@ def of_pipeline(pipeline: Any, name: str, arguments: Mapping[str, Any]) -> Pipel
         network.requires_grad_(False).eval()
     for encoder in encoders:
         if encoder.key.startswith("clip"):
-            pool_at_the_end(encoder)
+            pool_at_the_end(encoder.network, encoder.tokenizer)
     own = twin(pipeline)
     if family.recipe.flow:
         own.scheduler = flow_scheduler(own.scheduler)
-    model = PipelineModel(name, encoders, pipeline.transformer, pipeline.vae, None, False, pipeline, own, family)
+    model = PipelineModel(name, encoders, pipeline.transformer, pipeline.vae, scheduler=None)
+    model.given_pipeline, model.own, model.family = pipeline, own, family
     model.arguments = {**family.recipe.arguments, **arguments}
-    model.resize(min(SIDE, LATENTS * model.vae_factor))
+    model.scheduler = _schedule(model)
     return model
 
 
@@ -262,8 +279,11 @@ def _schedule(model: PipelineModel) -> Any:
     own = model.own
     if not model.recipe.flow:
         return noise_schedule(own.scheduler)
-    even = np.linspace(1.0, 1 / STEPS, STEPS)
+    takes_sigmas = "sigmas" in inspect.signature(type(own).__call__).parameters and model.recipe.clock != "unshifted"
+    even = {"sigmas": np.linspace(1.0, 1 / STEPS, STEPS).tolist()} if takes_sigmas else {}
     rows = {encoder.key: encoder.table[:1] for encoder in model.encoders}
     with torch.no_grad(), model.saying(rows):
-        record(own, model.unet, [""], {**model.call(USUAL_STEPS), "sigmas": even.tolist()})
-    return FlowSchedule(own.scheduler.sigmas[:STEPS].flip(0), model.recipe.sign)
+        record(own, model.unet, [""], {**model.call(USUAL_STEPS if even else STEPS), **even})
+    return FlowSchedule(
+        own.scheduler.sigmas[:STEPS].flip(0), own.scheduler.timesteps[:STEPS].flip(0), model.recipe.sign
+    )

@@ -48,7 +48,7 @@ def record(pipeline: Any, network: Any, prompts: Sequence[str], arguments: dict[
 
 
 @contextmanager
-def quietly(pipeline: Any) -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Within the block no messages of diffusers, such as on guidance that a distilled model does not have."""
     from diffusers.utils import logging
 

@@ -16,11 +16,12 @@ class FlowSchedule:
 
     Attributes:
         sigmas: (1000,), the share of noise at each timestep, rising.
+        times: (1000,), the scheduler's own t, 0 to 1000.
         alphas_cumprod: (1000,), what a schedule of betas with the same ratio of signal to noise has.
     """
 
-    def __init__(self, sigmas: torch.Tensor, sign: int) -> None:
-        self.sigmas, self.sign = sigmas.float().cpu(), sign
+    def __init__(self, sigmas: torch.Tensor, times: torch.Tensor, sign: int) -> None:
+        self.sigmas, self.times, self.sign = sigmas.float().cpu(), times.float().cpu(), sign
         signal = (1 - self.sigmas) ** 2
         self.alphas_cumprod = signal / (signal + self.sigmas**2)
         self.config = SimpleNamespace(prediction_type="flow")
@@ -51,6 +52,7 @@ def flow_scheduler(scheduler: Any) -> Any:
     return FlowMatchEulerDiscreteScheduler(shift=scheduler.config.get("flow_shift", 3.0))
 
 
-def given(clock: str, sigma: torch.Tensor) -> torch.Tensor:
-    """What a network is given for sigma."""
-    return {"t": sigma * STEPS, "t/1000": sigma, "1 - t/1000": 1 - sigma}[clock]
+def given(clock: str, schedule: FlowSchedule, timesteps: torch.Tensor) -> torch.Tensor:
+    """What a network is given for timesteps (b,)."""
+    sigma, time = schedule.sigma(timesteps), schedule.times.to(timesteps.device)[timesteps]
+    return {"t": sigma * STEPS, "t/1000": sigma, "1 - t/1000": 1 - sigma, "unshifted": time}[clock]

@@ -22,7 +22,8 @@ from ...models.today.pipeline_model import PipelineModel
 from ...pictures.concept_images import ConceptImages, squared
 from ...pictures.picture import read_mask, read_photo
 from ...words.concept import Concept
-from .sampling import Asked, Begin, Sample, drawn
+from .samples import Sample
+from .sampling import Asked, Begin, drawn
 
 if TYPE_CHECKING:
     from ...models.model import Model

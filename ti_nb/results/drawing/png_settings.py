@@ -1,10 +1,9 @@
-"""How a picture was drawn, written into its PNG file and read again; files numbered in a folder."""
+"""How a picture was drawn, written into its PNG file and read again."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ from ...host.plain_text import place
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from .sampling import Sample
 
 
 def write_settings(image: Image.Image, settings: dict[str, Any], path: Path) -> None:
@@ -79,23 +76,3 @@ def as_parameters(settings: dict[str, Any]) -> str:
 def _quoted(value: str) -> str:
     """`value`, quoted if it has a comma, colon or line break, which separate the fields."""
     return json.dumps(value) if re.search(r"[,:\n]", value) else value
-
-
-@checked()
-def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
-    """Write each as a PNG with its settings (`Sample.save`) into `folder`, numbered after those already there.
-
-    Returns the paths, such as 007-a-cat-on-the-beach-seed3.png.
-
-    Raises:
-        OSError: the folder or a file can't be written.
-    """
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = [int(match[1]) for path in folder.glob("*.png") if (match := re.match(r"(\d+)-", path.name))]
-    first = max(taken, default=0) + 1
-    paths = []
-    for number, sample in enumerate(samples, first):
-        slug = re.sub(r"[^a-z0-9]+", "-", sample.prompt.lower()).strip("-")[:40].strip("-") or "picture"
-        paths.append(sample.save(folder / f"{number:03}-{slug}-seed{sample.seed}.png"))
-    return paths

@@ -1,11 +1,11 @@
-"""Draw pictures from prompts, concepts and seeds; save them as PNG files that record how they were drawn."""
+"""Draw pictures from prompts, concepts and seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,72 +15,17 @@ from ...errors import InvalidValue
 from ...host import turns
 from ...host.arguments import SEEDS, checked
 from ...host.devices import attempt, use_free_cores
-from ...host.plain_text import place
 from ...models.conditioning import Conditioning, token_ids
 from ...models.today.pipeline_model import PipelineModel
 from ...models.tokens import split_on_words
-from ...words.concept import Concept, fingerprint
-from ...words.prompts import check_prompt, encode, fill, said
-from .png_settings import write_settings
+from ...words.concept import Concept
+from ...words.prompts import check_prompt, encode_alike, fill, said
+from .samples import Sample
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from ...models.model import Model
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture, with everything needed to draw it again.
-
-    Attributes:
-        prompt: with the word filled in. seed: of its initial noise. negative: the negative prompt.
-        steps, guidance: as passed to `sample`; None for a picture made in another way.
-        concepts: whose words the prompts may use. model: its name; of a folder, the last part only. dtype: its precision.
-        sampler: the scheduler of `Model.pipeline`.
-    """
-
-    image: Image.Image
-    prompt: str
-    seed: int
-    steps: int | None = None
-    guidance: float | None = None
-    negative: str = ""
-    concepts: tuple[Concept, ...] = field(default=(), repr=False, compare=False)
-    model: str = ""
-    dtype: str = ""
-    sampler: str = "DDIM"
-
-    def settings(self) -> dict[str, Any]:
-        """The metadata saved with the picture: `sample`'s arguments, each word's fingerprint and edits, the model.
-
-        Nothing about training pictures, folders or the user.
-        """
-        words = {c.word: {"sha256": fingerprint(c), "edits": str(c.facts.get("edits", ""))} for c in self.concepts}
-        kept = ("prompt", "negative", "seed", "steps", "guidance", "model", "dtype")
-        size = {"width": self.image.width, "height": self.image.height}
-        return {
-            **{key: getattr(self, key) for key in kept},
-            "sampler": self.sampler if self.steps else None,
-            **size,
-            "words": words,
-        }
-
-    @checked()
-    def save(self, path: str | Path) -> Path:
-        """Write a PNG with the settings as text metadata, for `read_settings` and, under "parameters", for other programs.
-
-        The file appears under its name only when complete and its metadata has been read back; returns the path.
-
-        Raises:
-            ValueError: the name does not end in .png. OSError: the file can't be written.
-        """
-        path = Path(path).expanduser()
-        if path.suffix.lower() != ".png":
-            raise InvalidValue(f"{place(path)} must end in .png, the format that can hold the settings")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_settings(self.image, self.settings(), path)
-        return path
 
 
 BATCH_SIZES = {128: 16, 512: 4}  # up to this resolution in px -> pictures drawn at once; above: 1
@@ -115,8 +60,9 @@ def sample(
             and each prompt has n pictures, whose `seed` is the number of their noise.
 
     Raises:
-        ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 77 tokens; a concept of
-            another width; a batch below 1; latents of another shape, or for a model that draws by its pipeline's own call.
+        ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 600
+            tokens; a concept of another width; a batch below 1; latents of another shape, or for a model that draws by its
+            pipeline's own call.
 
     Examples:
         >>> import ti_nb as ti
@@ -197,7 +143,7 @@ def _filled(prompts: list[str], concepts: list[Concept], negative: str) -> list[
 
 def usual_batch(model: Model) -> int:
     """How many pictures are drawn at once, where memory allows."""
-    return next((n for side, n in BATCH_SIZES.items() if model.resolution <= side), 1)
+    return next((n for side, n in BATCH_SIZES.items() if max(model.resolution, *model.size) <= side), 1)
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
@@ -227,15 +173,17 @@ def _painter(
     """What draws one picture for each (prompt, seed) that it is given, in one batch."""
     if isinstance(model, PipelineModel):
         return _painter_by_own_call(model, texts, concepts, asked)
-    conditioning = encode(model, [*texts, asked.negative], concepts)  # the negative prompt is its last row
-    if model.zeroes_empty and not asked.negative:
-        conditioning = conditioning.emptied(-1)
+    told, where = encode_alike(model, texts, asked.negative, concepts)
     pipeline, options = model.pipeline(), {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance}
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
-        positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
-        more = begin([seed for _, seed in jobs]) if begin else {}
-        return _draw(pipeline, model, positive, negatives, jobs, options | more)
+        images = []
+        for chunks, group in groupby(jobs, key=lambda job: where[job[0]][0]):
+            part, both = list(group), told[chunks]
+            positive, negatives = both[[where[i][1] for i, _ in part]], both[[-1] * len(part)]
+            more = begin([seed for _, seed in part]) if begin else {}
+            images += _draw(pipeline, model, positive, negatives, part, options | more)
+        return images
 
     return paint
 
@@ -277,7 +225,7 @@ def _draw(
         **pooled,
         **options,
         generator=[torch.Generator("cpu").manual_seed(seed) for _, seed in jobs],
-        height=model.resolution,
-        width=model.resolution,
+        width=model.size[0],
+        height=model.size[1],
     ).images
     return images

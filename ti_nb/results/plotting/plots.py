@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ...training.records import StepRecord
-    from ..drawing.sampling import Sample
+    from ..drawing.samples import Sample
     from ..look_inside import Attention
     from ..scores import Scores
     from ..selection import Comparison

@@ -227,7 +227,8 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         unknown = unknown_words(f"{prompts[0]} {drawing.negative}", self.model, words)
         used = ", ".join(word for word in words if any(word in split_on_words(prompt, words) for prompt in prompts))
         tokens = max(count_tokens(prompt, self.model, words) for prompt in prompts)
-        text = f"Uses {used}; {tokens} of 75 tokens; draws {len(drawing)} pictures."
+        long = f"{tokens} tokens" if tokens > 75 else f"{tokens} of 75 tokens"
+        text = f"Uses {used}; {long}; draws {len(drawing)} pictures."
         if unknown:
             return parts.say(self.check, f"{text} The model does not know {', '.join(unknown)}.", "warning")
         return parts.say(self.check, text, "good")

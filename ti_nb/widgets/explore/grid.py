@@ -13,7 +13,7 @@ from .. import parts
 from ..parts import enlarged
 
 if TYPE_CHECKING:
-    from ...results.drawing.sampling import Sample
+    from ...results.drawing.samples import Sample
     from ...words.concept import Concept
 
 SEPARATOR = " · "

@@ -14,8 +14,8 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...host import frontend, turns
 from ...host.arguments import checked
-from ...results.drawing.png_settings import save_samples
-from ...results.drawing.sampling import Sample, sample
+from ...results.drawing.samples import Sample, save_samples
+from ...results.drawing.sampling import sample
 from ...training.records import SavedRun
 from ...training.run import Run
 from ...words.concept import Concept

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidValue
-from ...models.tokens import split_on_words
+from ...models.tokens import CHUNKS, split_on_words
 
 if TYPE_CHECKING:
     from ...models.model import Model
@@ -63,7 +63,7 @@ def count_tokens(text: str, model: Model, words: dict[str, int]) -> int:
     for encoder in model.encoders:
         lengths = [len(encoder.tokenizer(p, add_special_tokens=False).input_ids) for p in pieces if p not in words]
         counts.append(sum(lengths) + sum(words.get(piece, 0) for piece in pieces))
-        limits.append(int(encoder.tokenizer.model_max_length) - 2)
+        limits.append(CHUNKS * (int(encoder.tokenizer.model_max_length) - 2))
     if max(counts) > min(limits):
         raise InvalidValue(f"prompt is {max(counts)} tokens long, {min(limits)} fit: shorten {text[:40]!r}...")
     return max(counts)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ...pictures.concept_images import ConceptImages
-    from ...results.drawing.sampling import Sample
+    from ...results.drawing.samples import Sample
 
 TILE = 130  # px: a thumbnail
 PUBLIC = ("repository", "owner", "kind", "license", "visible", "people", "training")

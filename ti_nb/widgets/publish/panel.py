@@ -22,7 +22,7 @@ from .form import Form
 
 if TYPE_CHECKING:
     from ...pictures.concept_images import ConceptImages
-    from ...results.drawing.sampling import Sample
+    from ...results.drawing.samples import Sample
     from ...results.scores import Scores
     from ...training.run import Run
 
