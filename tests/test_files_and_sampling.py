@@ -142,6 +142,17 @@ def test_large_pictures_are_drawn_few_at_once(
         ti.sample(model, "a dog", batch=0)
 
 
+def test_a_word_may_be_in_the_negative_prompt_alone(model: ti.Model) -> None:
+    """And draws what diffusers draws with it there; where another word is wanted in the prompt, that is still looked for."""
+    unwanted = ti.initial_concept(model, "<not>", "house")
+    ours = ti.sample(model, "a dog", unwanted, negative="a <not>", seeds=[4], steps=3, progress=False)[0].image
+    told = dict(negative_prompt="a house", num_inference_steps=3, guidance_scale=5.0)
+    theirs = model.pipeline()("a dog", generator=torch.Generator().manual_seed(4), **told).images[0]
+    assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+    with pytest.raises(ValueError, match="does not say <new>"):
+        ti.sample(model, "a dog", [unwanted, concept(model)], negative="a <not>")
+
+
 def test_sampling_without_concepts_equals_the_plain_pipeline(model: ti.Model) -> None:
     ours = ti.sample(model, "a red apple", seeds=[4], steps=4, progress=False)[0].image
     generator = torch.Generator().manual_seed(4)

@@ -389,3 +389,15 @@ def test_a_protocol_can_be_changed_in_parts() -> None:
 
     changed = protocol_of("paper", seeds=2, prompts=None)
     assert changed == replace(PROTOCOLS["paper"], seeds=2)
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (95, 100), (200, 200)])
+def test_a_shares_interval_ends_where_what_was_seen_is_just_likely_enough(count: int, total: int) -> None:
+    """Its ends are the shares from which the count is 1.96 of their own standard deviations away, Wilson's definition."""
+    low, high = ti.share_interval(count, total)
+    for end in (low, high):
+        away = abs(count / total - end)
+        assert away == pytest.approx(1.959964 * (end * (1 - end) / total) ** 0.5, abs=1e-6)
+    assert low <= count / total <= high
+    with pytest.raises(ValueError, match="count is 11, of a total of 10"):
+        ti.share_interval(11, 10)

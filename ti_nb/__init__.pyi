@@ -48,6 +48,7 @@ from .results import caption_for_word as caption_for_word
 from .results import compare as compare
 from .results import compare_words as compare_words
 from .results import diversity as diversity
+from .results import edit_picture as edit_picture
 from .results import gap_closed as gap_closed
 from .results import invert as invert
 from .results import known_words as known_words
@@ -70,6 +71,7 @@ from .results import sample as sample
 from .results import save_samples as save_samples
 from .results import score as score
 from .results import score_steps as score_steps
+from .results import share_interval as share_interval
 from .results import show_comparison as show_comparison
 from .results import show_grid as show_grid
 from .results import show_images as show_images

@@ -1,3 +1,4 @@
+from .drawing.blending import edit_picture as edit_picture
 from .drawing.inversion import invert as invert
 from .drawing.png_settings import read_settings as read_settings
 from .drawing.sampling import Sample as Sample
@@ -20,6 +21,7 @@ from .measures import gap_closed as gap_closed
 from .measures import known_words as known_words
 from .measures import leak as leak
 from .measures import prompt_fidelity as prompt_fidelity
+from .measures import share_interval as share_interval
 from .measures import subject_fidelity as subject_fidelity
 from .measures import suggest_words as suggest_words
 from .plotting.figures import show_grid as show_grid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,6 +56,29 @@ def in_words(difference: tuple[float, float, float]) -> str:
     """ "more" or "less" where the whole interval of a difference (mean, low, high) says so; else "same"."""
     _, low, high = difference
     return "more" if low > 0 else "less" if high < 0 else "same"
+
+
+@checked(count=(0, None), total=(1, None), share=(0.5, 0.9999))
+def share_interval(count: int, total: int, *, share: float = 0.95) -> tuple[float, float]:
+    """Where a share lies with the chance `share`, when `count` of `total` were seen: Wilson's interval (1927).
+
+    It holds for few and for none, too, where the usual one would say that there is no doubt.
+
+    Raises:
+        ValueError: more counted than there are.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> low, high = ti.share_interval(0, 10)
+        >>> f"{low:.0%} to {high:.0%}"
+        '0% to 28%'
+    """
+    if count > total:
+        raise InvalidValue(f"count is {count}, of a total of {total}: give no more than there are")
+    z = NormalDist().inv_cdf((1 + share) / 2)
+    middle = (count + z * z / 2) / (total + z * z)
+    half = z * (count * (total - count) / total + z * z / 4) ** 0.5 / (total + z * z)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean(values: Sequence[float]) -> float:

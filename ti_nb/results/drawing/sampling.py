@@ -19,6 +19,7 @@ from ...host.devices import attempt, use_free_cores
 from ...host.plain_text import place
 from ...models.conditioning import Conditioning, token_ids
 from ...models.today.pipeline_model import PipelineModel
+from ...models.tokens import split_on_words
 from ...words.concept import Concept, fingerprint
 from ...words.prompts import check_prompt, encode, fill, said
 from .png_settings import write_settings
@@ -115,7 +116,7 @@ def sample(
             and each prompt has n pictures, whose `seed` is the number of their noise.
 
     Raises:
-        ValueError: with concepts, a prompt that uses none of their words; a prompt of more than 77 tokens; a concept of
+        ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 77 tokens; a concept of
             another width; a batch below 1; latents of another shape, or for a model that draws by its pipeline's own call.
 
     Examples:
@@ -128,24 +129,51 @@ def sample(
         >>> samples[0].image.size
         (64, 64)
     """
-    seeds = _seeds(seeds) if latents is None else _numbers(model, latents)
+    asked = Asked(prompts, concepts, steps, guidance, negative, batch, progress)
+    if latents is None:
+        return drawn(model, asked, seeds)
+
+    def begin(some: list[int]) -> dict[str, Any]:
+        return {"latents": latents[some].to(model.device, model.dtype)}
+
+    return drawn(model, asked, _numbers(model, latents), begin, " from given noise")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What pictures to draw, and how: `sample`'s arguments but the seeds."""
+
+    prompts: str | Sequence[str]
+    concepts: Concept | Sequence[Concept]
+    steps: int
+    guidance: float
+    negative: str
+    batch: int | None
+    progress: bool
+
+
+Begin = Callable[[list[int]], dict[str, Any]]
+
+
+def drawn(
+    model: Model, asked: Asked, seeds: int | Sequence[int], begin: Begin | None = None, how: str = ""
+) -> list[Sample]:
+    """Every prompt with every seed. `begin` says, for pictures of such seeds, what else the pipeline is called with; `how` names it."""
+    seeds, batch = _seeds(seeds), asked.batch
     if batch is not None and batch < 1:
         raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
-    concepts = [concepts] if isinstance(concepts, Concept) else list(concepts)
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if concepts:
-        texts = [fill(text, concepts[0].word) for text in texts]
-        for text in texts:
-            check_prompt(text, [c.word for c in concepts])
+    concepts = [asked.concepts] if isinstance(asked.concepts, Concept) else list(asked.concepts)
+    texts = _filled(
+        [asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts), concepts, asked.negative
+    )
     use_free_cores()
-    paint = _painter(model, texts, negative, concepts, steps, guidance, latents)
+    paint = _painter(model, texts, concepts, asked, begin)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
     out: list[Sample] = []
-    sampler = model.sampler if latents is None else f"{model.sampler} from given noise"
-    names = (model.shared_name, str(model.dtype).split(".")[-1], sampler)
-    facts = (steps, guidance, negative, tuple(concepts), *names)
+    names = (model.shared_name, str(model.dtype).split(".")[-1], model.sampler + how)
+    facts = (asked.steps, asked.guidance, asked.negative, tuple(concepts), *names)
     batch = batch or usual_batch(model)
-    with tqdm(total=len(jobs), desc="sampling", disable=not progress) as bar:
+    with tqdm(total=len(jobs), desc="sampling", disable=not asked.progress) as bar:
         while chunk := jobs[len(out) : len(out) + batch]:
             least = "one picture at once" if len(chunk) == 1 else ""
             images = attempt(partial(_draw_in_turn, paint, model, chunk), model.device, least=least)
@@ -155,6 +183,17 @@ def sample(
             out += [Sample(image, texts[i], seed, *facts) for image, (i, seed) in zip(images, chunk)]
             bar.update(len(chunk))
     return out
+
+
+def _filled(prompts: list[str], concepts: list[Concept], negative: str) -> list[str]:
+    """The prompts with the first word in its place; each must say one of the words that the negative prompt does not."""
+    words = [concept.word for concept in concepts]
+    against = split_on_words(negative, words)
+    wanted = [word for word in words if word not in against]
+    texts = [fill(prompt, (wanted or words)[0]) for prompt in prompts] if words else prompts
+    for text in texts:
+        check_prompt(text, wanted)
+    return texts
 
 
 def usual_batch(model: Model) -> int:
@@ -184,40 +223,35 @@ def _numbers(model: Model, latents: torch.Tensor) -> list[int]:
 
 
 def _painter(
-    model: Model,
-    texts: Sequence[str],
-    negative: str,
-    concepts: Sequence[Concept],
-    steps: int,
-    guidance: float,
-    latents: torch.Tensor | None,
+    model: Model, texts: Sequence[str], concepts: Sequence[Concept], asked: Asked, begin: Begin | None
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
     """What draws one picture for each (prompt, seed) that it is given, in one batch."""
     if isinstance(model, PipelineModel):
-        return _painter_by_own_call(model, texts, negative, concepts, steps, guidance)
-    conditioning = encode(model, [*texts, negative], concepts)  # the negative prompt is its last row
-    if model.zeroes_empty and not negative:
+        return _painter_by_own_call(model, texts, concepts, asked)
+    conditioning = encode(model, [*texts, asked.negative], concepts)  # the negative prompt is its last row
+    if model.zeroes_empty and not asked.negative:
         conditioning = conditioning.emptied(-1)
-    pipeline, options = model.pipeline(), {"num_inference_steps": steps, "guidance_scale": guidance}
+    pipeline, options = model.pipeline(), {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance}
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         positive, negatives = conditioning[[i for i, _ in jobs]], conditioning[[-1] * len(jobs)]
-        begin = {} if latents is None else {"latents": latents[[k for _, k in jobs]].to(model.device, model.dtype)}
-        return _draw(pipeline, model, positive, negatives, jobs, options | begin)
+        more = begin([seed for _, seed in jobs]) if begin else {}
+        return _draw(pipeline, model, positive, negatives, jobs, options | more)
 
     return paint
 
 
 def _painter_by_own_call(
-    model: PipelineModel, texts: Sequence[str], negative: str, concepts: Sequence[Concept], steps: int, guidance: float
+    model: PipelineModel, texts: Sequence[str], concepts: Sequence[Concept], asked: Asked
 ) -> Callable[[Sequence[tuple[int, int]]], list[Image.Image]]:
-    model.check_negative(negative)
+    model.check_negative(asked.negative)
     counts, rows = said(model, concepts)
-    ids = token_ids(model, [*texts, negative], counts)  # the negative prompt is the last
+    ids = token_ids(model, [*texts, asked.negative], counts)  # the negative prompt is the last
 
     def paint(jobs: Sequence[tuple[int, int]]) -> list[Image.Image]:
         numbers, seeds = [*(i for i, _ in jobs), -1], [seed for _, seed in jobs]
-        return model.draw({key: codes[numbers] for key, codes in ids.items()}, rows, seeds, steps, guidance)
+        codes = {key: codes[numbers] for key, codes in ids.items()}
+        return model.draw(codes, rows, seeds, asked.steps, asked.guidance)
 
     return paint
 
