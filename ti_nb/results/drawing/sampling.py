@@ -112,8 +112,7 @@ def sample(
         steps: denoising steps. guidance: classifier-free guidance scale; 1 turns it off.
         negative: what to steer away from.
         batch: pictures drawn at once; by default 16 of up to 128 px, 4 of up to 512, else 1. Fewer where memory is short.
-        latents: noise (n, c, h, w) to start from in place of the seeds', such as `invert` returns; `seeds` is not looked at,
-            and each prompt has n pictures, whose `seed` is the number of their noise.
+        latents: noise (n, c, h, w) in place of the seeds', as `invert` returns: n pictures of each prompt, numbered.
 
     Raises:
         ValueError: with concepts, a prompt that uses none of their words (but those in `negative`); a prompt of more than 77 tokens; a concept of
@@ -126,8 +125,6 @@ def sample(
         >>> samples = ti.sample(model, ["a photo of a {word}", "a {word} in the snow"], cat, seeds=2, steps=2)
         >>> [(s.prompt, s.seed) for s in samples]
         [('a photo of a <my-cat>', 0), ('a photo of a <my-cat>', 1), ('a <my-cat> in the snow', 0), ('a <my-cat> in the snow', 1)]
-        >>> samples[0].image.size
-        (64, 64)
     """
     asked = Asked(prompts, concepts, steps, guidance, negative, batch, progress)
     if latents is None:
@@ -163,9 +160,7 @@ def drawn(
     if batch is not None and batch < 1:
         raise InvalidValue(f"batch is {batch}: at least one picture is drawn at once")
     concepts = [asked.concepts] if isinstance(asked.concepts, Concept) else list(asked.concepts)
-    texts = _filled(
-        [asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts), concepts, asked.negative
-    )
+    texts = _filled(asked, concepts)
     use_free_cores()
     paint = _painter(model, texts, concepts, asked, begin)
     jobs = [(i, seed) for i in range(len(texts)) for seed in seeds]
@@ -185,10 +180,11 @@ def drawn(
     return out
 
 
-def _filled(prompts: list[str], concepts: list[Concept], negative: str) -> list[str]:
+def _filled(asked: Asked, concepts: list[Concept]) -> list[str]:
     """The prompts with the first word in its place; each must say one of the words that the negative prompt does not."""
+    prompts = [asked.prompts] if isinstance(asked.prompts, str) else list(asked.prompts)
     words = [concept.word for concept in concepts]
-    against = split_on_words(negative, words)
+    against = split_on_words(asked.negative, words)
     wanted = [word for word in words if word not in against]
     texts = [fill(prompt, (wanted or words)[0]) for prompt in prompts] if words else prompts
     for text in texts:
