@@ -17,7 +17,7 @@ from ti_nb.training.losses import word_loss
 from .today import SIDE, pipeline
 
 pytestmark = pytest.mark.slow
-has_quanto = importlib.util.find_spec("optimum") is not None
+has_quanto = bool(importlib.util.find_spec("optimum") and importlib.util.find_spec("optimum.quanto"))
 QUANTISED = ("Z-Image", "Chroma", "Flux", "Lumina 2")  # in 8 bit
 LONG = [*QUANTISED[:1], *(pytest.param(name, marks=pytest.mark.thorough) for name in QUANTISED[1:])]
 
