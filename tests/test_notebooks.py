@@ -32,6 +32,7 @@ STUB = ROOT / "tests" / "colab_stub"
 SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
+LONG = ("06_applications", "07_experiments")  # minutes, even with few steps
 FEW = dict(STEPS=8, COUNT=10, denoising=1)  # those that a notebook has no use for do nothing there
 pytestmark = pytest.mark.slow
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -118,7 +119,9 @@ def kernels() -> Iterator[Callable[[str | None, str | None], AsyncKernelManager]
         run_sync(each.shutdown_kernel)(now=True)
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (p.stem in LONG)) for p in NOTEBOOKS]
+)
 def test_it_runs_with_few_steps(path: Path, kernels: Any, tmp_path: Path) -> None:
     """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
     execute(path, tmp_path, kernel=kernels(None, None), **FEW)
