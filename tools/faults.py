@@ -51,7 +51,7 @@ FAULTS = (
     Fault("timesteps beyond their part", "((low + share * (high - low)) * total)", "((low + share * high) * total)", "settings"),
     Fault("no weight decay", "weight_decay=settings.weight_decay)", "weight_decay=0.0)", "training engine"),
     Fault("each seed the same batches", "self.generator = torch.Generator().manual_seed(seed)", "self.generator = torch.Generator().manual_seed(0)", "training engine"),
-    Fault("mirror images with others' captions", "return captions * (count // len(captions))", "return [c for c in captions for _ in range(count // len(captions))]", "promises"),
+    Fault("mirror images with others' captions", "return prompts * (count // len(prompts))", "return [p for p in prompts for _ in range(count // len(prompts))]", "promises"),
     Fault("masks not mirrored", "resized += [ImageOps.mirror(mask) for mask in resized]", "resized += list(resized)", "promises"),
     Fault("the middle off", "crop or ((picture.width - short) // 2,", "crop or ((picture.width - short) // 3,", "promises"),
     Fault("captions of other pictures", "captions = [read_caption(path, notes.append) if path else \"\" for path in files]", "captions = [read_caption(path, notes.append) if path else \"\" for path in files[::-1]]", "promises"),
