@@ -54,8 +54,8 @@ def invert(
         pictures: one or several; each is cut to its middle square.
         prompt: what they show; "{word}" stands for the first concept's word.
         steps: as many as will be drawn with. guidance: 1 for none; the more there is, the less exact.
-        corrections: how often each step is drawn again and corrected; 0 is DDIM inversion as published. On tiny, in 25 steps
-            without guidance, drawing then misses the picture's latents by 84 % of their spread with 0, 6 % with 1, 3 % with 2.
+        corrections: how often each step is drawn again and corrected; 0 is DDIM inversion as published. On tiny, in 8 steps
+            without guidance, drawing then misses the latents by over half of their spread with 0, under a sixth with 3.
 
     Returns:
         (n, c, h, w), float32, on the CPU.
