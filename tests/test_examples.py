@@ -34,8 +34,7 @@ def test_the_example_runs_as_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ti, "load_model", lambda name, **options: model)  # loaded once; all examples take tiny
-    if example.name != "score":  # which says what real pictures score
-        monkeypatch.setattr("diffusers.DDIMScheduler.set_timesteps", few_steps.at_most(2))
+    monkeypatch.setattr("diffusers.DDIMScheduler.set_timesteps", few_steps.at_most(2))
     output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert runner.run(example, out=output.append).failed == 0, "".join(output)

@@ -128,7 +128,7 @@ def test_a_vae_that_overflows_in_half_encodes_in_float32(
     photos: ti.ConceptImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SDXL's: weights stay float16 afterwards, latents are those of float32 weights of the same values."""
-    from ti_nb.models.denoise import cache_latents
+    from ti_nb.models.denoise import _answers, cache_latents
 
     model = ti.from_pipeline(pipeline("sdxl"))
     model.vae.half()
@@ -138,6 +138,7 @@ def test_a_vae_that_overflows_in_half_encodes_in_float32(
     mean, _ = cache_latents(model, photos.pixels(model.resolution))
     assert set(seen) == {torch.float32} and model.vae.dtype == torch.float16
     model.vae.float()
+    _answers.clear()
     again, _ = cache_latents(model, photos.pixels(model.resolution))
     assert torch.equal(mean, again)
 
@@ -174,6 +175,20 @@ def test_the_vae_waits_off_the_device_while_a_word_is_learned(
     move = model.vae.to
     monkeypatch.setattr(model.vae, "to", lambda where: (moves.append(str(where)), move(where))[1])
     cache_latents(model, photos.pixels(model.resolution))
-    assert moves == [str(model.device), "cpu"]
+    assert moves == [*[str(model.device)] * len(photos), "cpu"]
     model.pipeline()
     assert moves[-1] == str(model.device)
+
+
+def test_a_picture_is_encoded_once_by_a_vae_until_its_weights_change(photos: ti.ConceptImages) -> None:
+    from ti_nb.models.denoise import cache_latents
+
+    model, pixels, asked = ti.from_pipeline(pipeline("sd1")), photos.pixels(64), []
+    model.vae.encoder.register_forward_hook(lambda *_: asked.append(1))
+    first, _ = cache_latents(model, pixels)
+    same, _ = cache_latents(model, pixels.flip(0)[:2])
+    assert len(asked) == len(pixels) and torch.equal(same, first.flip(0)[:2])
+    with torch.no_grad():
+        model.vae.encoder.conv_in.weight.mul_(2)
+    other, _ = cache_latents(model, pixels)
+    assert len(asked) == 2 * len(pixels) and not torch.equal(other, first)

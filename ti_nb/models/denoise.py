@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.func import functional_call
@@ -20,6 +22,23 @@ from .today.pipeline_model import PipelineModel, Told
 if TYPE_CHECKING:
     from .conditioning import Conditioning
     from .model import Model
+
+
+T = TypeVar("T")
+REMEMBERED = 512  # answers of a VAE that are kept, the latest: at 512 px up to 64 MiB
+_answers: WeakKeyDictionary[torch.nn.Module, dict[Hashable, Any]] = WeakKeyDictionary()
+
+
+def _once(model: Model, asked: str, pixels: torch.Tensor, ask: Callable[[], T]) -> T:
+    """What the model's VAE makes of these pictures, asked once, as every run and panel asks the same. Changed weights are asked anew."""
+    changes = sum(0 if weight.is_inference() else weight._version for weight in model.vae.parameters())
+    digest = hashlib.sha256(pixels.contiguous().numpy().tobytes()).digest()
+    key = (asked, digest, tuple(pixels.shape), model.vae.dtype, str(model.device), changes)
+    answers = _answers.setdefault(model.vae, {})
+    answers[key] = answers.pop(key) if key in answers else ask()
+    while len(answers) > REMEMBERED:
+        answers.pop(next(iter(answers)))
+    return answers[key]  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -37,20 +56,30 @@ def cache_latents(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def _encoded(model: Model, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    vae, dtype = model.vae.to(model.device), model.vae.dtype
-    if overflows := dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
-        vae.to(torch.float32)
-    means, stds = [], []
+    with _widened(model.vae) as vae:
+        each = [
+            _once(model, "latents", picture, partial(_posterior, model, picture)) for picture in pixels.unsqueeze(1)
+        ]
+    vae.to("cpu")
+    mean, std = (torch.cat(parts) for parts in zip(*each))
+    return mean, std
+
+
+@contextmanager
+def _widened(vae: Any) -> Iterator[Any]:
+    """In float32, where float16 would overflow."""
+    if vae.dtype != torch.float16 or not getattr(vae.config, "force_upcast", False):
+        yield vae
+        return
     try:
-        for picture in pixels.unsqueeze(1):
-            mean, std = model.posterior(picture.to(model.device, vae.dtype))
-            means.append(mean.float().cpu())
-            stds.append(std.float().cpu())
+        yield vae.to(torch.float32)
     finally:
-        if overflows:
-            vae.to(dtype)
-        vae.to("cpu")
-    return torch.cat(means), torch.cat(stds)
+        vae.to(torch.float16)
+
+
+def _posterior(model: Model, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, std = model.posterior(picture.to(model.device, model.vae.to(model.device).dtype))
+    return mean.float().cpu(), std.float().cpu()
 
 
 @torch.no_grad()
@@ -68,7 +97,7 @@ TINY_SHOWS = 24.6  # dB: sets of five photographs 21.7 to 23.5, sets of drawings
 
 def remark_on_photographs(model: Model, pixels: torch.Tensor) -> str:
     """What to tell someone who gives tiny, which draws drawings, photographs; "" for other pictures and models."""
-    if model.name != "tiny" or reconstruction(model, pixels[:8]) >= TINY_SHOWS:
+    if model.name != "tiny" or _once(model, "dB", pixels[:8], partial(reconstruction, model, pixels[:8])) >= TINY_SHOWS:
         return ""
     return (
         "these look like photographs, and tiny draws drawings: they will come out as blobs in their colours. It is good "

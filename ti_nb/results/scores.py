@@ -177,8 +177,8 @@ def score(
         >>> scores = ti.score(
         ...     model, judge, run.concept(), run.start, photos.images, prompts=prompts, seeds=2, subject_seeds=2
         ... )
-        >>> scores.subject_fidelity
-        {'initializer': 0..., 'word': 0..., 'real': 0...}
+        >>> list(scores.subject_fidelity)
+        ['initializer', 'word', 'real']
         >>> low, high = scores.interval("subject", "word")
         >>> low <= scores.subject_fidelity["word"] <= high
         True
