@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 import ti_nb as ti
+from tests import few_steps
 from tools import address
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +77,7 @@ def test_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)  # whoever runs this
+    monkeypatch.setattr("diffusers.DDIMScheduler.set_timesteps", few_steps.at_most(2))
     space: dict = {}
     exec(block.replace("init=", "steps=4, init="), space)
     assert (tmp_path / "my-penguin.safetensors").exists()
