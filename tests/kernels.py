@@ -69,12 +69,12 @@ class Kernel:
 
     def until(self, what: str, seen: Callable[[], bool], *, seconds: float = LIMIT) -> None:
         """Take in what the kernel says, while a cell keeps it busy, until it is seen in the widgets."""
-        end, again = time.monotonic() + seconds, time.monotonic() + 10
+        end, again = time.monotonic() + seconds, time.monotonic() + 1
         while not seen():
             assert time.monotonic() < end, f"after {seconds} s still no {what}; it printed: {self.printed}"
             if time.monotonic() > again:  # see `_reply`
                 self.client.kernel_info()
-                again += 10
+                again += 1
             self._read_for(0.5)
 
     def button(self, description: str) -> str:
@@ -134,7 +134,7 @@ class Kernel:
         end = time.monotonic() + LIMIT
         while True:
             try:
-                reply = dict(self.client.get_shell_msg(timeout=5))
+                reply = dict(self.client.get_shell_msg(timeout=1))
             except Empty:
                 assert time.monotonic() < end, f"no answer to {message}"
                 self.client.kernel_info()

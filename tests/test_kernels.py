@@ -165,7 +165,7 @@ def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -
         pytest.skip("this kernel has no subshells")
     kernel.run("import ipykernel")
     arrives = background or kernel.value("ipykernel.version_info[:2] < (7, 4)") == "True"
-    show(kernel, LONG if arrives else 60, background=background)
+    show(kernel, LONG if arrives else 20, background=background)
     message = kernel.begin("panel.start()")
     kernel.until("two steps", lambda: steps_shown(kernel) >= 2)
     kernel.click("Stop", subshell=subshell)
