@@ -246,6 +246,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, gigabytes: float | None) -> None:
 def test_what_a_model_needs_is_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nothing is downloaded" in families.needs("tiny")
     assert "not known here" in families.needs("someone/else")
+    with pytest.raises(ValueError, match=r"no model 'sd35' \(did you mean 'sd3.5'\?\): give tiny, sd15"):
+        families.needs("sd35")
     gpu(monkeypatch, 15.8)
     assert "about 4 GB once (2 GB in half precision)" in families.needs("sd15")
     assert families.needs("sd15").endswith("This machine has Tesla T4 with 16 GB: enough.")

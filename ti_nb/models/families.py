@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
 
+from ..errors import InvalidValue
 from ..host.arguments import checked
 from ..host.frontend import in_colab
 from ..host.plain_text import plain
@@ -98,9 +101,22 @@ def living(base: str) -> str:
     return next((row.moved[base] for row in FAMILIES if base in row.moved), base)
 
 
+def no_such_model(name: object) -> InvalidValue:
+    """The error that says what a model can be named by, and which name may have been meant."""
+    known = ("tiny", *RELEASES)
+    near = get_close_matches(str(name).lower(), known, 1)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return InvalidValue(
+        f"no model {name!r}{meant}: give {', '.join(known)}, a folder, or a repository id such as 'owner/name'"
+    )
+
+
 @checked("name")
 def needs(name: str) -> str:
     """What a model needs before anything starts, in words, and whether this machine has it; fetches nothing.
+
+    Raises:
+        ValueError: no such model.
 
     Examples:
         >>> import ti_nb as ti
@@ -112,6 +128,8 @@ def needs(name: str) -> str:
             "tiny: comes with the package; nothing is downloaded, any CPU will do, a word takes under a minute. It draws "
             "drawings: photographs come out as blobs in their colours."
         )
+    if name not in RELEASES and "/" not in name and not Path(name).expanduser().exists():
+        raise no_such_model(name)
     if name not in RELEASES:
         return f"{plain(name)}: its size is not known here; models like SD 1.5 want a GPU of 6 GB, like SDXL of 12 GB."
     need, (device, memory) = RELEASES[name], _device()

@@ -13,12 +13,11 @@ from ..errors import InvalidValue
 from ..host.arguments import validated
 from ..host.devices import default_device, default_dtype
 from ..host.plain_text import first_line, place
-from .checks.names import choices
 from .checks.names import find as _find
 from .checks.quantised import quantisation
 from .checks.single_file import load_file
 from .checks.supported import check_pipeline, needed, noise_schedule, pool_at_the_end
-from .families import KEY_OF_WIDTH, RECIPES, RELEASES
+from .families import KEY_OF_WIDTH, RECIPES, RELEASES, no_such_model
 from .model import Model, TextEncoder
 from .today.pipeline_model import of_pipeline
 
@@ -70,7 +69,7 @@ def load_model(
         or "\0" in str(name)
         or len(str(name)) > MAX_PATH_LENGTH
     ):
-        raise InvalidValue(f"no model {name!r}: give {choices()}")
+        raise no_such_model(name)
     resolution, clip_skip = _checked_use(resolution, clip_skip)
     if config is not None and not isinstance(config, str | Path):
         raise InvalidValue(f"config is {config!r}: give a folder, or a repository id such as 'owner/name'")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import InvalidValue, NotWritten
 from ...host.plain_text import place
-from ..families import RELEASES, SUPPORTED
+from ..families import RELEASES, SUPPORTED, no_such_model
 from ..model import TINY
 from .model_files import check_whole, read_index, variant_of
 from .single_file import family_of_file
@@ -30,13 +30,8 @@ def find(name: str) -> tuple[str, str, str | None]:
     if path.exists() or name.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", name):
         return _checked_folder(path)
     if name.count("/") != 1:
-        raise InvalidValue(f"no model {name!r}: give {choices()}")
+        raise no_such_model(name)
     return _checked_repository(name)
-
-
-def choices() -> str:
-    """What a model can be named by."""
-    return f"{', '.join(('tiny', *RELEASES))}, a folder, or a repository id such as 'owner/name'"
 
 
 def _file_advice(path: Path) -> str:
