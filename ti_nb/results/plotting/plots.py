@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.lines import Line2D
+
 from ...host.arguments import checked
 from ...host.plain_text import plain
 from ...words.prompts import replace_word
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from ..selection import Comparison
 
 Vector = Any  # a 1-D tensor or array
+NAMED = 8  # words: the labels of more would cover each other
 
 
 @checked(window=(1, None))
@@ -184,11 +187,14 @@ def plot_comparison(comparison: Comparison, *, most: int = 6) -> NotebookFigure:
     """Left, likeness against following the prompt: what no other word beats on both axes is coloured, the chosen one a star.
 
     Right, pictures of the words, or of `most` that no other beats: two of the subject prompt, then one of each of three prompts.
-    Grey lines are intervals of 95 %.
+    Grey lines are intervals of 95 %. More than eight words are numbered, and named below.
     """
     every = list(comparison.measured)
+    number = {name: str(i) for i, name in enumerate(every, 1)} if len(every) > NAMED else dict.fromkeys(every, "")
     shown = every if len(every) <= most else _evenly(comparison.front(), comparison.chosen, most)
-    figure = NotebookFigure(figsize=(11, max(3.8, 0.85 * len(shown) + 0.3)), layout="constrained")
+    figure = NotebookFigure(
+        figsize=(11, max(3.8 if len(every) <= NAMED else 5.8, 0.85 * len(shown) + 0.3)), layout="constrained"
+    )
     parts: Any = figure.subfigures(1, 2, width_ratios=(6, 5))
     left, right = parts
     for y, name in enumerate(shown):
@@ -200,9 +206,30 @@ def plot_comparison(comparison: Comparison, *, most: int = 6) -> NotebookFigure:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             if x == 0:
-                axes.set_ylabel(plain(name), rotation=0, ha="right", va="center", fontsize=9, color=ink())
-    _plot_axes(comparison, axes_of(left)[0])
+                label = ": ".join(text for text in (number[name], plain(name)) if text)
+                axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, color=ink())
+    if len(every) > NAMED:
+        _name_numbers(left, {plain(name): text for name, text in number.items()})
+    _plot_axes(comparison, axes_of(left)[0], {name: text or plain(name) for name, text in number.items()})
     return figure
+
+
+def _name_numbers(part: Any, numbers: Mapping[str, str]) -> None:
+    """Below a part of a figure: what each number in it stands for."""
+    said = [f"{number}: {name}" for name, number in numbers.items()]
+    key = part.legend(
+        [Line2D([], [], linestyle="") for _ in said],
+        said,
+        loc="outside lower left",
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+        handlelength=0,
+        handletextpad=0,
+        columnspacing=1.5,
+    )
+    for text in key.get_texts():
+        text.set(color=ink(), parse_math=False)
 
 
 def _evenly(names: Sequence[str], chosen: str, most: int) -> list[str]:
@@ -214,7 +241,7 @@ def _evenly(names: Sequence[str], chosen: str, most: int) -> list[str]:
     return kept
 
 
-def _plot_axes(comparison: Comparison, axes: Any) -> None:
+def _plot_axes(comparison: Comparison, axes: Any, labelled: Mapping[str, str]) -> None:
     points = {name: comparison.point(name) for name in comparison.measured}
     front = comparison.front()
     if all(name.startswith("step ") for name in points):
@@ -222,7 +249,7 @@ def _plot_axes(comparison: Comparison, axes: Any) -> None:
     lines: list[tuple[float, float]] = []
     for name, (subject, prompt) in points.items():
         (low, high), (left, right) = comparison.interval(name)
-        if isfinite(low + left):
+        if isfinite(low + left) and labelled[name] == plain(name):  # a number may lie on a line
             lines += [(left + (right - left) * i / 40, subject) for i in range(41)]
             lines += [(prompt, low + (high - low) * i / 40) for i in range(41)]
         axes.plot([left, right], [subject] * 2, color=SOFT, linewidth=0.8)
@@ -230,7 +257,7 @@ def _plot_axes(comparison: Comparison, axes: Any) -> None:
         mark = "*" if name == comparison.chosen else "o"
         colour = ACCENT if name in front or mark == "*" else SOFT
         axes.plot(prompt, subject, mark, color=colour, markersize=15 if mark == "*" else 7)
-    labels = [(prompt, subject, plain(name)) for name, (subject, prompt) in points.items()]
+    labels = [(prompt, subject, labelled[name]) for name, (subject, prompt) in points.items()]
     labels += _plot_references(comparison, axes)
     by = [f", cosine by {judge}" if judge else ", cosine" for judge in comparison.judges]
     axes.set(xlabel=f"prompt fidelity{by[1]}", ylabel=f"subject fidelity{by[0]}")
