@@ -1,7 +1,7 @@
 """The whole way as a person goes it, in a real browser: from five photographs to a published word.
 
-`python -m tests.film [lab] [classic] FOLDER` goes it and leaves pictures of each stage there: light, dark, in a page of 800 px
-and at 200 % zoom.
+`python -m tests.film [lab] [classic] [light] [dark] [narrow] [zoomed] FOLDER` goes it and leaves pictures of each stage there:
+on a light and on a dark page, in one of 800 px, at a zoom of 200 %.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ explore""",
 publish = ti.PublishPanel(explore.word(), samples=explore.drawings[0].samples, pictures=photos, run=run)
 publish""",
 }
-VIEWS = {  # width in CSS px, device pixels of each, theme
-    "light": (1280, 1, "light"),
-    "dark": (1280, 1, "dark"),
-    "narrow": (800, 1, "light"),
-    "zoomed": (640, 2, "light"),  # a window of 1280 px at 200 %
+VIEWS = {  # width in CSS px, theme
+    "light": (1280, "light"),
+    "dark": (1280, "dark"),
+    "narrow": (800, "light"),
+    "zoomed": (640, "light"),  # what a window of 1280 px holds at 200 %
 }
 Look = Callable[[str, "Locator"], None]
 
@@ -65,6 +65,7 @@ def _photograph(path: Path, sky: str, floor: str, *, turned: bool) -> Path:
     picture = Image.new("RGB", (900, 1200), sky)
     draw = ImageDraw.Draw(picture)
     draw.rectangle([0, 700, 900, 1200], fill=floor)
+    draw.rectangle([90 * number, 80, 90 * number + 200, 300 + 60 * number], fill=floor)  # something behind it
     x, y, r = 380 + 30 * number, 640 + 20 * number, 190 + 10 * number  # the toy: a red ball with ears and eyes
     for side in (-1, 1):
         draw.ellipse([x + side * r * 0.7 - 70, y - r - 60, x + side * r * 0.7 + 70, y - r + 90], fill="#8c1f28")
@@ -198,11 +199,13 @@ def pick_a_step_and_draw(shown: Locator) -> None:
     says(shown, "draws 6 pictures")
     press(shown, "Draw")
     says(shown, "Drawn: 6 of 6", seconds=240)
+    says(shown, "after step 18")
 
 
 def show_and_publish(shown: Locator, look: Look) -> None:
     """See what would go, say whom it shows, confirm, publish."""
     says(shown, "alice is logged in")
+    assert ticked(shown) == [False] * 3 + [True] * 3  # the initializer's pictures are none of the word's
     choose(shown, "It shows", "no real person")
     press(shown, "Show what will go")
     says(shown, "would go to alice/my-toy")
@@ -214,23 +217,26 @@ def show_and_publish(shown: Locator, look: Look) -> None:
     look("published", shown)
 
 
+def ticked(shown: Locator) -> list[bool]:
+    """Which of the drawn pictures would be published."""
+    boxes = shown.locator(".widget-checkbox").filter(has_text="Publish picture").locator("input")
+    return [box.is_checked() for box in boxes.all()]
+
+
 def use_view(server: Server, page: Page, name: str) -> None:
     """Set the page's width, its zoom and JupyterLab's theme."""
-    width, scale, theme = VIEWS[name]
-    devices = page.context.new_cdp_session(page)
-    devices.send("Emulation.setDeviceMetricsOverride", {"width": width, "height": 3600, "deviceScaleFactor": scale, "mobile": False})  # fmt: skip
-    devices.detach()
+    width, theme = VIEWS[name]
+    page.set_viewport_size({"width": width, "height": 3600})
     if server.kind == "lab":
         page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{browser.THEMES[theme]}'}})")  # fmt: skip
         page.wait_for_function(f"document.body.dataset.jpThemeLight === '{str(theme == 'light').lower()}'")
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(1000)
 
 
-def looked_at(server: Server, page: Page, folder: Path) -> Look:
+def looked_at(server: Server, page: Page, folder: Path, views: Sequence[str] = tuple(VIEWS)) -> Look:
     """Leaves a picture of a stage in each view, and says what axe-core finds in it."""
-
     def look(stage: str, shown: Locator) -> None:
-        for name in VIEWS:
+        for name in views:
             if name == "dark" and server.kind == "classic":
                 continue  # which has no dark theme
             use_view(server, page, name)
@@ -266,11 +272,12 @@ def film(kind: str) -> Iterator[tuple[Server, Page, HubServer]]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    *kinds, folder = arguments
+    *chosen, folder = arguments
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for kind in kinds or ["lab"]:
+    views = [name for name in chosen if name in VIEWS] or list(VIEWS)
+    for kind in [name for name in chosen if name in browser.COMMANDS] or ["lab"]:
         with film(kind) as (server, page, hub):
-            go(server, page, hub, look=looked_at(server, page, Path(folder)))
+            go(server, page, hub, look=looked_at(server, page, Path(folder), views))
 
 
 if __name__ == "__main__":
