@@ -233,8 +233,15 @@ def use_view(server: Server, page: Page, name: str) -> None:
     page.wait_for_timeout(1000)
 
 
-def looked_at(server: Server, page: Page, folder: Path, views: Sequence[str] = tuple(VIEWS)) -> Look:
-    """Leaves a picture of a stage in each view, and says what axe-core finds in it."""
+def looked_at(
+    server: Server,
+    page: Page,
+    folder: Path,
+    views: Sequence[str] = tuple(VIEWS),
+    tell: Callable[[list[str]], object] = lambda found: print(*found, sep="\n", flush=True),
+) -> Look:
+    """Leaves a picture of a stage in each view, and tells what axe-core finds in it."""
+
     def look(stage: str, shown: Locator) -> None:
         for name in views:
             if name == "dark" and server.kind == "classic":
@@ -242,7 +249,7 @@ def looked_at(server: Server, page: Page, folder: Path, views: Sequence[str] = t
             use_view(server, page, name)
             shown.scroll_into_view_if_needed()
             shown.screenshot(path=folder / f"{server.kind}_{stage}_{name}.png", animations="disabled")
-            print(server.kind, stage, name, *serious(page), sep="\n    ", flush=True)
+            tell([f"{stage}, {name}: {one}" for one in serious(page)])
         use_view(server, page, "light")
 
     return look

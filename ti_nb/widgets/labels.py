@@ -42,6 +42,9 @@ function render({ el }) {
 export default { render };
 """
 
+# ipywidgets 7 writes the headings of folds in a grey that is too light for the grey behind it.
+CSS = ".ti-nb-panel .p-Collapse-header { color: var(--jp-ui-font-color1, #212121) !important; }"
+
 
 def labels() -> list[Any]:
     """A widget that isn't seen and names its panel's controls, in a list; none without anywidget."""
@@ -63,6 +66,6 @@ def _kind() -> Any:
     class Labels(anywidget.AnyWidget):  # type: ignore[misc]
         """Nothing that is seen."""
 
-        _esm = SCRIPT
+        _esm, _css = SCRIPT, CSS
 
     return Labels
