@@ -192,7 +192,7 @@ def pick_a_step_and_draw(shown: Locator) -> None:
     before = control(shown, "After step").locator(".widget-readout").inner_text()
     assert before == "24"
     for _ in range(6):
-        control(shown, "After step").locator(".noUi-handle").press("ArrowLeft")
+        control(shown, "After step").locator(".noUi-handle, .ui-slider-handle").press("ArrowLeft")
     write(shown, "Prompt", "a {word} on the beach")
     write(shown, "Seeds", "0-2")
     choose(shown, "Compare by", "initializer and word")

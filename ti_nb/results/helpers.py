@@ -57,6 +57,11 @@ def about_model(name: str | Path) -> ModelFacts:
 
     Raises:
         OSError: no such folder or repository, or no answer. ValueError: it has no weights in safetensors.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> print(ti.about_model("."))
+        .: a model, a folder of this computer
     """
     if Path(name).is_dir():
         return ModelFacts(str(name), "a model", 0, "", str(name))

@@ -14,6 +14,12 @@ function say(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 function name(root) {
+  for (const handle of root.querySelectorAll(".ui-slider-handle")) { // of ipywidgets 7
+    const said = handle.closest(ROWS)?.querySelector(".widget-readout")?.textContent.trim() || "";
+    say(handle, "role", "slider");
+    say(handle, "aria-valuenow", `${parseFloat(said) || 0}`);
+    say(handle, "aria-valuetext", said);
+  }
   for (const control of root.querySelectorAll("[role=slider], [role=progressbar], .progress, .widget-readout[contenteditable]")) {
     const label = control.closest(ROWS)?.querySelector(".widget-label")?.textContent.trim();
     const bar = control.querySelector(".progress-bar");
