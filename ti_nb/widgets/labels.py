@@ -27,6 +27,11 @@ function name(root) {
     if (bar) say(control, "role", "progressbar");
     if (bar) say(control, "aria-valuenow", `${Math.round(parseFloat(bar.style.width) || 0)}`);
   }
+  for (const table of root.querySelectorAll(".widget-gridbox")) { // it scrolls where the page is narrow
+    say(table, "tabindex", "0");
+    say(table, "role", "group");
+    say(table, "aria-label", "Table of pictures");
+  }
   for (const image of root.querySelectorAll("img.widget-image:not([alt])")) { // its caption stands below it
     const spoken = image.parentElement.querySelector("[role=img]");
     image.alt = spoken?.getAttribute("aria-label") || image.parentElement.textContent.trim();
@@ -48,8 +53,12 @@ function render({ el }) {
 export default { render };
 """
 
-# ipywidgets 7 writes the headings of folds in a grey that is too light for the grey behind it.
-CSS = ".ti-nb-panel .p-Collapse-header { color: var(--jp-ui-font-color1, #212121) !important; }"
+# Where the colours of ipywidgets have too little contrast: headings of folds in 7, buttons with a colour in both.
+CSS = """
+.ti-nb-panel .p-Collapse-header { color: var(--jp-ui-font-color1, #212121) !important; }
+.ti-nb-panel .jupyter-button.mod-primary { background: #1565c0 !important; color: white !important; }
+.ti-nb-panel .jupyter-button.mod-success { background: #2e7d32 !important; color: white !important; }
+"""
 
 
 def labels() -> list[Any]:
