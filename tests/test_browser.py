@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import browser
+from tests import browser, film
 from tests.browser import Server, contents, control, panel, press, says, step_shown, until, wait_for_step, write
 from tests.hub_server import HubServer, client_environment
 
@@ -85,6 +85,30 @@ def train_with_clicks(server: Server, page: Page, folder: Path) -> None:
     assert stays_at_its_step(shown)
     assert paused_at < step_shown(shown) < 400
     assert browser.picture(page, folder / "train.png").stat().st_size > 10_000
+
+
+def test_the_whole_way_from_photographs_to_a_published_word(lab: Server, page: Page, tmp_path: Path) -> None:
+    whole_way(lab, page, tmp_path)
+
+
+def test_the_whole_way_in_the_classic_notebook_with_colabs_versions(
+    classic: Server, page: Page, tmp_path: Path
+) -> None:
+    whole_way(classic, page, tmp_path)
+
+
+def whole_way(server: Server, page: Page, folder: Path) -> None:
+    """At each stage, in each theme and width, axe-core finds nothing serious in our panels."""
+    pytest.importorskip("axe_playwright_python")
+    found: list[str] = []
+    with HubServer() as hub:
+        film.go(server, page, hub, look=film.looked_at(server, page, folder, tell=found.extend))
+        repo = hub.repos["alice/my-toy"]
+    assert found == []
+    assert repo.private and sorted(name for name in repo.files if name.startswith("gallery/")) == [
+        f"gallery/0{i}.png" for i in (1, 2, 3)
+    ]
+    assert not any(name.startswith("concept_images/") for name in repo.files)
 
 
 def test_after_a_reload_in_mid_run_the_panel_is_back_and_works(lab: Server, page: Page) -> None:

@@ -403,6 +403,7 @@ def test_a_run_is_explored_step_by_step(model: ti.Model, photos: ti.ConceptImage
     assert panel.word() == run.concept()
     panel.after_step.value = 2
     assert panel.word() == run.concept(2)
+    assert [row.taken for row in panel.controls.plan().rows] == ["after step 2"]
     panel.seeds.value, panel.steps.value, panel.compare_by.value = "0", 1, "after_step"
     assert panel.values.value == "1, 2, 3, 4"
     panel.values.value = "0, 3"

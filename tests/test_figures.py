@@ -223,3 +223,13 @@ def test_a_comparison_shows_each_words_point_the_best_coloured_and_the_chosen_a_
         assert (points[spot].get_marker() == "*") == (name == found.chosen)
         assert (points[spot].get_color() == ACCENT) == (name in found.front())
     assert {t.get_text() for t in axes.texts} == {"one", "two", "three", "initializer", "real pictures"}
+
+
+def test_many_words_are_numbered_and_named_below() -> None:
+    few = comparison()
+    many = {f"way {i}": few.measured["one"] for i in range(12)}
+    figure = ti.plot_comparison(Comparison(dict.fromkeys(many, few.concepts["one"]), many, 0.8))
+    axes = next(a for a in figure.axes if not a.images)
+    assert {t.get_text() for t in axes.texts} == {str(i + 1) for i in range(12)} | {"real pictures"}
+    (key,) = figure.subfigs[0].legends
+    assert [t.get_text() for t in key.get_texts()] == [f"{i + 1}: way {i}" for i in range(12)]

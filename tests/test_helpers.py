@@ -87,6 +87,33 @@ def test_any_segmentation_model_of_a_folder_makes_masks(tmp_path: Path) -> None:
     assert mask.size == (60, 40) and set(np.unique(mask)) <= {0, 255} and np.asarray(mask).any()
 
 
+def test_a_promptable_model_is_asked_for_what_is_in_the_square(tmp_path: Path) -> None:
+    from transformers import SamConfig, SamImageProcessor, SamModel, SamProcessor
+
+    torch.manual_seed(0)
+    layer = dict(hidden_size=16, num_attention_heads=2, num_hidden_layers=1, mlp_dim=16)
+    eye = dict(image_size=64, patch_size=16, output_channels=16, global_attn_indexes=[0], num_pos_feats=8, **layer)
+    asked = dict(hidden_size=16, image_size=64, patch_size=16, mask_input_channels=4)
+    decoder = dict(iou_head_hidden_dim=16, **layer)
+    config = SamConfig(vision_config=eye, prompt_encoder_config=asked, mask_decoder_config=decoder)
+    network, side = SamModel(config).eval(), {"height": 64, "width": 64}
+    if "torchvision" in getattr(SamImageProcessor, "_backends", ()) and not find_spec("torchvision"):
+        pytest.skip("this transformers reads pictures for it with torchvision only")
+    reader = SamImageProcessor(size={"longest_edge": 64}, pad_size=side)
+    network.save_pretrained(tmp_path)
+    SamProcessor(reader).save_pretrained(tmp_path)
+    picture = Image.effect_noise((128, 64), 90)
+    mask = np.asarray(ti.load_segmenter(tmp_path)(picture, (32, 16, 40)))
+    pixels = reader(picture.convert("RGB"), return_tensors="pt")["pixel_values"]  # half as large
+    with torch.no_grad():
+        found = network(pixels, input_boxes=torch.tensor([[[16.0, 8, 36, 28]]]), multimask_output=False).pred_masks
+    whole = torch.nn.functional.interpolate(found[:, 0], (64, 64), mode="bilinear", align_corners=False)[..., :32, :]
+    whole = torch.nn.functional.interpolate(whole, (64, 128), mode="bilinear", align_corners=False)
+    assert mask.shape == (64, 128) and set(np.unique(mask)) == {0, 255}
+    assert np.mean((mask > 0) == (whole[0, 0] > 0).numpy()) > 0.99
+    assert ti.load_segmenter(tmp_path)(picture).size == picture.size  # of a guessed square
+
+
 @pytest.mark.parametrize(
     ("caption", "noun", "template", "rest"),
     [

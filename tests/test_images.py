@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 import ti_nb as ti
-from ti_nb.pictures.subject import guess_crop
+from ti_nb.pictures.picture import read_photo
+from ti_nb.pictures.subject import guess_crop, shrunk
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -44,6 +45,8 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     exif[0x0112] = orientation
     (loaded,) = ti.load_images(contents(stored, "PNG", exif=exif)).images
     assert np.array_equal(np.asarray(loaded), np.asarray(quarters()))
+    once = read_photo(contents(stored, "PNG", exif=exif), "it").picture
+    assert np.array_equal(np.asarray(shrunk(once)), np.asarray(quarters()))  # which reads it again
 
 
 def test_alpha_goes_on_the_chosen_background() -> None:

@@ -7,6 +7,7 @@ import json
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,14 @@ def test_without_pictures_their_box_says_why_it_is_off(hub: HubServer) -> None:
     assert len(held(hub)) == 4
     none = PublishPanel(word(), pictures=ti.ConceptImages((), ()))
     assert none.training.disabled
+
+
+def test_pictures_of_other_vectors_are_left_out_unless_ticked() -> None:
+    mine, other = word(), ti.Concept("<my-cat>", {"clip_l": torch.ones(1, 768)})
+    drawn = [replace(sample, concepts=(by,)) for sample, by in zip(samples(2), (other, mine))]
+    panel = PublishPanel(mine, samples=[*drawn, *samples(1)])
+    assert [tick.value for tick in panel.ticks] == [False, True, True]
+    assert sum("with other vectors" in text for text in words(panel.form)) == 1
 
 
 def test_samples_that_are_not_ticked_stay(panel: PublishPanel, hub: HubServer) -> None:

@@ -34,6 +34,15 @@ def guess_mask(picture: Image.Image, crop: Crop | None = None) -> Image.Image:
 
     Raises:
         RuntimeError: OpenCV is not installed.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> from PIL import Image
+        >>> picture = Image.new("RGB", (96, 96), "seagreen")
+        >>> picture.paste("red", (32, 32, 64, 64))
+        >>> mask = ti.guess_mask(picture, (20, 20, 56))
+        >>> mask.getpixel((48, 48)), mask.getpixel((4, 4))
+        (255, 0)
     """
     return guess_with_doubt(picture, crop)[0]
 

@@ -78,7 +78,7 @@ def read_photo(item: Picture, name: str) -> Photo:
         stored = _load_checked(item) if isinstance(item, Image.Image) else _decoded(data, notes.append)
         turn, located = _read_exif(stored, notes.append)
         picture = as_srgb(stored, notes.append)
-        picture = picture.transpose(turn) if turn is not None else picture
+        picture = _turned(picture, turn) if turn is not None else picture
     except Exception as error:  # damaged data can raise anything
         raise InvalidValue(
             f"{name} can't be read as a picture ({_why(error, data)}): remove it or export it again"
@@ -257,6 +257,13 @@ def _read_exif(picture: Image.Image, say: Say) -> tuple[Image.Transpose | None, 
     except Exception:  # damaged data can raise anything
         say("its EXIF is damaged" + (": it was taken as it lies" if turn is None else ""))
     return turn, located
+
+
+def _turned(picture: Image.Image, turn: Image.Transpose) -> Image.Image:
+    """The picture upright, without what said how it lay: whoever reads it again would turn it again."""
+    out = picture.transpose(turn)
+    out.info = {}
+    return out
 
 
 def _why(error: Exception, data: bytes) -> str:

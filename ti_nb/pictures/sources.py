@@ -142,6 +142,12 @@ def unpack(archive: str | Path | None = None, folder: str | Path | None = None) 
     Raises:
         FileNotFoundError: there is no such file. RuntimeError: nothing to ask for it with, outside Colab.
         ValueError: it is no zip file, damaged, or wants to write elsewhere, or more than 4 GB. Nothing is left of it then.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> paths = ti.save_images(ti.example_images("penguin"), "my-penguin")
+        >>> ti.unpack(ti.pack("my-penguin"), "back").name
+        'back'
     """
     path = _uploaded_zip() if archive is None else Path(archive).expanduser()
     if not path.is_file():

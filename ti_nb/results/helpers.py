@@ -18,10 +18,12 @@ from PIL import Image
 from ..errors import InvalidValue, NotPossible
 from ..host.arguments import checked
 from ..host.plain_text import brief, plain, size
-from ..pictures.subject import saliency
+from ..pictures.subject import guess_crop, saliency
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..pictures.picture import Crop
 
 WEIGHTS = (".safetensors",)  # what is fetched of weights: pickles never
 ENDS = r"\b(?:on|in|at|with|near|by|under|over|behind|beside|next|that|which|is|are|was|and|\w+ing)\b"
@@ -55,6 +57,11 @@ def about_model(name: str | Path) -> ModelFacts:
 
     Raises:
         OSError: no such folder or repository, or no answer. ValueError: it has no weights in safetensors.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> print(ti.about_model("."))
+        .: a model, a folder of this computer
     """
     if Path(name).is_dir():
         return ModelFacts(str(name), "a model", 0, "", str(name))
@@ -107,18 +114,35 @@ def caption_by(network: Any, processor: Any, picture: Image.Image) -> str:
 
 
 @checked()
-def load_segmenter(name: str | Path, *, fetch: bool = False) -> Callable[[Image.Image], Image.Image]:
+def load_segmenter(name: str | Path, *, fetch: bool = False) -> Callable[..., Image.Image]:
     """A function that makes a mask for `load_images`, by a segmentation model such as "facebook/mask2former-swin-tiny-coco-instance".
 
-    Of the model's segments it takes the one that is most salient. Arguments and errors as of `load_captioner`.
+    Of the model's segments it takes the one that is most salient. A promptable model, such as "facebook/sam-vit-base", is asked
+    for the thing in a square: the function takes it after the picture, as (left, top, side) in px, and else guesses it.
+    Arguments and errors as of `load_captioner`.
     """
-    from transformers import AutoImageProcessor, pipeline
+    from transformers import AutoModelForMaskGeneration as Promptable
     from transformers import AutoModelForSemanticSegmentation as Semantic
     from transformers import AutoModelForUniversalSegmentation as Universal
+    from transformers import AutoProcessor, pipeline
 
-    processor, network = _loaded(name, fetch, AutoImageProcessor, Universal, Semantic)
+    processor, network = _loaded(name, fetch, AutoProcessor, Universal, Promptable, Semantic)
+    if hasattr(network, "prompt_encoder"):
+        return lambda picture, square=None: mask_in(network, processor, picture, square)
     segment = pipeline("image-segmentation", model=network, image_processor=processor)
-    return lambda picture: mask_by(segment, picture)
+    return lambda picture, square=None: mask_by(segment, picture)
+
+
+@torch.no_grad()
+def mask_in(network: Any, processor: Any, picture: Image.Image, square: Crop | None = None) -> Image.Image:
+    """What a promptable model takes for the thing in a square of the picture, or in a guessed one: white."""
+    left, top, side = square or guess_crop(picture, least=1)
+    box = [[[float(left), float(top), float(left + side), float(top + side)]]]
+    inputs = processor(images=picture.convert("RGB"), input_boxes=box, return_tensors="pt")
+    inputs["input_boxes"] = inputs["input_boxes"].float()
+    sizes = [inputs[key] for key in ("original_sizes", "reshaped_input_sizes") if key in inputs]
+    found = processor.post_process_masks(network(**inputs, multimask_output=False).pred_masks, *sizes)
+    return Image.fromarray(found[0].reshape(picture.height, picture.width).numpy().astype(np.uint8) * 255)
 
 
 def mask_by(segment: Callable[[Image.Image], Sequence[dict[str, Any]]], picture: Image.Image) -> Image.Image:

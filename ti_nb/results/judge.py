@@ -235,6 +235,12 @@ def load_judges(model: Model, *, download: bool = False) -> tuple[LoadedJudge, L
 
     Raises:
         FileNotFoundError: there is no judge here, and `download` is False.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> eye, reader = ti.load_judges(ti.load_model("tiny"))
+        >>> eye is reader  # tiny's own judge is both
+        True
     """
     if model.name == "tiny":
         tiny = load_judge("tiny")

@@ -58,6 +58,14 @@ def loss_by_timestep(
 
     Raises:
         ValueError: a template without the word, a concept of another model, no concept, a number out of range.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.load_images(ti.example_images("penguin").images[:1])
+        >>> word = ti.initial_concept(model, "<x>", "bird")
+        >>> timesteps, losses = ti.loss_by_timestep(model, photos, [word], bands=2, draws=1)
+        >>> timesteps.shape, losses.shape
+        (torch.Size([2]), torch.Size([1, 2]))
     """
     for concept in concepts:
         check_fits(concept, model)
@@ -156,6 +164,12 @@ def attention(
 
     Raises:
         ValueError: `noise` out of range, a prompt without the word or too long.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, photos = ti.load_model("tiny"), ti.load_images(ti.example_images("penguin").images[:1])
+        >>> found = ti.attention(model, photos, "a photo of a penguin")
+        >>> figure = ti.plot_attention(photos.images, found)
     """
     if isinstance(model, PipelineModel):
         raise InvalidValue(

@@ -88,7 +88,14 @@ def mean(values: Sequence[float]) -> float:
 
 @checked("samples", "pictures")
 def subject_fidelity(judge: Judge, samples: Sequence[Sample | Image.Image], pictures: Sequence[Image.Image]) -> float:
-    """Mean cosine (-1 to 1) of every sample with every picture of the concept: CLIP-I, the paper's "reconstruction"."""
+    """Mean cosine (-1 to 1) of every sample with every picture of the concept: CLIP-I, the paper's "reconstruction".
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> judge, photos = ti.load_judge("tiny"), ti.example_images("penguin")
+        >>> round(ti.subject_fidelity(judge, photos.images[:1], photos.images[:1]), 2)  # a picture and itself
+        1.0
+    """
     return mean(likeness(embed(judge, samples), embed(judge, pictures)))
 
 
@@ -98,6 +105,13 @@ def prompt_fidelity(judge: Judge, samples: Sequence[Sample], word: str, *, inste
 
     Args:
         instead: what stands for the word, such as its class, "cat"; by default it is deleted, as in the paper.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> judge, photos = ti.load_judge("tiny"), ti.example_images("penguin")
+        >>> said = [ti.Sample(photos[0], f"a photo of a <x> {name}", seed=0) for name in ("penguin", "taco")]
+        >>> ti.prompt_fidelity(judge, said[:1], "<x>") > ti.prompt_fidelity(judge, said[1:], "<x>")
+        True
     """
     return mean(following(judge, embed(judge, samples), samples, word, instead))
 
@@ -136,7 +150,13 @@ def _is_same(a: Image.Image, b: Image.Image) -> bool:
 
 @checked("samples")
 def diversity(judge: Judge, samples: Sequence[Sample | Image.Image]) -> float:
-    """1 less the mean cosine of all pairs of samples: 0 where all look the same; nan for a single one."""
+    """1 less the mean cosine of all pairs of samples: 0 where all look the same; nan for a single one.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> abs(ti.diversity(ti.load_judge("tiny"), [ti.example_images("penguin")[0]] * 2)) < 0.01  # twice the same
+        True
+    """
     return spread(embed(judge, samples))
 
 

@@ -77,6 +77,12 @@ def drop(concept: Concept, number: int) -> Concept:
 
     Raises:
         ValueError: it has no such vector, or only this one.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> word = ti.initial_concept(ti.load_model("tiny"), "<x>", "bird", 2)
+        >>> len(word), len(ti.drop(word, 1))
+        (2, 1)
     """
     if not 1 <= number <= len(concept) or len(concept) == 1:
         raise InvalidValue(f"number is {number}: {concept.word!r} has {len(concept)} of vectors, and one must stay")
@@ -93,6 +99,13 @@ def project(model: Model, concept: Concept, count: int = 10) -> Concept:
 
     Raises:
         ValueError: a concept of another model; a vector at right angles to all of them.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model = ti.load_model("tiny")
+        >>> word = ti.initial_concept(model, "<x>", "bird")
+        >>> ti.project(model, word, 1).nearest(model, 1)[0][0]  # a known word is what it was
+        'bird'
     """
     check_fits(concept, model)
     rows = {e.key: _projected(concept.vectors[e.key].double(), e.table.cpu().double(), count) for e in model.encoders}

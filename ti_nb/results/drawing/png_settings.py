@@ -39,6 +39,12 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: it is not a PNG, or has none of this package's metadata.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> drawn = [ti.Sample(ti.example_images("penguin")[0], "a penguin", seed=3)]
+        >>> ti.read_settings(ti.save_samples(drawn, "drawn")[0])["seed"]
+        3
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -80,6 +80,12 @@ def save_samples(samples: Sequence[Sample], folder: str | Path) -> list[Path]:
 
     Raises:
         OSError: the folder or a file can't be written.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> drawn = [ti.Sample(ti.example_images("penguin")[0], "a penguin", seed=3)]
+        >>> [path.name for path in ti.save_samples(drawn, "drawn")]
+        ['001-a-penguin-seed3.png']
     """
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,14 @@ class JpegFigure(NotebookFigure):
 def show_images(
     images: Sequence[Image.Image], titles: Sequence[str] = (), *, columns: int = 5, size: float = 1.5
 ) -> NotebookFigure:
-    """Pictures in rows of `columns`, each `size` inches."""
+    """Pictures in rows of `columns`, each `size` inches.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> photos = ti.example_images("penguin")
+        >>> len(ti.show_images(photos.images[:2], ["first", "second"]).axes)
+        2
+    """
     rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]
     return show_grid(rows, [], titles=titles, size=size)
 
@@ -97,7 +104,14 @@ def show_grid(
     heads: Sequence[str] = (),
     size: float = 1.2,
 ) -> NotebookFigure:
-    """Rows of pictures, with `labels` left of the rows, and `heads` above the columns or `titles` above each picture."""
+    """Rows of pictures, with `labels` left of the rows, and `heads` above the columns or `titles` above each picture.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> photos = ti.example_images("penguin").images
+        >>> len(ti.show_grid([photos[:2], photos[2:4]], ["above", "below"]).axes)
+        4
+    """
     if not rows or not rows[0]:
         raise InvalidValue("no pictures to show")
     columns = max(len(r) for r in rows)

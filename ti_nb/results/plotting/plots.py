@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ...host.arguments import checked
 from ...host.plain_text import plain
-from ...words.prompts import replace_word
 from .figures import ACCENT, SERIES, SOFT, NotebookFigure, add_legend, axes_of, ink, label_points, series, show_grid
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from ..drawing.samples import Sample
     from ..look_inside import Attention
     from ..scores import Scores
-    from ..selection import Comparison
 
 Vector = Any  # a 1-D tensor or array
 
@@ -29,6 +27,12 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> NotebookFig
 
     Args:
         window: steps in the loss's moving average.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> records = [ti.StepRecord(n, 10, 1 / n, 0.1, 0.5, 0.9, float(n), 0.1 * n) for n in range(1, 11)]
+        >>> [axes.get_title() for axes in ti.plot_loss(records).axes]
+        ['loss', 'gain', 'the vector']
     """
     figure = NotebookFigure(figsize=(10.5, 2.9))  # panels draw it often, and a layout engine would double the time
     left, middle, right = axes_of(figure, 1, 3)
@@ -61,7 +65,13 @@ def plot_loss(records: Sequence[StepRecord], *, window: int = 25) -> NotebookFig
 
 @checked()
 def plot_timesteps(timesteps: Vector, losses: Sequence[Vector], names: Sequence[str]) -> NotebookFigure:
-    """The result of `loss_by_timestep`: losses, and the gain of each further concept over the first, in % of its loss."""
+    """The result of `loss_by_timestep`: losses, and the gain of each further concept over the first, in % of its loss.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> len(ti.plot_timesteps([100, 900], [[0.5, 0.4], [0.4, 0.3]], ["cat", "<x>"]).axes)
+        2
+    """
     figure = NotebookFigure(figsize=(9.5, 3.1), layout="constrained")
     left, right = axes_of(figure, 1, 2)
     at = [int(t) for t in timesteps]
@@ -112,6 +122,13 @@ def plot_path(history: Sequence[Vector], start: Vector, words: Mapping[str, Vect
 
     Args:
         history: the (mean) vector after each step, (width,) each. start: the vector before training. words: name -> vector.
+
+    Examples:
+        >>> import ti_nb as ti, torch
+        >>> history = [torch.tensor([1.0, 3.0]), torch.tensor([0.0, 4.0])]
+        >>> figure = ti.plot_path(history, torch.tensor([2.0, 0.0]), {"owl": torch.ones(2)})
+        >>> len(figure.axes)
+        1
     """
     import numpy as np
 
@@ -144,6 +161,13 @@ def compare(
 
     Args:
         names: above both. pictures: those the word was learned from, one at the beginning of each row.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> photos = ti.example_images("penguin").images
+        >>> before, after = ([ti.Sample(photos[i], "a penguin", seed=0)] for i in (0, 1))
+        >>> len(ti.compare(before, after, ("before", "after")).axes)
+        2
     """
     prompts = list(dict.fromkeys(s.prompt for s in after))
     count = len(after) // len(prompts)
@@ -158,7 +182,14 @@ def compare(
 
 @checked()
 def plot_scores(scores: Scores) -> NotebookFigure:
-    """Subject and prompt fidelity of the word beside its references, as bars with their values and intervals of 95 %."""
+    """Subject and prompt fidelity of the word beside its references, as bars with their values and intervals of 95 %.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> scores = ti.Scores({"initializer": 0.2, "word": 0.5}, {"initializer": 0.3, "word": 0.2}, [], [])
+        >>> len(ti.plot_scores(scores).axes)
+        2
+    """
     figure = NotebookFigure(figsize=(9, 2.3), layout="constrained")
     colours = {"initializer": SOFT, "word": ACCENT, "real": SERIES[0], "no word": SERIES[2]}
     found = {"subject": scores.subject_fidelity, "prompt": scores.prompt_fidelity}
@@ -179,92 +210,16 @@ def plot_scores(scores: Scores) -> NotebookFigure:
     return figure
 
 
-@checked(most=(2, 12))
-def plot_comparison(comparison: Comparison, *, most: int = 6) -> NotebookFigure:
-    """Left, likeness against following the prompt: what no other word beats on both axes is coloured, the chosen one a star.
-
-    Right, pictures of the words, or of `most` that no other beats: two of the subject prompt, then one of each of three prompts.
-    Grey lines are intervals of 95 %.
-    """
-    every = list(comparison.measured)
-    shown = every if len(every) <= most else _evenly(comparison.front(), comparison.chosen, most)
-    figure = NotebookFigure(figsize=(11, max(3.8, 0.85 * len(shown) + 0.3)), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(6, 5))
-    left, right = parts
-    for y, name in enumerate(shown):
-        one = comparison.measured[name]
-        scenes = list({s.prompt: s for s in one.scenes}.values())
-        for x, sample in enumerate([*one.portraits[:2], *scenes[:3]]):
-            axes = right.add_subplot(len(shown), 5, 5 * y + x + 1)
-            axes.imshow(sample.image, interpolation="nearest" if sample.image.width <= 128 else "antialiased")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            if x == 0:
-                axes.set_ylabel(plain(name), rotation=0, ha="right", va="center", fontsize=9, color=ink())
-    _plot_axes(comparison, axes_of(left)[0])
-    return figure
-
-
-def _evenly(names: Sequence[str], chosen: str, most: int) -> list[str]:
-    """At most `most` of the names, evenly, the chosen one among them."""
-    places = {round(i * (len(names) - 1) / (most - 1)) for i in range(most)} if len(names) > most else range(len(names))
-    kept = [names[i] for i in sorted(places)]
-    if chosen not in kept:
-        kept = [*kept[: most - 1], chosen]
-    return kept
-
-
-def _plot_axes(comparison: Comparison, axes: Any) -> None:
-    points = {name: comparison.point(name) for name in comparison.measured}
-    front = comparison.front()
-    if all(name.startswith("step ") for name in points):
-        axes.plot([p for _, p in points.values()], [s for s, _ in points.values()], "-", color=SOFT, linewidth=1)
-    lines: list[tuple[float, float]] = []
-    for name, (subject, prompt) in points.items():
-        (low, high), (left, right) = comparison.interval(name)
-        if isfinite(low + left):
-            lines += [(left + (right - left) * i / 40, subject) for i in range(41)]
-            lines += [(prompt, low + (high - low) * i / 40) for i in range(41)]
-        axes.plot([left, right], [subject] * 2, color=SOFT, linewidth=0.8)
-        axes.plot([prompt] * 2, [low, high], color=SOFT, linewidth=0.8)
-        mark = "*" if name == comparison.chosen else "o"
-        colour = ACCENT if name in front or mark == "*" else SOFT
-        axes.plot(prompt, subject, mark, color=colour, markersize=15 if mark == "*" else 7)
-    labels = [(prompt, subject, plain(name)) for name, (subject, prompt) in points.items()]
-    labels += _plot_references(comparison, axes)
-    by = [f", cosine by {judge}" if judge else ", cosine" for judge in comparison.judges]
-    axes.set(xlabel=f"prompt fidelity{by[1]}", ylabel=f"subject fidelity{by[0]}")
-    axes.margins(0.12)
-    label_points(axes, labels, avoid=lines)
-
-
-def _plot_references(comparison: Comparison, axes: Any) -> list[tuple[float, float, str]]:
-    """Draw what is known of the initializer and of real pictures; returns the labels to write."""
-    labels = []
-    if (start := comparison.start) is not None:
-        prompt, subject = sum(start.prompt) / len(start.prompt), sum(start.subject) / len(start.subject)
-        axes.plot(prompt, subject, "s", color=ink(), markersize=6)
-        labels.append((prompt, subject, "initializer"))
-    if isfinite(comparison.real):
-        axes.axhline(comparison.real, color=SERIES[0], linestyle="--", linewidth=1)
-        labels.append((axes.get_xlim()[0], comparison.real, "real pictures"))
-    return labels
-
-
-@checked(most=(1, 40))
-def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
-    """Every word's pictures on the same prompts and seeds, a row each, `most` of them."""
-    rows = [[s.image for s in one.scenes[:most]] for one in comparison.measured.values()]
-    first = next(iter(comparison.measured.values())).scenes[:most]
-    words = {concept.word for concept in comparison.concepts.values()}
-    said = [replace_word(s.prompt, next((w for w in words if w in s.prompt), s.prompt), "…") for s in first]
-    heads = [f"{prompt}\nseed {s.seed}" for prompt, s in zip(said, first)]
-    return show_grid(rows, list(comparison.measured), heads=heads)
-
-
 @checked(window=(1, None))
 def plot_runs(records: Mapping[str, Sequence[StepRecord]], *, window: int = 25) -> NotebookFigure:
-    """Several runs' curves over each other, such as a comparison's `records`: loss (the mean of `window` steps), gain, and norm."""
+    """Several runs' curves over each other, such as a comparison's `records`: loss (the mean of `window` steps), gain, and norm.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> records = [ti.StepRecord(n, 10, 1 / n, 0.1, 0.5, 0.9, float(n), 0.1 * n) for n in range(1, 11)]
+        >>> len(ti.plot_runs({"all": records, "half": records[:5]}).axes)
+        3
+    """
     figure = NotebookFigure(figsize=(11, 3.1), layout="constrained")
     left, middle, right = axes_of(figure, 1, 3)
     for number, (name, own) in enumerate(records.items()):

@@ -126,7 +126,9 @@ class Controls(widgets.VBox):  # type: ignore[misc]
         edited = self._edited(concept, start, settings)
         concepts = [edited if c is concept else c for c in self.concepts.values()]
         used = tuple(c for c in concepts if c.word in split_on_words(f"{prompt}\n{negative}", self._words))
-        return Row(label, prompt, used, {name: settings[name] for name in DRAWN_WITH})
+        early = self.run is not None and not start and settings["after_step"] < self.after_step.max
+        taken = f"after step {settings['after_step']:g}" if early else ""
+        return Row(label, prompt, used, {name: settings[name] for name in DRAWN_WITH}, taken)
 
     def edited(self) -> Concept:
         """The chosen word as the controls have it.

@@ -22,12 +22,17 @@ PLACEHOLDER = Image.new("RGBA", (1, 1), (128, 128, 128, 48))  # faint on white a
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a drawing: its label, and what it is drawn with; `settings` are further arguments of `sample`."""
+    """One row of a drawing: its label, and what it is drawn with; `settings` are further arguments of `sample`.
+
+    Attributes:
+        taken: from where in the run its word is; "" for the end.
+    """
 
     label: str
     prompt: str
     concepts: tuple[Concept, ...]
     settings: dict[str, Any]
+    taken: str = ""
 
 
 @dataclass
@@ -104,7 +109,7 @@ def facts(row: Row, negative: str) -> list[str]:
     edits = [prefix.format(c.word) + str(c.facts["edits"]) for c in row.concepts if c.facts.get("edits")]
     negatives = [f"not: {negative}"] if negative else []
     settings = [f"{name} {value:g}" for name, value in row.settings.items()]
-    return [row.prompt, *negatives, *settings, *edits]
+    return [row.prompt, *negatives, *settings, *([row.taken] if row.taken else []), *edits]
 
 
 def shared_facts(drawing: Drawing) -> list[str]:

@@ -82,9 +82,9 @@ class Helper(widgets.VBox):
         return [*lines, "Take out of a caption what belongs to the thing: what a caption says, the word need not mean."]
 
     def _mask(self, entries: Sequence[Entry]) -> list[str]:
-        """Mask each picture by the most salient of the model's segments."""
+        """Mask each picture by the most salient of the model's segments, or by what is in its crop if that can be asked."""
         cut = load_segmenter(self.name.value.strip(), fetch=True)
         for entry in entries:
-            mask = cut(on_background(entry.read().picture, "white"))
+            mask = cut(on_background(entry.read().picture, "white"), entry.square())
             entry.base, entry.mask, entry.strokes = reduced(mask), "painted", []
         return [f"{entry.name}: masked" for entry in entries]

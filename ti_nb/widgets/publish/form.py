@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from ...errors import InvalidValue
 from ...hub.client import repository
 from ...hub.page import PEOPLE, began_as_a_person, license_of
-from ...words.concept import Concept
+from ...words.concept import Concept, fingerprint
 from .. import parts
 from ..parts import enlarged
 from .account import Account
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 TILE = 130  # px: a thumbnail
 PUBLIC = ("repository", "owner", "kind", "license", "visible", "people", "training")
 TRAINING, CLEANED = "Publish my training pictures too", "(without their camera and GPS metadata)"
+OTHER = " · with other vectors than these"
 NONE = "none were given: PublishPanel(concept, pictures=...)"
 
 
@@ -112,8 +113,10 @@ class Form(widgets.VBox):
         ]
 
     def _page(self) -> list[widgets.Widget]:
-        self.ticks = [parts.tick(f"Publish picture {number}", value=True) for number in range(1, len(self.samples) + 1)]
-        drawn = [_tile(s.image, f"{s.prompt} · seed {s.seed}", tick) for s, tick in zip(self.samples, self.ticks)]
+        own = [_is_of(sample, self.concept) for sample in self.samples]
+        self.ticks = [parts.tick(f"Publish picture {number}", value=value) for number, value in enumerate(own, 1)]
+        said = [f"{s.prompt} · seed {s.seed}{'' if mine else OTHER}" for s, mine in zip(self.samples, own)]
+        drawn = [_tile(s.image, text, tick) for s, text, tick in zip(self.samples, said, self.ticks)]
         self.training = parts.tick(TRAINING, disabled=self.pictures is None)
         self.training_tiles = _tiles([])
         return [
@@ -165,6 +168,12 @@ def name_of(word: str) -> str:
     """A valid repository name made from a word."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", word).strip("-")[:90].strip("-")
     return name or "my-word"
+
+
+def _is_of(sample: Sample, concept: Concept) -> bool:
+    """Whether nothing says that a picture was drawn with other vectors, such as the initializer's beside it."""
+    drawn = [c for c in sample.concepts if c.word == concept.word]
+    return not drawn or any(fingerprint(c) == fingerprint(concept) for c in drawn)
 
 
 def _tile(image: Image.Image, caption: str, *below: widgets.Widget) -> widgets.VBox:
