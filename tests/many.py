@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import time
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,36 @@ def killed(order: Order) -> list[Outcome]:
     return simulated(order)
 
 
+class Died(BaseException):
+    """A worker that is a thread."""
+
+
+def die() -> None:
+    if multiprocessing.parent_process() is not None:
+        os._exit(9)
+    raise Died
+
+
+class ThreadSlot:
+    """A worker's place with a thread in it, which can die."""
+
+    def start(self) -> Future[Any]:
+        self._pool = ThreadPoolExecutor(1)
+        return self._pool.submit(int)
+
+    def call(self, function: Any, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._pool.submit(self._called, function, args)
+
+    def _called(self, function: Any, args: Any) -> Any:
+        try:
+            return function(*args)
+        except Died:
+            raise BrokenExecutor("it died") from None
+
+    def stop(self, *, kill: bool) -> None:
+        self._pool.shutdown(wait=not kill)
+
+
 def killed_once(order: Order) -> list[Outcome]:
     """Real work; the process dies in the fourth step of words 1 and 2, once each."""
     marks = [Path(task.folder).parent / f"{task.job.folder}.died" for task in order.tasks]
@@ -67,7 +99,7 @@ def killed_once(order: Order) -> list[Outcome]:
     def end(run: Run, *told: Any) -> Any:
         if len(run.records) == 3 and mine:
             mine[0].touch()
-            os._exit(9)
+            die()
         return step(run, *told)
 
     Run._end = end  # type: ignore[method-assign]

@@ -17,7 +17,9 @@ from .hub import log_in as log_in
 from .hub import publish as publish
 from .jobs import Job as Job
 from .jobs import JobResult as JobResult
+from .jobs import ManyPlan as ManyPlan
 from .jobs import jobs_from as jobs_from
+from .jobs import plan_many as plan_many
 from .jobs import train_many as train_many
 from .models import Conditioning as Conditioning
 from .models import Model as Model
