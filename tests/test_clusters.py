@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ pytestmark = pytest.mark.thorough
 ROOT = str(Path(__file__).parents[1])
 
 
+def agents() -> dict[str, int]:
+    """Ports of a node's helpers, chosen here: where Ray chooses them it waits 15 s to be told, too short on a busy machine."""
+    names = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.socket()) for _ in names]
+        for each in free:
+            each.bind(("127.0.0.1", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, free)}
+
+
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Two nodes of one core each, beside a head that has none."""
@@ -25,9 +37,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.setenv("PYTHONPATH", ROOT)
     monkeypatch.setenv("RAY_agent_register_timeout_ms", "200000")  # its own 15 s are short for a busy machine
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **agents()})
     for _ in range(2):
-        made.add_node(num_cpus=1)
+        made.add_node(num_cpus=1, **agents())
     ray.init(address=made.address, log_to_driver=False)
     yield made
     ray.shutdown()

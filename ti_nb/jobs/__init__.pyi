@@ -5,5 +5,7 @@ from .job import Job as Job
 from .plans import Hardware as Hardware
 from .plans import ManyPlan as ManyPlan
 from .plans import plan_many as plan_many
+from .rented.submit import Rented as Rented
+from .rented.submit import submit as submit
 from .shelf import JobResult as JobResult
 from .tables import jobs_from as jobs_from

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..models.tokens import check_spelling
 from ..pictures.concept_images import ConceptImages, load_images
 from ..pictures.folders import beside, find_pictures
 from ..training.records import digest_of_images
-from ..training.settings import TrainSettings, as_settings
+from ..training.settings import as_settings
 
 HUB = "hf://"
 RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")  # names that Windows keeps for itself
@@ -52,7 +52,7 @@ class Job:
     pictures: Any
     word: str
     init: str | None
-    settings: TrainSettings = field(default_factory=TrainSettings)
+    settings: Any = None  # a TrainSettings, once made
     captions: str = ""
     masks: str = ""
     flip: bool = False
@@ -63,7 +63,7 @@ class Job:
         check_spelling(self.word)
         if not (self.init is None or (isinstance(self.init, str) and self.init.strip())):
             raise InvalidValue(f"init is {self.init!r}: give a word for the kind of thing, or None for random vectors")
-        given: Any = self.settings
+        given = self.settings
         settings = as_settings(None, given) if isinstance(given, Mapping) else as_settings(given, {})
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "pictures", _kept(self.pictures))

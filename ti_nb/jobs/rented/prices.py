@@ -31,7 +31,7 @@ def api_for_jobs(token: str | None = None, endpoint: str | None = None) -> HfApi
     return api
 
 
-def machines(api: HfApi) -> dict[str, Any]:
+def flavors(api: HfApi) -> dict[str, Any]:
     """Each flavour as the Hub describes it.
 
     Raises:
@@ -56,4 +56,4 @@ def price(machine: Any) -> float:
 
 def prices() -> dict[str, float]:
     """Dollars an hour of each flavour."""
-    return {name: price(machine) for name, machine in machines(api_for_jobs()).items()}
+    return {name: price(machine) for name, machine in flavors(api_for_jobs()).items()}
