@@ -22,6 +22,7 @@ SLOW = (
     "plan_memory",
     "compare_words",
     "score_steps",
+    "train_many",
 )  # which train, and draw many pictures in all their steps
 
 

@@ -122,7 +122,7 @@ def plan_many(
 
     Args:
         hardware: "here", flavours of Hugging Face Jobs such as "l4x1", `ti.jobs.Hardware`, or a list of these.
-        seconds_per_step: of one word, instead of measuring. together: words in a pass; by default as many as `pack` finds room for.
+        seconds_per_step: of one word, instead of measuring. together: words in a pass; by default as many as the plan of memory finds room for.
         prices: dollars an hour of flavours; those that are not given are asked of the Hub, where they are public.
 
     Raises:
@@ -143,7 +143,7 @@ def plan_many(
         raise InvalidValue(
             "there is nothing to reckon with: give a loaded model to measure a step on, or seconds_per_step"
         )
-    packed = together or (pack(model, jobs[0]) if model is not None else 1)
+    packed = together or (packing(model, jobs[0]) if model is not None else 1)
     measured = seconds_per_step or measure_step(_loaded(model), jobs, packed)
     given = [hardware] if isinstance(hardware, str | Hardware) else hardware
     asked = [name for name in given if isinstance(name, str) and name != "here" and name not in (prices or {})]
@@ -177,12 +177,13 @@ def _estimate(machine: Hardware, steps: Sequence[int], measured: float) -> Estim
     return Estimate(machine, max(free), max(free) * len(free), known)
 
 
-def pack(model: Model, job: Job) -> int:
+def packing(model: Model, job: Job) -> int:
     """How many words like this one go through the model at once in the memory that is free: no more are worth while."""
     if job.settings.negative:
         return 1
     plan = plan_memory(model, job.settings, together=MOST_TOGETHER)
-    return max(1, min(MOST_TOGETHER, plan.micro // job.settings.batch))
+    fits: int = plan.micro // job.settings.batch
+    return max(1, min(MOST_TOGETHER, fits))
 
 
 def measure_step(
