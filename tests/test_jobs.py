@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -313,9 +315,9 @@ def test_resume_never_refuses_a_folder_with_words(tmp_path: Path) -> None:
 def test_a_line_of_the_report_that_was_cut_by_a_death_spoils_no_other(tmp_path: Path) -> None:
     list(driver(jobs(1), tmp_path, work=many.simulated).results(None))
     report = tmp_path / "report.csv"
-    report.write_bytes(report.read_bytes() + b"2026-01-01,<ha")
+    report.write_bytes(report.read_bytes() + "2026-01-01,<h\u00e4".encode()[:-1])  # in the middle of a letter
     list(driver(jobs(2), tmp_path, work=many.simulated).results(None))
-    assert list(csv.reader(report.open(newline="")))[-1][1:3] == ["<word-1>", "done"]
+    assert list(csv.reader(report.open(newline="", errors="replace")))[-1][1:3] == ["<word-1>", "done"]
 
 
 # Engines, with simulated work
@@ -431,9 +433,44 @@ def test_a_script_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
         [sys.executable, str(script)],
         capture_output=True,
         text=True,
-        env={**__import__("os").environ, "PYTHONPATH": root},
+        env={**os.environ, "PYTHONPATH": root},
     )
     assert done.returncode and "if __name__ == '__main__'" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.thorough
+def test_processes_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    import psutil
+
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import os, time, ti_nb as ti\n"
+        "if __name__ == '__main__':\n"
+        "    workers = ti.jobs.processes(1)\n"
+        "    print(workers.submit(os.getpid).result(), flush=True)\n"
+        "    workers.submit(time.sleep, 600).result()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        worker = psutil.Process(int(process.stdout.readline()))
+        process.kill()
+    worker.wait(60)
+
+
+def test_words_that_came_while_nobody_asked_are_kept(tmp_path: Path) -> None:
+    """On another disk they would be lost with their futures."""
+
+    def sent(order: Any) -> list[Any]:
+        note = Note(order.tasks[0].about, order.model.identity, order.tasks[0].stamp, word="x")
+        return [many.Outcome(steps=1, files={NOTE: json.dumps(asdict(note)).encode(), WORD: b"x"})]
+
+    pool = ThreadPoolExecutor(4)
+    results = driver(jobs(4), tmp_path, work=sent, same_disk=False, at_once=4).results(pool)
+    next(results)
+    pool.shutdown()
+    results.close()
+    assert len(words(tmp_path)) == 4
 
 
 # The board

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,7 +157,8 @@ class Driver:
             pool: Executor = stack.enter_context(own) if own is not None else executor  # type: ignore[assignment,arg-type]
             stack.callback(self._cancel)
             for result in self._all(pool):
-                self.shelf.report(result)
+                with suppress(OSError):  # a disk that is full ends no other disk's work
+                    self.shelf.report(result)
                 self.board.add(result)
                 yield result
                 self.shelf.check()
@@ -254,6 +255,9 @@ class Driver:
         return JobResult(job.word, "done", path, "; ".join(notes), outcome.steps, outcome.seconds)
 
     def _cancel(self) -> None:
-        for future in self._flying:
-            future.cancel()
+        """Take back what is not begun; what came meanwhile is kept, though nobody asks for its results any more."""
+        for future, order in self._flying.items():
+            if not future.cancel() and future.done() and future.exception() is None:
+                for task, outcome in zip(order.tasks, future.result()):
+                    self._kept(task, outcome, order.deaths)
         self._flying.clear()

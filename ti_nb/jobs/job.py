@@ -175,10 +175,12 @@ class Stamp:
     digest: str
 
     def fits(self, job: Job) -> bool:
-        """Whether the pictures of `job` are still these. Files that can't be read are others."""
+        """Whether the pictures of `job` are still these, as far as can be told: what is gone is no other."""
         try:
             return (bool(self.files) and self.files == _seen(job)) or self.digest == _digest(job)
-        except (OSError, ValueError):
+        except OSError:
+            return True
+        except ValueError:
             return False
 
 

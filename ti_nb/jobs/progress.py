@@ -40,7 +40,7 @@ class Board:
             self.failures.append(result)
         if self._panel is not None:
             self._panel.value = self._page()
-        elif self._shown and (result.status == "failed" or self._is_due()):
+        elif self._shown and (result in self.failures[-1:] or self._is_due()):
             self._say(f"{self.headline()}; {result}")
 
     def _is_due(self) -> bool:

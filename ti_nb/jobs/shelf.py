@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -205,18 +207,17 @@ class Shelf:
         """Add a line to the report; that of a driver which died while writing is ended first."""
         if result.status == "kept":
             return
-        path = self.path / REPORT
-        with path.open("a+", newline="", encoding="utf-8") as file:
+        shown = f"{result.path.parent.name}/{WORD}" if result.path else ""
+        row = (result.word, result.status, result.steps, f"{result.seconds:.1f}", plain(result.reason), shown)
+        lines = io.StringIO()
+        with (self.path / REPORT).open("ab+") as file:  # as bytes: a character may be cut as well
             if file.tell() == 0:
-                csv.writer(file).writerow(COLUMNS)
+                csv.writer(lines).writerow(COLUMNS)
             else:
-                file.seek(file.tell() - 1)
-                if file.read(1) != "\n":
-                    file.write("\r\n")
-            when = time.strftime("%Y-%m-%d %H:%M:%S")
-            shown = f"{result.path.parent.name}/{WORD}" if result.path else ""
-            row = (when, result.word, result.status, result.steps, f"{result.seconds:.1f}", plain(result.reason), shown)
-            csv.writer(file).writerow(row)
+                file.seek(-1, os.SEEK_END)
+                lines.write("" if file.read(1) == b"\n" else "\r\n")
+            csv.writer(lines).writerow((time.strftime("%Y-%m-%d %H:%M:%S"), *row))
+            file.write(lines.getvalue().encode())
 
 
 def identity(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class RaySlot:
 
     def start(self) -> Future[Any]:
         """A new actor, wherever there is room: until there is, other workers do its calls."""
+        self.stop(kill=True)  # one that is out of reach may live
         self._actor = self._kind.remote()
         return self._future(self._actor.ready.remote())
 

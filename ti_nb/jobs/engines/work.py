@@ -7,9 +7,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,7 @@ class _Begun:
     found: int
 
 
+_loading = threading.Lock()
 _models: dict[str, Model] = {}  # of this process: the last one used
 
 
@@ -130,13 +132,9 @@ def do(order: Order) -> list[Outcome]:
 
 def _train_side_by_side(runs: Sequence[Run]) -> None:
     """Train several in one; what can't go together, or fails, is left for each to do by itself, from where it stands."""
-    if len(runs) < 2:
-        return
-    try:
-        for _ in together(runs):
+    with suppress(Exception):
+        for _ in together(runs) if len(runs) > 1 else ():
             pass
-    except Exception as error:
-        warnings.warn(f"{len(runs)} words go one after the other: {_why(error)}")
 
 
 def _end(each: _Begun, order: Order, began: float, sharing: int) -> Outcome:
@@ -202,10 +200,11 @@ def loaded(place: Place) -> Model:
     if place.model is not None:
         return place.model
     key = repr((place.name, sorted(place.options.items(), key=lambda pair: pair[0]), place.identity))
-    if key not in _models:
-        _models.clear()
-        _models[key] = load_model(place.name, **place.options)
-    return _models[key]
+    with _loading:
+        if key not in _models:
+            _models.clear()
+            _models[key] = load_model(place.name, **place.options)
+        return _models[key]
 
 
 def _own_folder(task: Task) -> Path:

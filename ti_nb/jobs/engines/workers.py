@@ -107,6 +107,8 @@ class Workers(Executor):
         return f"no worker can be started{': ' + self.advice if self.advice else ''}"
 
     def _start(self, slot: Slot) -> None:
+        if self._closed:
+            return
         slot.start().add_done_callback(partial(self._ready, slot))
 
     def _start_again(self, slot: Slot) -> None:
@@ -133,7 +135,8 @@ class Workers(Executor):
             lost = [] if self._left else [self._backlog.popleft() for _ in range(len(self._backlog))]
             self._rest()
         for call in lost:
-            call.future.set_exception(NotPossible(self._no_worker()))
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(NotPossible(self._no_worker()))
 
     def _feed(self) -> None:
         """Give calls to workers that have none."""
