@@ -141,14 +141,11 @@ def test_jobs_arrive_as_they_were_sent(tmp_path: Path) -> None:
     assert [i.tobytes() for i in came[0].pictures.images] == [i.tobytes() for i in captioned.images]
 
 
-def run_and_fetch(server: JobsServer, tmp_path: Path) -> None:
-    """What was sent is run; its words are those of `train_many` here. Then the same again does nothing but what is missing."""
+def run_and_fetch(server: JobsServer, tmp_path: Path, run: Callable[[Any], None]) -> None:
+    """What was sent is run; its words are those of `train_many` here."""
     todo = jobs(2, steps=2, watch=0)
     started = ti.jobs.submit(todo, model="tiny", flavor="cpu-basic", repo="words", yes=True, endpoint=server.url)
-    assert started.state()["job0"] in ("RUNNING", "COMPLETED")
-    machine = server.wait_for("job0")
-    assert machine.stage == "COMPLETED", "".join(machine.lines)
-    assert list(started.logs(follow=True))[-1] == "2 of 2 words are in alice/words"
+    run(server.machines["job0"])
     results = started.fetch(tmp_path / "there")
     assert [(r.word, r.status, r.steps) for r in results] == [("<word-0>", "done", 2), ("<word-1>", "done", 2)]
     here = {r.word: r for r in ti.train_many(todo, out=tmp_path / "here", show=False)}
@@ -159,9 +156,31 @@ def run_and_fetch(server: JobsServer, tmp_path: Path) -> None:
             assert mine.equal(theirs)
 
 
-def test_what_is_submitted_runs_and_its_words_come_back(rent: JobsServer, tmp_path: Path) -> None:
-    rent.runs = True
-    run_and_fetch(rent, tmp_path)
+def test_what_is_submitted_does_the_jobs_and_its_words_come_back(
+    rent: JobsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ti.Model
+) -> None:
+    """Its program in this process; the same again does nothing but what is missing, and one that fails is named."""
+    from ti_nb.jobs.engines import work
+    from ti_nb.jobs.rented import machine
+
+    monkeypatch.setattr(work, "load_model", lambda name, **options: model)
+
+    def run(asked: Any) -> None:
+        monkeypatch.setattr("sys.argv", asked.asked["command"][6:])
+        with pytest.raises(SystemExit) as ended:
+            machine.main()
+        assert ended.value.code == 0
+
+    run_and_fetch(rent, tmp_path, run)
+    titles = [commit.title for commit in rent.repos["alice/words"].commits]
+    run(rent.machines["job0"])
+    assert [commit.title for commit in rent.repos["alice/words"].commits] == titles == [*titles[:2], "2 words"]
+    bad = ti.Job(ti.example_images("taco"), "<bad>", "xqzvwkjqxz", {"steps": 2})
+    again = ti.jobs.submit(
+        [*jobs(2, steps=2, watch=0), bad], model="tiny", flavor="cpu-basic", repo="words", yes=True, endpoint=rent.url
+    )
+    run(rent.machines["job1"])
+    assert [(r.word, r.status) for r in again.fetch(tmp_path / "more")][2:] == [("<bad>", "failed")]
 
 
 @pytest.mark.thorough
@@ -173,4 +192,9 @@ def test_it_runs_in_a_fresh_environment(rent: JobsServer, tmp_path: Path) -> Non
     outer = [path for path in sys.path if path.endswith("site-packages")]
     (site / "outer.pth").write_text("\n".join(outer))  # where this interpreter is a virtual environment itself
     rent.runs, rent.python = True, str(tmp_path / "venv" / "bin" / "python")
-    run_and_fetch(rent, tmp_path)
+
+    def run(_: Any) -> None:
+        machine = rent.wait_for("job0")
+        assert machine.stage == "COMPLETED" and machine.lines[-1] == "2 of 2 words are in alice/words\n", machine.lines
+
+    run_and_fetch(rent, tmp_path, run)
