@@ -23,6 +23,7 @@ SLOW = (
     "compare_words",
     "score_steps",
     "loss_by_timestep",
+    "train_many",
 )  # which train, and draw many pictures in all their steps
 
 

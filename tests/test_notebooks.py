@@ -32,7 +32,7 @@ STUB = ROOT / "tests" / "colab_stub"
 SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
-LONG = ("06_applications", "07_experiments")  # minutes, even with few steps
+LONG = ("06_applications", "07_experiments", "09_many_words")  # minutes, even with few steps
 FEW = dict(STEPS=8, COUNT=10, denoising=1)  # those that a notebook has no use for do nothing there
 pytestmark = pytest.mark.slow
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

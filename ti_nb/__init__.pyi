@@ -1,3 +1,4 @@
+from . import jobs as jobs
 from ._version import __version__ as __version__
 from .beyond import LayeredModel as LayeredModel
 from .beyond import Tuned as Tuned
@@ -14,6 +15,12 @@ from .hub import browse as browse
 from .hub import fetch as fetch
 from .hub import log_in as log_in
 from .hub import publish as publish
+from .jobs import Job as Job
+from .jobs import JobResult as JobResult
+from .jobs import ManyPlan as ManyPlan
+from .jobs import jobs_from as jobs_from
+from .jobs import plan_many as plan_many
+from .jobs import train_many as train_many
 from .models import Conditioning as Conditioning
 from .models import Model as Model
 from .models import TextEncoder as TextEncoder

@@ -21,6 +21,7 @@ BAD_ANSWER = "the Hub did not answer as it should, perhaps a proxy or a login pa
 STATUS_MESSAGES = {
     400: "the Hub does not take it",
     401: "the Hub does not accept your token: log in again (ti.log_in) with a new one",
+    402: "your account has no credit for it: https://huggingface.co/settings/billing",
     403: "you may not do that there: use a token that may write, and a place of yours",
     404: "the Hub has no such thing",
     409: "it is there already, or somebody changed it at the same moment: call this again",

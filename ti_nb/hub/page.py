@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..results.scores import Scores
     from ..training.settings import TrainSettings
 
+PROJECT = "https://github.com/ti-nb/ti_nb"
 SAFE_NAME = r"[\w+-][\w.+-]{0,95}(/[\w+-][\w.+-]{0,95})?"  # a name of a licence, a model or a repository
 SHOWN_SETTINGS = ("steps", "batch", "rate", "decay", "warmup", "norm", "init_source", "templates", "seed")
 
@@ -147,7 +148,7 @@ def _usage(concept: Concept, repo: str, kind: str, base: str | None) -> str:
 model = ti.load_model("{base or "tiny"}")
 concept = ti.fetch("{repo}")
 ti.sample(model, "{prompt}", concept, seeds=1)[0].save("picture.png")"""
-    blocks = [f"With [ti_nb](https://github.com/ti-nb/ti_nb):\n\n```python\n{ours}\n```"]
+    blocks = [f"With [ti_nb]({PROJECT}):\n\n```python\n{ours}\n```"]
     if base is not None and family(concept.family).recipe is not None:
         blocks.insert(0, f"With diffusers:\n\n```python\n{_with_own_call(concept, repo, base, prompt)}\n```")
         if set(concept.vectors) <= set(COMFYUI):

@@ -27,6 +27,17 @@ def check_word(word: str, tokenizer: Any) -> str:
     """
     if not hasattr(tokenizer, "get_vocab"):
         raise InvalidValue(f"tokenizer is of the kind {type(tokenizer).__name__}: give model.tokenizer")
+    check_spelling(word)
+    vocabulary = tokenizer.get_vocab()
+    if word in vocabulary or f"{word}</w>" in vocabulary:
+        raise InvalidValue(
+            f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one"
+        )
+    return word
+
+
+def check_spelling(word: str) -> None:
+    """Raise `ValueError` for a word that no model can learn, whatever its vocabulary."""
     if not word or word != word.strip() or re.search(r"\s", word):
         raise InvalidValue(f"word {word!r} must be one piece without spaces: write '<my-cat>'")
     if word != word.lower():
@@ -36,12 +47,6 @@ def check_word(word: str, tokenizer: Any) -> str:
         raise InvalidValue(f"word {word!r} has only one of '<' and '>': write '<{name}>'")
     if "{" in word or "}" in word:
         raise InvalidValue(f"word {word!r} holds a brace, which templates use: write '<my-cat>'")
-    vocabulary = tokenizer.get_vocab()
-    if word in vocabulary or f"{word}</w>" in vocabulary:
-        raise InvalidValue(
-            f"word {word!r} is already in the model's vocabulary: write '<{word.strip('<>')}>' or invent one"
-        )
-    return word
 
 
 def init_ids(init: str, tokenizer: Any) -> list[int]:

@@ -1,0 +1,11 @@
+from .driver import train_many as train_many
+from .engines.processes import processes as processes
+from .engines.ray_actors import ray_executor as ray_executor
+from .job import Job as Job
+from .plans import Hardware as Hardware
+from .plans import ManyPlan as ManyPlan
+from .plans import plan_many as plan_many
+from .rented.submit import Rented as Rented
+from .rented.submit import submit as submit
+from .shelf import JobResult as JobResult
+from .tables import jobs_from as jobs_from
