@@ -32,6 +32,7 @@ WINGS = {
     "results": "Drawing, judging, looking inside",
     "files": "A word in a file",
     "hub": "The Hugging Face Hub",
+    "jobs": "Many words at once, here and on machines elsewhere",
     "widgets": "Panels",
 }
 

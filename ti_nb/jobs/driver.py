@@ -63,7 +63,7 @@ def train_many(
         save_every: steps between two saves of a run: at most so many are done again after a worker's death.
         keep_runs: False to delete a word's run when it is finished, and keep the word alone.
         show: a table with progress in a notebook, lines elsewhere.
-        **loading: more arguments of `load_model`, such as `dtype` or `resolution`.
+        loading: more arguments of `load_model`, such as `dtype` or `resolution`.
 
     Raises:
         ValueError: two jobs of one word, an executor that is none, a folder in use; before any work.

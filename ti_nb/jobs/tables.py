@@ -27,7 +27,7 @@ def jobs_from(table: Any, *, init: str | None = None, settings: Any = None, **ch
         table: a CSV file, whose paths start at its own folder; a pandas frame; a list of dictionaries; or a folder with a folder of
             pictures for each word, which is named by it ("red-mug" makes "<red-mug>").
         init: the initializer of rows that have none. A folder of folders may hold a file "init.txt" in each.
-        settings, **changes: of all rows, as `train` takes them; a row's own come first.
+        settings, changes: of all rows, as `train` takes them; a row's own come first.
 
     Raises:
         ValueError: rows that are wrong, each named with its row; columns that mean nothing; no row at all.

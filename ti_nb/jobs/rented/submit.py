@@ -162,7 +162,7 @@ def submit(
     token goes there as a secret, which no log shows: a fine-grained one that may write to `repo` alone is enough.
 
     Args:
-        model: as `load_model` takes it, of the Hub. **loading: more of its arguments, those that are numbers or text.
+        model: as `load_model` takes it, of the Hub. loading: more of its arguments, those that are numbers or text.
         flavor: which machine, such as "t4-small" or "l4x1". machines: how many.
         repo: "owner/name", or a name of your own; it is created.
         hours: after which a machine is ended. most: dollars that all may cost at most, at the price of this moment.
