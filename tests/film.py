@@ -238,7 +238,7 @@ def looked_at(
     page: Page,
     folder: Path,
     views: Sequence[str] = tuple(VIEWS),
-    tell: Callable[[list[str]], object] = lambda found: print(*found, sep="\n", flush=True),
+    tell: Callable[[list[str]], object] = lambda found: [print(one, flush=True) for one in found],
 ) -> Look:
     """Leaves a picture of a stage in each view, and tells what axe-core finds in it."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 
 import ti_nb as ti
+from tools import site
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,20 @@ def test_the_pages_of_docs_name_only_what_exists() -> None:
     text = "\n".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))
     named = set(re.findall(r"\bti\.([a-zA-Z_]+)", text))
     assert sorted(name for name in named if not hasattr(ti, name)) == []
+
+
+def test_the_gallery_shows_the_last_grid_of_pictures_rather_than_a_plot(tmp_path: Path) -> None:
+    def cell(source: str, kind: str, content: bytes) -> Any:
+        data = nbformat.v4.new_output("display_data", {kind: base64.b64encode(content).decode()})
+        return nbformat.v4.new_code_cell(source, outputs=[data])
+
+    cells = [cell("ti.show_grid(rows)", "image/jpeg", b"grid"), cell("ti.show_images(drawn)", "image/jpeg", b"drawn")]
+    cells.append(cell("ti.plot_scores(scores)", "image/png", b"plot"))
+    for shown, expected in ((cells, ("jpg", b"grid")), (cells[1:], ("jpg", b"drawn")), (cells[2:], ("png", b"plot"))):
+        nbformat.write(nbformat.v4.new_notebook(cells=shown), tmp_path / "it.ipynb")
+        assert site.thumbnail(tmp_path / "it.ipynb") == expected
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "it.ipynb")
+    assert site.thumbnail(tmp_path / "it.ipynb") is None
 
 
 @pytest.mark.thorough

@@ -50,6 +50,8 @@ def main() -> None:
     shown = [executed(path, run=not options.no_run) for path in tqdm(notebooks(), desc="notebooks")]
     for path in shown:
         shutil.copy(path, source / "notebooks")
+    if bare := [path.stem for path in shown if not options.no_run and thumbnail(path) is None]:
+        sys.exit(f"these show no picture: {', '.join(bare)}")
     gallery(source, shown)
     reference(source / "reference")
     sources_elsewhere(source)
@@ -86,16 +88,18 @@ def executed(path: Path, *, run: bool) -> Path:
     return kept
 
 
-def _thumbnail(path: Path) -> bytes | None:
-    """The last picture of samples that a notebook shows, else its last picture."""
-    pictures = []
+def thumbnail(path: Path) -> tuple[str, bytes] | None:
+    """The last grid of pictures that a notebook shows, else its last pictures, else its last plot; with its file's ending."""
+    shown: list[tuple[int, str, str]] = []
     for cell in nbformat.read(path, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            png = output.get("data", {}).get("image/png")
-            if png:
-                pictures.append((("show_grid" in cell.source or "show_images" in cell.source), png))
-    chosen = [png for grid, png in pictures if grid] or [png for _, png in pictures]
-    return base64.b64decode(chosen[-1]) if chosen else None
+        for data in (output.get("data", {}) for output in cell.get("outputs", [])):
+            if "image/jpeg" in data:
+                shown.append((1 + ("grid" in cell.source), "jpg", data["image/jpeg"]))
+            elif "image/png" in data:
+                shown.append((0, "png", data["image/png"]))
+    best = max((rank for rank, *_ in shown), default=0)
+    found = [(ending, base64.b64decode(data)) for rank, ending, data in shown if rank == best]
+    return found[-1] if found else None
 
 
 def _title(path: Path) -> tuple[str, str]:
@@ -112,10 +116,11 @@ def gallery(source: Path, shown: list[Path]) -> None:
     cards = []
     for path in shown:
         heading, sentence = _title(path)
-        picture = _thumbnail(path)
-        if picture:
-            (source / "pictures" / f"thumb_{path.stem}.png").write_bytes(picture)
-        image = f":img-top: pictures/thumb_{path.stem}.png\n:img-alt: {heading}\n" if picture else ""
+        image = ""
+        if picture := thumbnail(path):
+            name = f"thumb_{path.stem}.{picture[0]}"
+            (source / "pictures" / name).write_bytes(picture[1])
+            image = f":img-top: pictures/{name}\n:img-alt: {heading}\n"
         cards.append(f":::{{grid-item-card}} {heading}\n:link: notebooks/{path.stem}\n:link-type: doc\n{image}\n{sentence}\n:::")  # fmt: skip
     tree = "\n".join(f"notebooks/{path.stem}" for path in shown)
     (source / "gallery.md").write_text(
