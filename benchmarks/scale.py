@@ -234,7 +234,7 @@ def million(options: argparse.Namespace) -> bool:
 
 RATES = {  # seconds and bytes; `docs/scale.md` says which were measured, and where
     "word_seconds": 60.0,  # on one GPU: 500 steps of SDXL at 0.12 s
-    "driver": 0.006,  # of one driver, for each word
+    "driver": 0.0035,  # of one driver, for each word, measured
     "word": 4_000,  # bytes: the word's file and its note
     "run": 1_900_000,  # of a run of 500 steps
     "pictures": 1_500_000,  # of five pictures

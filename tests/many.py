@@ -18,7 +18,7 @@ from ti_nb.jobs.progress import Board
 from ti_nb.jobs.shelf import WORD, Note, Shelf, begin, finish, identity
 from ti_nb.training.run import Run
 
-FEW = {"steps": 6, "batch": 2, "watch": 3, "warmup": 2}
+FEW = {"steps": 4, "batch": 1, "watch": 0, "warmup": 1}
 
 
 def jobs(count: int, **settings: Any) -> list[ti.Job]:

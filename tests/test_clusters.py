@@ -72,7 +72,7 @@ def test_on_two_nodes_of_ray_a_node_dies_and_no_bit_changes(
     out = tmp_path / "out"
     with ti.jobs.ray_executor(2) as workers:
         results: dict[str, ti.JobResult] = {}
-        for result in driver(jobs(4, steps=6), out, model=place, save_every=1).results(workers):
+        for result in driver(jobs(4), out, model=place, save_every=1).results(workers):
             results[result.word] = result
             if len(results) == 1:
                 cluster.remove_node(next(iter(cluster.worker_nodes)))

@@ -97,6 +97,14 @@ FAULTS = (
     Fault("bands begin at their start", "middles = ((torch.arange(bands) + 0.5) / bands", "middles = ((torch.arange(bands) + 0.0) / bands", "inside"),
     Fault("small pictures pass", "if side < size:", "if side < size // 2:", "findings"),
     Fault("a pause is not saved", 'if state in ("paused", "stopped"):', 'if state == "stopped":', "promises"),
+    Fault("a changed job goes on with the old run", "if before is None or not before.is_of_the_same(note) or not _is_whole(folder / RUN):", "if before is None:", "jobs"),
+    Fault("a worker's death fails its job", "if order.deaths + 1 < TRIES:", "if order.deaths + 1 > TRIES:", "jobs"),
+    Fault("captions of a job don't count", "captions = [text for text, _ in extras if text is not None and job.captions]", "captions: list[Path] = []", "jobs"),
+    Fault("words that nobody asked for are lost", "if not future.cancel() and future.done() and", "if future.cancel() and future.done() and", "jobs"),
+    Fault("pictures to a public repository", "if not with_retries(lambda: api.model_info(offer.repo)).private:", "if not offer.repo:", "rented"),
+    Fault("more than was agreed to", "if most is not None and offer.most > most:", "if most is not None and offer.most > 2 * most:", "rented"),
+    Fault("the first machine goes on alone", "        offer.cancel()", "        pass", "rented"),
+    Fault("a plan of one word a worker", "free[first] += sum(group) * step", "free[first] += max(group) * step", "plans"),
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -180,9 +180,7 @@ def submit(
     """
     for _ in check_apart(jobs):
         pass
-    _check_model(model)
-    if not 0 < hours <= 24 * 7:
-        raise InvalidValue(f"hours is {hours}: give how long a machine may run at most, such as 2")
+    _check_asked(model, hours, loading)
     api = api_for_jobs(None, endpoint)
     with as_hub_errors("asking what it costs", api):
         who = with_retries(lambda: account(api))
@@ -195,23 +193,25 @@ def submit(
         raise InvalidValue(
             f"it may cost ${offer.most:.2f}, more than ${most:.2f}: {flavor} is ${offer.price:.2f} an hour; fewer hours?"
         )
-    try:
-        json.dumps(loading)
-    except TypeError:
-        raise InvalidValue(
-            f"{', '.join(loading)}: only numbers and text go to other machines; leave dtype to them"
-        ) from None
     how = {"model": model, "together": together, "loading": loading}
     with TemporaryDirectory() as folder:
         offer = replace(offer, sent=parcel.write(jobs, Path(folder), how))
         return _started(api, offer, Path(folder), install) if yes else offer
 
 
-def _check_model(model: str) -> None:
+def _check_asked(model: str, hours: float, loading: Mapping[str, Any]) -> None:
     if model != "tiny" and Path(model).expanduser().exists():
         raise InvalidValue(
             f"model is {quoted(model)}, which is on this disk: rented machines load a repository of the Hub"
         )
+    if not 0 < hours <= 24 * 7:
+        raise InvalidValue(f"hours is {hours}: give how long a machine may run at most, such as 2")
+    try:
+        json.dumps(loading)
+    except TypeError:
+        raise InvalidValue(
+            f"{', '.join(loading)}: only numbers and text go to other machines; leave dtype to them"
+        ) from None
 
 
 def _offer(api: HfApi, repo: str, flavor: str, words: int, hours: float, count: int, endpoint: str | None) -> Rented:
