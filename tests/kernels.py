@@ -67,14 +67,14 @@ class Kernel:
             assert time.monotonic() < end, f"after {seconds} s still not {expression}"
             time.sleep(0.05)
 
-    def until(self, what: str, seen: Callable[[], bool], *, seconds: float = LIMIT) -> None:
-        """Take in what the kernel says, while a cell keeps it busy, until it is seen in the widgets."""
-        end, again = time.monotonic() + seconds, time.monotonic() + 1
+    def until(self, what: str, seen: Callable[[], bool], *, seconds: float = LIMIT, patience: float = 10) -> None:
+        """Take in what the kernel says, while a cell keeps it busy, until it is seen in the widgets; `patience` seconds, and it is woken."""
+        end, again = time.monotonic() + seconds, time.monotonic() + patience
         while not seen():
             assert time.monotonic() < end, f"after {seconds} s still no {what}; it printed: {self.printed}"
             if time.monotonic() > again:  # see `_reply`
                 self.client.kernel_info()
-                again += 1
+                again += patience
             self._read_for(0.5)
 
     def button(self, description: str) -> str:
@@ -107,9 +107,9 @@ class Kernel:
         self.client.control_channel.send(self.client.session.msg("create_subshell_request"))
         return str(self.client.get_control_msg(timeout=LIMIT)["content"]["subshell_id"])
 
-    def until_idle(self, message: str, *, seconds: float = LIMIT) -> None:
+    def until_idle(self, message: str, *, seconds: float = LIMIT, patience: float = 10) -> None:
         """Take in what the kernel says until it is done with `message`."""
-        self.until(f"end of message {message}", lambda: message in self._done, seconds=seconds)
+        self.until(f"end of message {message}", lambda: message in self._done, seconds=seconds, patience=patience)
 
     def _read_for(self, seconds: float) -> None:
         """Note what the next message says, if one comes in time."""
@@ -134,7 +134,7 @@ class Kernel:
         end = time.monotonic() + LIMIT
         while True:
             try:
-                reply = dict(self.client.get_shell_msg(timeout=1))
+                reply = dict(self.client.get_shell_msg(timeout=5))
             except Empty:
                 assert time.monotonic() < end, f"no answer to {message}"
                 self.client.kernel_info()

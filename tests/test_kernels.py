@@ -151,7 +151,7 @@ def test_an_interrupt_pauses_a_run_in_the_background_while_another_cell_runs(ker
     message = kernel.begin(f"print('busy')\n{busy}")
     kernel.until("the other cell", lambda: "busy" in kernel.printed)
     kernel.manager.interrupt_kernel()
-    kernel.until_idle(message)
+    kernel.until_idle(message, patience=1)
     kernel.wait("panel.state == 'paused'")
     assert len(kernel.tracebacks) == 1  # of the other cell, which ends as it always did
     kernel.tracebacks.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
-from ..host.plain_text import plain
+from ..host.plain_text import in_page, plain
 from ..training.losses import plan_memory
 from ..training.start import together as advance_together
 from ..training.start import train
@@ -99,7 +98,7 @@ class ManyPlan:
         return "\n".join([f"{self.words} words, {self.steps} steps in all", *lines])
 
     def _repr_html_(self) -> str:
-        head, *rows = [[html.escape(cell) for cell in row] for row in self.rows()]
+        head, *rows = [[in_page(cell) for cell in row] for row in self.rows()]
         body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
         caption = f"<caption>{self.words} words, {self.steps} steps in all</caption>"
         return f"<table>{caption}<tr><th>{'</th><th>'.join(head)}</th></tr>{body}</table>"
