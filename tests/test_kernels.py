@@ -175,7 +175,8 @@ def test_a_click_through_a_subshell_stops_it(kernel: Kernel, background: bool) -
     assert not kernel.tracebacks
 
 
-@pytest.mark.parametrize("way", [WAYS[0], *(pytest.param(way, marks=pytest.mark.thorough) for way in WAYS[1:])])
+@pytest.mark.thorough  # a program that ends while its panel trains is among the quicker tests, in test_train_panel.py
+@pytest.mark.parametrize("way", WAYS)
 def test_a_kernel_that_ends_while_its_panel_trains_loses_nothing_and_exits_with_0(tmp_path: Path, way: str) -> None:
     code, seen = end_a_kernel(BEGIN.format(out=str(tmp_path / "run"), steps=7, every=7), way)
     assert wrong_after_the_end(smallest(), tmp_path / "run", code, seen) == ""

@@ -72,7 +72,8 @@ for number, block in enumerate(sys.argv[1:]):  # in one process, as importing to
 """
 
 
-@pytest.mark.parametrize("family", [pytest.param("tiny", marks=pytest.mark.thorough), "SDXL"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", ["tiny", "SDXL"])
 def test_its_lines_run_when_they_are_pasted(family: str, hub: HubServer, tmp_path: Path, monkeypatch: Any) -> None:
     if family == "SDXL":
         pipeline("sdxl").save_pretrained(tmp_path / "base")
