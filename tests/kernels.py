@@ -15,7 +15,7 @@ from jupyter_client.manager import KernelManager
 from tools import stacks
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 1800  # s, for whatever is waited for: only what hangs may fail, not what runs on a busy machine
+LIMIT = 600  # s, for whatever is waited for: only what hangs may fail, not what runs on a busy machine
 
 
 class Kernel:

@@ -29,7 +29,7 @@ from tools import stacks
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUB = ROOT / "tests" / "colab_stub"
-SECONDS, BYTES = 3600, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
+SECONDS, BYTES = 900, 1_000_000  # at most: for a cell, which then hangs, and for a notebook's outputs
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
 LONG = ("06_applications", "07_experiments", "09_many_words")  # minutes, even with few steps
