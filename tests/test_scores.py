@@ -20,7 +20,6 @@ import ti_nb as ti
 from tests.families import pipeline
 from ti_nb.models import TINY
 from ti_nb.results import judge as judges
-from ti_nb.results import measures
 from ti_nb.results.drawing import sampling
 from ti_nb.results.measures import interval, real_fidelity
 from ti_nb.results.scores import PROTOCOLS
@@ -346,7 +345,7 @@ def test_the_cost_is_said_before_anything_is_drawn(drawing: Any, monkeypatch: py
             self.done += count
 
     monkeypatch.setattr(module, "tqdm", Bar)
-    monkeypatch.setattr(measures, "seconds_to_draw", lambda m, count, steps, guidance: count * steps / 10)
+    monkeypatch.setattr(sampling, "seconds_to_draw", lambda m, count, steps, guidance: count * steps / 10)
     plan = ti.ScoreProtocol(("a {} here", "a {} there"), 3, subject_seeds=5, steps=20, without_word=True)
     ti.score(model, Colours(), word, start, [GREY], protocol=plan)
     pictures = 2 * (2 * 3 + 5) + 2 * 3
@@ -356,12 +355,12 @@ def test_the_cost_is_said_before_anything_is_drawn(drawing: Any, monkeypatch: py
 def test_the_cost_grows_with_pictures_steps_and_guidance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass takes a second on this clock."""
     clock = iter(range(100))
-    monkeypatch.setattr(measures.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(sampling.time, "perf_counter", lambda: float(next(clock)))
     model = ti.from_pipeline(pipeline("sd1"))
     passes = []
     model.unet.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
-    assert measures.seconds_to_draw(model, 64, steps=10) == 4 * 10
-    assert measures.seconds_to_draw(model, 8, steps=10, guidance=1) == 10
+    assert sampling.seconds_to_draw(model, 64, steps=10) == 4 * 10
+    assert sampling.seconds_to_draw(model, 8, steps=10, guidance=1) == 10
     assert passes == [32] * 3 + [8] * 3
 
 

@@ -91,6 +91,11 @@ def load_captioner(name: str | Path, *, fetch: bool = False) -> Callable[[Image.
 
     Raises:
         RuntimeError: it is not here, and `fetch` is False; the message says what it is. OSError, ValueError: as `about_model`.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> say = ti.load_captioner("Salesforce/blip-image-captioning-base", fetch=True)  # doctest: +SKIP
+        >>> ti.caption_for_word(say(photo), "cat")  # doctest: +SKIP
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -120,6 +125,10 @@ def load_segmenter(name: str | Path, *, fetch: bool = False) -> Callable[..., Im
     Of the model's segments it takes the one that is most salient. A promptable model, such as "facebook/sam-vit-base", is asked
     for the thing in a square: the function takes it after the picture, as (left, top, side) in px, and else guesses it.
     Arguments and errors as of `load_captioner`.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> photos = ti.load_images("photos", mask=ti.load_segmenter("facebook/sam-vit-base", fetch=True))  # doctest: +SKIP
     """
     from transformers import AutoModelForMaskGeneration as Promptable
     from transformers import AutoModelForSemanticSegmentation as Semantic

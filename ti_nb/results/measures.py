@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,8 @@ import torch
 
 from ..errors import InvalidValue
 from ..host.arguments import checked
-from ..models.denoise import predict
 from ..models.model import TINY
-from ..models.today.pipeline_model import PipelineModel
-from ..words.prompts import encode, replace_word, without_word
-from .drawing import sampling
+from ..words.prompts import replace_word, without_word
 from .judge import Judge, read_texts
 
 if TYPE_CHECKING:
@@ -176,6 +172,12 @@ def background_likeness(
 
     The middle of each picture is filled with the mean colour of its edge. Compare with the initializer's samples on the same
     seeds: a word that copies backgrounds is far above them.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> judge, photos = ti.load_judge("tiny"), ti.example_images("penguin")
+        >>> round(ti.background_likeness(judge, photos.images, photos.images), 3)
+        1.0
     """
     frames, others = [_frame(s) for s in samples], [_frame(p) for p in pictures]
     return float((embed(judge, frames) @ embed(judge, others).T).amax(1).mean())
@@ -206,6 +208,13 @@ def leak(judge: Judge, before: Sequence[Sample], after: Sequence[Sample], pictur
 
     Raises:
         ValueError: they have other prompts or seeds.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> model, judge, photos = ti.load_model("tiny"), ti.load_judge("tiny"), ti.example_images("penguin")
+        >>> before = ti.sample(model, "a photo of a cat", seeds=2)
+        >>> ti.leak(judge, before, ti.sample(model, "a photo of a cat", seeds=2), photos.images)
+        0.0
     """
     told = [[(s.prompt, s.seed) for s in drawn] for drawn in (before, after)]
     if told[0] != told[1]:
@@ -275,26 +284,3 @@ def suggest_words(
     vectors = embed_words(judge, words) if vectors is None else vectors
     cosines, indices = (judge.embed_images(pictures) @ vectors.T).mean(0).topk(min(count, len(words)))
     return [(words[int(i)], float(cosine)) for i, cosine in zip(indices, cosines)]
-
-
-@torch.no_grad()
-def seconds_to_draw(model: Model, pictures: int, *, steps: int = 25, guidance: float = 5.0) -> float:
-    """About how many seconds `sample` takes for so many pictures: one pass of a batch is timed, nothing is drawn.
-
-    Of a model that draws by its pipeline's own call, one step of one picture is timed.
-    """
-    if isinstance(model, PipelineModel):
-        began = time.perf_counter()
-        sampling.sample(model, "", steps=1, guidance=guidance, progress=False)
-        return (time.perf_counter() - began) * steps * pictures
-    batch = min(pictures, sampling.usual_batch(model))
-    rows = batch if guidance <= 1 else 2 * batch
-    noise = torch.zeros(rows, *model.latent_shape, device=model.device)
-    told = encode(model, [""])[[0] * rows]
-    timesteps = torch.zeros(1, dtype=torch.long, device=model.device)
-    seconds = []
-    for _ in range(3):  # the first pass warms up
-        began = time.perf_counter()
-        predict(model, noise, timesteps, told).sum().item()  # a number waits for the device
-        seconds.append(time.perf_counter() - began)
-    return min(seconds[1:]) * steps * pictures / batch

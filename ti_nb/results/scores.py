@@ -218,7 +218,7 @@ def measure(
     """Each word's scores by the name it is given, all on the same seeds; and those of the prompts without it, if asked for."""
     likeness, following = pair(judge)
     count = plan.pictures(len(words))
-    seconds = measures.seconds_to_draw(model, count, steps=plan.steps, guidance=plan.guidance) if progress else 0
+    seconds = sampling.seconds_to_draw(model, count, steps=plan.steps, guidance=plan.guidance) if progress else 0
     found, plain = {}, []
     with tqdm(total=count, desc=f"{count} pictures, about {in_time(seconds)}", disable=not progress) as bar:
         for name, concept in words.items():

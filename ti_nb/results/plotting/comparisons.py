@@ -25,6 +25,10 @@ def plot_comparison(comparison: Comparison, *, most: int = 6) -> NotebookFigure:
 
     Right, pictures of the words, or of `most` that no other beats: two of the subject prompt, then one of each of three prompts.
     Grey lines are intervals of 95 %. More than eight words are numbered, and named below.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.plot_comparison(comparison).savefig("words.png")  # doctest: +SKIP
     """
     every = list(comparison.measured)
     number = {name: str(i) for i, name in enumerate(every, 1)} if len(every) > NAMED else dict.fromkeys(every, "")
@@ -117,7 +121,12 @@ def _plot_references(comparison: Comparison, axes: Any) -> list[tuple[float, flo
 
 @checked(most=(1, 40))
 def show_comparison(comparison: Comparison, *, most: int = 8) -> NotebookFigure:
-    """Every word's pictures on the same prompts and seeds, a row each, `most` of them."""
+    """Every word's pictures on the same prompts and seeds, a row each, `most` of them.
+
+    Examples:
+        >>> import ti_nb as ti
+        >>> ti.show_comparison(comparison, most=4)  # doctest: +SKIP
+    """
     rows = [[s.image for s in one.scenes[:most]] for one in comparison.measured.values()]
     first = next(iter(comparison.measured.values())).scenes[:most]
     words = {concept.word for concept in comparison.concepts.values()}
