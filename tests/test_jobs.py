@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -23,6 +24,7 @@ from tests import many
 from tests.many import driver, jobs
 from ti_nb.errors import NotPossible
 from ti_nb.jobs.driver import Here
+from ti_nb.jobs.engines import workers as engine
 from ti_nb.jobs.engines.workers import Workers
 from ti_nb.jobs.job import stamp
 from ti_nb.jobs.progress import Board
@@ -420,6 +422,36 @@ def test_where_no_worker_starts_it_ends_and_says_so(tmp_path: Path) -> None:
     workers = Workers([NoSlot(), NoSlot()], advice="put it under a guard")
     with workers, pytest.raises(NotPossible, match="put it under a guard"):
         list(driver(jobs(3), tmp_path, work=many.simulated).results(workers))
+
+
+class SlowSlot(NoSlot):
+    """Waits for room that never comes, as on a cluster whose nodes are gone."""
+
+    def start(self) -> Future[Any]:
+        return Future()
+
+
+def test_where_all_wait_for_a_worker_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[Mock] = []
+    monkeypatch.setattr(engine.threading, "Timer", lambda *how: timers.append(Mock(how=how)) or timers[-1])
+    workers = Workers([SlowSlot()], advice="is there room?")
+    after, say = timers[0].how
+    assert after == engine.LATE
+    timers[0].start.assert_called_once()
+    say()  # nobody waits
+    call = workers.submit(print)
+    with pytest.warns(UserWarning, match=r"no worker has been ready for 120 s.*is there room\?"):
+        say()
+    workers.shutdown(wait=False, cancel_futures=True)
+    assert call.cancelled()
+
+
+def test_of_a_worker_that_is_ready_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    timer = Mock()
+    monkeypatch.setattr(engine.threading, "Timer", lambda *_: timer)
+    with Workers([many.ThreadSlot()]) as workers:
+        assert workers.submit(abs, -1).result() == 1
+        timer.cancel.assert_called_once()
 
 
 @pytest.mark.thorough

@@ -7,6 +7,7 @@ This module imports no torch: what a new process needs in its environment has to
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from ...errors import NotPossible
 
 TIRED = 3  # times in a row that a worker may fail to start
+LATE = 120.0  # s after which it is said that calls wait and no worker is there
 
 
 class Slot(Protocol):
@@ -109,7 +111,23 @@ class Workers(Executor):
     def _start(self, slot: Slot) -> None:
         if self._closed:
             return
-        slot.start().add_done_callback(partial(self._ready, slot))
+        started = slot.start()
+        late = threading.Timer(LATE, self._say_late)
+        late.daemon = True
+        late.start()
+        started.add_done_callback(lambda _: late.cancel())
+        started.add_done_callback(partial(self._ready, slot))
+
+    def _say_late(self) -> None:
+        """A cluster without room lets workers wait for as long as there is none, which looks like a hang."""
+        with self._lock:
+            waits = bool(self._backlog) and not self._idle and not self._at_work and not self._closed
+        if waits:
+            advice = f" {self.advice}" if self.advice else ""
+            warnings.warn(
+                f"no worker has been ready for {LATE:g} s; waiting for one, what is finished is kept.{advice}",
+                stacklevel=2,
+            )
 
     def _start_again(self, slot: Slot) -> None:
         """In a thread of its own: a broken process pool calls us with a lock held that it takes again when it is let go."""
