@@ -40,7 +40,7 @@ test: checks
 
 thorough: $(VENV)/.base
 	$(BIN)/python -m tools.stacks $(FARTHEST)
-	$(PYTEST) --dist worksteal -m thorough $(TESTS)  # few of them share what they load
+	$(PYTEST) -m thorough $(TESTS)
 	$(PYTEST) --nbval-lax --nbval-current-env --ignore-glob='*/0[679]_*' notebooks  # these three: with few steps, among the tests
 
 test-all: test browser

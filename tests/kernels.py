@@ -98,10 +98,7 @@ class Kernel:
 
     def subshell(self) -> str | None:
         """Open a subshell; None where the kernel has none."""
-        self.client.kernel_info()
-        info = self.client.get_shell_msg(timeout=LIMIT)
-        while info["msg_type"] != "kernel_info_reply":
-            info = self.client.get_shell_msg(timeout=LIMIT)
+        info = self._reply(self.client.kernel_info())
         if "kernel subshells" not in info["content"].get("supported_features", []):
             return None
         self.client.control_channel.send(self.client.session.msg("create_subshell_request"))
@@ -130,7 +127,7 @@ class Kernel:
             self._done.add(said["parent_header"].get("msg_id", ""))
 
     def _reply(self, message: str) -> dict[str, Any]:
-        """The answer to `message`. ipykernel 7 now and then lets a request lie until the next one comes (its issue #1554)."""
+        """The answer to `message` on the shell channel. ipykernel 7 now and then lets a request lie until the next one comes (its issue #1554)."""
         end = time.monotonic() + LIMIT
         while True:
             try:
