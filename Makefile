@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Of the other environments, the two farthest from this one: Colab's, and the last ipykernel that lets clicks into a busy cell.
 FARTHEST := colab ipykernel-7.3.0
-TESTS := $(patsubst %,tests/test_%.py,notebooks checkpoints kernels train_panel) tests
+TESTS := $(patsubst %,tests/test_%.py,notebooks stacks checkpoints kernels train_panel) tests
 
 .PHONY: demo quick checks test thorough test-all stacks browser pictures docs lab address benchmark gpu-bundle clean
 
