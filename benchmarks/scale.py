@@ -101,17 +101,34 @@ def prove(options: argparse.Namespace) -> bool:
 
 def on_engine(options: argparse.Namespace, todo: list[ti.Job], out: Path) -> tuple[list[Any], int, float]:
     """Results, how many workers died, and the seconds of the work itself."""
-    ray = options.engine == "ray"
-    workers = ti.jobs.ray_executor(options.workers, gpus=0) if ray else ti.jobs.processes(options.workers, threads=1)
-    stop = threading.Event()
+    results, stop = [], threading.Event()
+    cluster = nodes_of_ray(options.workers) if options.engine == "ray" else None
+    workers = ti.jobs.ray_executor(gpus=0) if cluster else ti.jobs.processes(options.workers, threads=1)
     with workers:
         arguments = (options.kills, options.every, stop, workers)
         killer = threading.Thread(target=kill_workers, args=arguments, daemon=True)
-        if not ray:
+        if not cluster:
             killer.start()
-        results = list(ti.train_many(todo, out=out, executor=workers, save_every=options.save_every))
+        for result in ti.train_many(todo, out=out, executor=workers, save_every=options.save_every):
+            results.append(result)
+            if cluster and options.kills and len(results) == len(todo) // 2:
+                cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+                cluster.add_node(num_cpus=1)
         stop.set()
         return results, workers.died, sum(result.seconds for result in results)
+
+
+def nodes_of_ray(count: int) -> Any:
+    """Ray's own test cluster: so many nodes of one core beside a head that has none, each with processes of its own."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = str(ROOT)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(count):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    return cluster
 
 
 # How fast
@@ -289,7 +306,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--engine", choices=("processes", "ray"), default="processes")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--kills", type=int, default=3, help="workers to kill, of processes")
+    parser.add_argument("--kills", type=int, default=3, help="workers to kill; of Ray a node, at half of the jobs")
     parser.add_argument("--every", type=float, default=20.0, help="seconds between two kills, about")
     parser.add_argument("--save-every", type=int, default=1, help="steps between two saves: so many are done again")
     parser.add_argument("--jobs", type=int, default=10_000)
