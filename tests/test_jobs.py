@@ -440,7 +440,7 @@ def test_where_all_wait_for_a_worker_it_is_said(monkeypatch: pytest.MonkeyPatch)
     timers[0].start.assert_called_once()
     say()  # nobody waits
     call = workers.submit(print)
-    with pytest.warns(UserWarning, match=r"no worker has been ready for 120 s.*is there room\?"):
+    with pytest.warns(UserWarning, match=r"no worker is ready, and one has been starting for 120 s.*is there room\?"):
         say()
     workers.shutdown(wait=False, cancel_futures=True)
     assert call.cancelled()

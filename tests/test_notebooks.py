@@ -225,9 +225,8 @@ def test_own_pictures_and_words_go_from_notebook_to_notebook(kernels: Any, tmp_p
     slow = ("variations", "scenes", "styles", "mix")
     drawn = execute(NOTEBOOKS[4], tmp_path, **how, until="draw", without=slow, FILES=str(learned)).cells[-1]
     assert any("image/jpeg" in o.get("data", {}) for o in drawn.outputs)
-    plan = execute(NOTEBOOKS[5], tmp_path, **how, until="plan", FILE=str(learned), FOLDER="own", PICTURES=True).cells[
-        -1
-    ]
+    given = {"FILE": str(learned), "FOLDER": "own", "PICTURES": True}
+    plan = execute(NOTEBOOKS[5], tmp_path, **how, until="plan", **given).cells[-1]
     assert str(plan.outputs).count("concept_images/") == 3
 
 

@@ -128,7 +128,8 @@ def load_segmenter(name: str | Path, *, fetch: bool = False) -> Callable[..., Im
 
     Examples:
         >>> import ti_nb as ti
-        >>> photos = ti.load_images("photos", mask=ti.load_segmenter("facebook/sam-vit-base", fetch=True))  # doctest: +SKIP
+        >>> mask_of = ti.load_segmenter("facebook/sam-vit-base", fetch=True)  # doctest: +SKIP
+        >>> photos = ti.load_images(pictures, masks=[mask_of(picture) for picture in pictures])  # doctest: +SKIP
     """
     from transformers import AutoModelForMaskGeneration as Promptable
     from transformers import AutoModelForSemanticSegmentation as Semantic

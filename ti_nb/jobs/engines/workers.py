@@ -125,7 +125,7 @@ class Workers(Executor):
         if waits:
             advice = f" {self.advice}" if self.advice else ""
             warnings.warn(
-                f"no worker has been ready for {LATE:g} s; waiting for one, what is finished is kept.{advice}",
+                f"no worker is ready, and one has been starting for {LATE:g} s; what is finished is kept.{advice}",
                 stacklevel=2,
             )
 
