@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import tracemalloc
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -24,6 +26,7 @@ from tests import many
 from tests.many import driver, jobs
 from ti_nb.errors import NotPossible
 from ti_nb.jobs.driver import Here
+from ti_nb.jobs.engines import work
 from ti_nb.jobs.engines import workers as engine
 from ti_nb.jobs.engines.workers import Workers
 from ti_nb.jobs.job import stamp
@@ -581,7 +584,7 @@ def check_deaths(pool: Workers, out: Path, place: str, alone: dict[str, bytes]) 
         assert workers.died == 2
     assert words(out) == alone
     told = {word: r.reason for word, r in results.items()}
-    assert told["<word-1>"] == told["<word-2>"] == "went on from step 3; after 1 of its workers died"
+    assert told["<word-1>"] == told["<word-2>"] == "went on from step 3; after 1 of its workers died or had no room"
     assert told["<word-0>"] == told["<word-3>"] == ""
 
 
@@ -596,6 +599,60 @@ def test_a_full_disk_fails_its_job_alone_and_the_next_call_does_it(
     assert [again[f"<word-{n}>"].status for n in range(3)] == ["kept", "done", "kept"]
     assert again["<word-1>"].reason == f"went on from step {many.FEW['steps']}"
     assert words(out) == {name: alone[name] for name in words(out)} and len(words(out)) == 3
+
+
+def no_room_for(threads: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of workers that are these threads is full when a word is saved."""
+    save = work.save
+
+    def saved(concept: ti.Concept, path: Path) -> Path:
+        if not threads or threading.get_ident() in threads:
+            threads.add(threading.get_ident())
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(concept, path)
+
+    monkeypatch.setattr(work, "save", saved)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_own_disk_is_full_gets_no_more_jobs_and_others_do_its(
+    tmp_path: Path, place: str, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    no_room_for(set(), monkeypatch)
+    out = tmp_path / "out"
+    with (
+        pytest.warns(UserWarning, match="gets no more calls: the disk of .* takes no more .*No space left"),
+        Workers([many.ThreadSlot(), many.ThreadSlot()]) as workers,
+    ):
+        results = {r.word: r for r in driver(jobs(4), out, model=place, same_disk=False).results(workers)}
+        assert workers.died == 1
+    assert words(out) == alone
+    assert sorted(r.reason for r in results.values()) == ["", "", "", "after 1 of its workers died or had no room"]
+    assert not list(tmp_path.glob("ti_nb-jobs-*"))
+
+
+@pytest.mark.slow
+def test_where_no_worker_has_room_it_is_said_and_what_shared_a_pass_is_kept(
+    tmp_path: Path, place: str, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    out, save, told = tmp_path / "out", work.save, list[ti.JobResult]()
+
+    def saved(concept: ti.Concept, path: Path) -> Path:
+        if concept.word == "<word-1>":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(concept, path)
+
+    monkeypatch.setattr(work, "save", saved)
+    with (
+        pytest.warns(UserWarning, match="takes no more"),
+        pytest.raises(RuntimeError, match="no worker is left: the disk of"),
+        Workers([many.ThreadSlot()]) as workers,
+    ):
+        told.extend(driver(jobs(4), out, model=place, same_disk=False, together=2).results(workers))
+    assert [(r.word, r.status) for r in told] == [("<word-0>", "done"), ("<word-1>", "failed")]
+    assert list(words(out)) == ["word-0"]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from ..host.arguments import checked
 from ..host.plain_text import brief
 from .engines.processes import processes
 from .engines.work import Order, Outcome, Place, Task, do
+from .engines.workers import WorkerUnfit
 from .job import Job, stamp
 from .progress import Board
 from .shelf import WORD, JobResult, Note, Shelf, identity, identity_of
@@ -111,6 +112,11 @@ def _place(model: Model | str | Path, executor: Any, loading: Mapping[str, Any])
             f"model is a loaded {model.name!r}: give its name, so that each worker loads it, or executor=None"
         )
     return Place(model.name, {}, identity_of(model), model)
+
+
+def _ends_all(future: Future[Any]) -> bool:
+    """Whether its executor takes no more, which is to be heard after all answers."""
+    return not future.cancelled() and isinstance(future.exception(), NotPossible)
 
 
 class Here(Executor):
@@ -220,24 +226,41 @@ class Driver:
 
     def _landed(self, pool: Executor) -> Iterator[JobResult]:
         """Results of the orders that are done by now, at least one; those of a worker that died are given to another."""
-        for future in wait(self._flying, return_when=FIRST_COMPLETED).done:
+        landed = wait(self._flying, return_when=FIRST_COMPLETED).done
+        for future in sorted(landed, key=_ends_all):
             order = self._flying.pop(future)
             try:
                 outcomes = future.result()
             except BrokenExecutor as error:
-                if order.deaths + 1 < TRIES:
-                    for single in order.singly():
-                        self._submit(pool, single)
-                    continue
-                outcomes = [
-                    Outcome(f"its worker died {TRIES} times ({brief(error, 200)}): is there too little memory?")
-                ] * len(order.tasks)
+                outcomes = list(self._again(pool, order, error))
             except NotPossible:
                 raise
             except Exception as error:
                 outcomes = [Outcome(f"{type(error).__name__}: {brief(error)}")] * len(order.tasks)
             for task, outcome in zip(order.tasks, outcomes, strict=True):
-                yield self._kept(task, outcome, order.deaths)
+                if outcome is not None:
+                    yield self._kept(task, outcome, order.deaths)
+
+    def _again(self, pool: Executor, order: Order, error: BrokenExecutor) -> Iterator[Outcome | None]:
+        """Give the jobs of a worker that died to others, None in place of their outcomes; what it had done counts."""
+        done = error.done if isinstance(error, WorkerUnfit) else [None] * len(order.tasks)
+        for single, outcome in zip(order.singly(), done, strict=True):
+            if outcome is not None and not outcome.no_room:
+                yield outcome
+            elif single.deaths == TRIES:
+                yield Outcome(
+                    f"its worker died {TRIES} times ({brief(error, 200)}): is there too little memory?"
+                    if outcome is None
+                    else outcome.reason
+                )
+            else:
+                try:
+                    self._submit(pool, single)
+                    yield None
+                except NotPossible:
+                    if outcome is None:
+                        raise
+                    yield outcome
 
     def _kept(self, task: Task, outcome: Outcome, deaths: int) -> JobResult:
         job, reason = task.job, outcome.reason
@@ -250,7 +273,7 @@ class Driver:
             return JobResult(job.word, "failed", None, reason, outcome.steps, outcome.seconds)
         notes = [task.anew] if task.anew else []
         notes += [f"went on from step {outcome.found}"] if outcome.found else []
-        notes += [f"after {deaths} of its workers died"] if deaths else []
+        notes += [f"after {deaths} of its workers died or had no room"] if deaths else []
         path = self.shelf.path / job.folder / WORD
         return JobResult(job.word, "done", path, "; ".join(notes), outcome.steps, outcome.seconds)
 

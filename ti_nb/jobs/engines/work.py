@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
 import threading
@@ -23,11 +25,13 @@ from ...models.loading import load_model
 from ...training.start import together, train
 from ..job import Job, Stamp, stamp
 from ..shelf import NOTE, RUN, WORD, Note, begin, finish
+from .workers import WorkerUnfit
 
 if TYPE_CHECKING:
     from ...models.model import Model
     from ...training.run import Run
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # on a disk of a worker's own: another worker's may have room
 PATIENCE = 30  # times a second that a run's folder is waited for, while a worker of a driver that was killed ends
 
 
@@ -87,6 +91,7 @@ class Outcome:
 
     Attributes:
         reason: why it failed; "" where it did not. steps: in all; found: of these, done before. files: to keep at the driver's.
+        no_room: it failed as the worker's own disk takes no more.
     """
 
     reason: str = ""
@@ -94,6 +99,7 @@ class Outcome:
     found: int = 0
     seconds: float = 0.0
     files: Mapping[str, bytes] = field(default_factory=dict)
+    no_room: bool = False
 
 
 @dataclass
@@ -112,7 +118,11 @@ _models: dict[str, Model] = {}  # of this process: the last one used
 
 
 def do(order: Order) -> list[Outcome]:
-    """Do the order's jobs; an outcome for each, in their order. One that fails stops no other."""
+    """Do the order's jobs; an outcome for each, in their order. One that fails stops no other.
+
+    Raises:
+        WorkerUnfit: this worker's own disk takes no more; with the outcomes.
+    """
     try:
         loaded(order.model)
     except Exception as error:
@@ -123,11 +133,20 @@ def do(order: Order) -> list[Outcome]:
         try:
             begun[number] = _begin(task, order)
         except Exception as error:  # whatever is wrong with a job is its own reason, and no other's
-            outcomes[number] = Outcome(_why(error), seconds=time.monotonic() - began)
+            outcomes[number] = _failed(error, order, seconds=time.monotonic() - began)
     _train_side_by_side([each.run for each in begun.values()])
     for number, each in begun.items():
         outcomes[number] = _end(each, order, began, len(begun))
-    return [outcomes[number] for number in range(len(order.tasks))]
+    done = [outcomes[number] for number in range(len(order.tasks))]
+    full = [number for number, outcome in outcomes.items() if outcome.no_room]
+    for number in full:
+        shutil.rmtree(_own_folder(order.tasks[number]).parent, ignore_errors=True)
+    if full:
+        raise WorkerUnfit(
+            f"the disk of {platform.node()} at {tempfile.gettempdir()!r} takes no more ({outcomes[full[0]].reason})",
+            done,
+        )
+    return done
 
 
 def _train_side_by_side(runs: Sequence[Run]) -> None:
@@ -151,10 +170,16 @@ def _end(each: _Begun, order: Order, began: float, sharing: int) -> Outcome:
         files = _sent(each.folder) if order.sends else {}
         return Outcome("", len(run.records), each.found, shared + time.monotonic() - since, files)
     except Exception as error:
-        return Outcome(_why(error), len(run.records), each.found, shared + time.monotonic() - since)
+        return _failed(error, order, len(run.records), each.found, shared + time.monotonic() - since)
     finally:
         if run.folder is not None:
             run.folder.release()
+
+
+def _failed(error: Exception, order: Order, steps: int = 0, found: int = 0, seconds: float = 0.0) -> Outcome:
+    """The outcome of a task that failed."""
+    no_room = order.sends and isinstance(error, OSError) and error.errno in FULL
+    return Outcome(_why(error), steps, found, seconds, no_room=no_room)
 
 
 def _begin(task: Task, order: Order) -> _Begun:

@@ -34,6 +34,21 @@ class Slot(Protocol):
         """End it: after its call, or with `kill` at once."""
 
 
+class WorkerUnfit(BrokenExecutor):
+    """Raised by a call whose worker can't do it, nor the next ones: another may. The worker is given no more calls.
+
+    Attributes:
+        done: what it did before, for whoever asked.
+    """
+
+    def __init__(self, reason: str, done: Any = None) -> None:
+        super().__init__(reason, done)
+        self.done = done
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 @dataclass
 class _Call:
     future: Future[Any]
@@ -57,6 +72,7 @@ class Workers(Executor):
         self._left, self._backlog = len(slots), deque[_Call]()
         self._lock, self._quiet = threading.RLock(), threading.Event()
         self._closed, self._at_work, self._failed = False, 0, dict[int, int]()
+        self._unfit = ""
         self._quiet.set()
         for slot in self._slots:
             self._start(slot)
@@ -106,6 +122,8 @@ class Workers(Executor):
             slot.stop(kill=kill)
 
     def _no_worker(self) -> str:
+        if self._unfit:
+            return f"no worker is left: {self._unfit}"
         return f"no worker can be started{': ' + self.advice if self.advice else ''}"
 
     def _start(self, slot: Slot) -> None:
@@ -140,18 +158,28 @@ class Workers(Executor):
             if self._failed[id(slot)] < TIRED and not self._closed:
                 self._start_again(slot)
             else:
-                self._give_up()
+                self._fail(self._give_up())
             return
         with self._lock:
             self._failed[id(slot)] = 0
             self._idle.append(slot)
         self._feed()
 
-    def _give_up(self) -> None:
+    def _retire(self, slot: Slot, reason: str) -> list[_Call]:
+        """Give a worker that is there, and no good, no more calls; the calls that nobody is left for."""
+        self._unfit = reason
+        warnings.warn(f"a worker gets no more calls: {reason}. Others do them.", stacklevel=2)
+        threading.Thread(target=slot.stop, kwargs={"kill": False}, daemon=True).start()  # not from its own callback
+        return self._give_up()
+
+    def _give_up(self) -> list[_Call]:
         with self._lock:
             self._left -= 1
             lost = [] if self._left else [self._backlog.popleft() for _ in range(len(self._backlog))]
             self._rest()
+        return lost
+
+    def _fail(self, lost: Sequence[_Call]) -> None:
         for call in lost:
             if call.future.set_running_or_notify_cancel():
                 call.future.set_exception(NotPossible(self._no_worker()))
@@ -179,18 +207,21 @@ class Workers(Executor):
         """Hand the answer on; the worker gets its next call, or if it died another takes its place."""
         error = None if inner.cancelled() else inner.exception()
         died = inner.cancelled() or isinstance(error, BrokenExecutor)
+        unfit = isinstance(error, WorkerUnfit)
         with self._lock:
             self._at_work -= 1
             self.died += died and not self._closed
             if not died:
                 self._idle.append(slot)
+        lost = self._retire(slot, str(error)) if unfit else []
         if inner.cancelled():
             future.set_exception(BrokenExecutor("the worker was ended"))
         elif error is not None:
             future.set_exception(error)
         else:
             future.set_result(inner.result())
-        if died and not self._closed:
+        self._fail(lost)  # after the answer, which may have words in it
+        if died and not unfit and not self._closed:
             self._start_again(slot)
         self._feed()
 
