@@ -45,11 +45,6 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
-def few_or_many(few: int, many: int) -> pytest.MarkDecorator:
-    """How many times it happens: a few each day, many when there is time."""
-    return pytest.mark.parametrize("times", [few, pytest.param(many, marks=pytest.mark.thorough)])
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_and_little_to_do() -> Iterator[None]:
     threads, interrupt = torch.get_num_threads(), signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -179,7 +174,8 @@ def lines_of(module: Any, folder: Path, *arguments: object) -> list[dict]:
 
 @needs_fork
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch built for GPUs can't train in a forked process")
-@few_or_many(1, 4)
+@pytest.mark.thorough
+@pytest.mark.parametrize("times", [4])
 def test_runs_killed_at_random_moments_resume_equal(tmp_path: Path, times: int) -> None:
     runs = lines_of(killed, tmp_path, "kill", tmp_path, "--times", times, "--steps", 12)
     assert [run["wrong"] for run in runs] == [""] * times
@@ -422,7 +418,8 @@ def test_interrupted_twice_a_run_is_as_if_it_were_interrupted_once(
 
 
 @needs_fork
-@few_or_many(1, 5)
+@pytest.mark.thorough
+@pytest.mark.parametrize("times", [5])
 def test_runs_interrupted_twice_at_random_moments_end_equal(tmp_path: Path, times: int) -> None:
     runs = lines_of(disturbed, tmp_path, "interrupts", "--times", times)
     assert {run["wrong"] for run in runs} == {""}
@@ -781,7 +778,7 @@ def test_another_process_is_refused_before_any_work_until_the_run_is_finished_or
 
 @needs_fork
 @pytest.mark.skipif(torch.version.cuda is not None, reason="torch built for GPUs can't train in a forked process")
-@few_or_many(2, 8)
+@pytest.mark.parametrize("times", [2, pytest.param(8, marks=pytest.mark.thorough)])
 def test_two_processes_at_random_moments_spoil_nothing(tmp_path: Path, times: int) -> None:
     runs = lines_of(disturbed, tmp_path, "two", "--times", times)
     assert [run["wrong"] for run in runs] == [""] * times

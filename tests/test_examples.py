@@ -13,23 +13,32 @@ EXAMPLES = [test for name in ti.__all__ for test in FINDER.find(getattr(ti, name
 
 
 SLOW = (
-    "score",
     "train",
     "train_seeds",
-    "together",
-    "read_run",
     "load_into",
     "plan_memory",
-    "compare_words",
-    "score_steps",
     "loss_by_timestep",
+    "leak",
+    "tune",
+)  # they train, or draw many pictures
+THOROUGH = (
+    "score",
+    "score_steps",
+    "together",
     "train_many",
-)  # which train, and draw many pictures in all their steps
+    "compare_words",
+    "read_run",
+    "train_progressively",
+)  # they do much of it
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.slow] * (name in SLOW) + [pytest.mark.slow, pytest.mark.thorough] * (name in THOROUGH)
 
 
 @pytest.mark.parametrize(
     "example",
-    [pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.name in SLOW else []) for one in EXAMPLES],
+    [pytest.param(one, id=one.name, marks=marks(one.name)) for one in EXAMPLES],
 )
 def test_the_example_runs_as_written(
     example: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ti.Model

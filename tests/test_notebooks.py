@@ -33,6 +33,7 @@ SECONDS, BYTES = 900, 1_000_000  # at most: for a cell, which then hangs, and fo
 EVERY = os.environ.get("TI_NB_NOTEBOOKS") == "all"
 ANSWERS = ("succeed", "refuse", "timeout")
 LONG = ("06_applications", "07_experiments", "09_many_words")  # minutes, even with few steps
+LATER = ("03_look_inside", "04_create", *LONG)  # not in `make test`
 FEW = dict(STEPS=8, COUNT=10, denoising=1)  # those that a notebook has no use for do nothing there
 pytestmark = pytest.mark.slow
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -120,7 +121,7 @@ def kernels() -> Iterator[Callable[[str | None, str | None], AsyncKernelManager]
 
 
 @pytest.mark.parametrize(
-    "path", [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (p.stem in LONG)) for p in NOTEBOOKS]
+    "path", [pytest.param(p, id=p.stem, marks=[pytest.mark.thorough] * (p.stem in LATER)) for p in NOTEBOOKS]
 )
 def test_it_runs_with_few_steps(path: Path, kernels: Any, tmp_path: Path) -> None:
     """Every cell; how good words and pictures are is no matter here. In full it takes minutes, which nbval gives it when there is time."""
