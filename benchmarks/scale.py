@@ -110,8 +110,8 @@ def on_engine(options: argparse.Namespace, todo: list[ti.Job], out: Path) -> tup
         killer = threading.Thread(target=kill_workers, args=arguments, daemon=True)
         if not cluster:
             killer.start()
-        how = dict(save_every=options.save_every, same_disk=not options.small_disk)
-        for result in ti.train_many(todo, out=out, executor=workers, **how):  # type: ignore[arg-type]
+        shared = not options.small_disk
+        for result in ti.train_many(todo, out=out, executor=workers, save_every=options.save_every, same_disk=shared):
             results.append(result)
             if cluster and options.kills and len(results) == len(todo) // 2:
                 cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)

@@ -280,7 +280,9 @@ class Driver:
     def _cancel(self) -> None:
         """Take back what is not begun; what came meanwhile is kept, though nobody asks for its results any more."""
         for future, order in self._flying.items():
-            if not future.cancel() and future.done() and future.exception() is None:
-                for task, outcome in zip(order.tasks, future.result()):
+            if not future.cancel() and future.done():
+                error = future.exception()
+                came = error.done if isinstance(error, WorkerUnfit) else future.result() if error is None else []
+                for task, outcome in zip(order.tasks, came):
                     self._kept(task, outcome, order.deaths)
         self._flying.clear()

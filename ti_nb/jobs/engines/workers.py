@@ -168,7 +168,6 @@ class Workers(Executor):
     def _retire(self, slot: Slot, reason: str) -> list[_Call]:
         """Give a worker that is there, and no good, no more calls; the calls that nobody is left for."""
         self._unfit = reason
-        warnings.warn(f"a worker gets no more calls: {reason}. Others do them.", stacklevel=2)
         threading.Thread(target=slot.stop, kwargs={"kill": False}, daemon=True).start()  # not from its own callback
         return self._give_up()
 
@@ -224,6 +223,8 @@ class Workers(Executor):
         if died and not unfit and not self._closed:
             self._start_again(slot)
         self._feed()
+        if unfit:  # at the very end: where warnings are errors, nobody shall wait for ever
+            warnings.warn(f"a worker gets no more calls: {error}. Others do them.", stacklevel=2)
 
     def _rest(self) -> None:
         """Say that nothing is left to do, for who waits for it."""
